@@ -1,0 +1,65 @@
+/**
+ * The words all systems share. Plain data: what to run, what a run came to, what the system then holds.
+ */
+
+/** What to run. `args` and `kwargs` are as the wire has them; systems without keyword arguments leave `kwargs` empty. */
+export interface Job<A extends readonly unknown[] = readonly unknown[], K = Readonly<Record<string, unknown>>> {
+  readonly id: string;
+  readonly task: string;
+  readonly args: A;
+  readonly kwargs: K;
+  readonly queue: string;
+  /** 1 on the first run. */
+  readonly attempt: number;
+  readonly enqueuedAt?: Date;
+  readonly expiresAt?: Date;
+  /** Hard limit: past it the run is settled as `timeout`, whatever the handler does. */
+  readonly timeoutMs?: number;
+  /** Soft limit: past it the handler's signal is aborted, and the handler may still end in its own way. */
+  readonly softTimeoutMs?: number;
+}
+
+/** An error as data, in the terms the wire wants: a type, perhaps its module, its arguments and a traceback text. */
+export interface Failure {
+  /** The error's class name: `TypeError`, `ValueError`, `shop.OutOfStock`. */
+  readonly type: string;
+  /** The foreign module of the class, where one is known: `builtins`. */
+  readonly module?: string;
+  readonly message: string;
+  /** Constructor arguments, where they are more than the message. */
+  readonly args?: readonly unknown[];
+  readonly traceback: string;
+}
+
+/** What one run of a handler came to. It says what happened and nothing about storage. */
+export type Outcome =
+  | { readonly kind: 'success'; readonly value: unknown }
+  /** The handler threw. */
+  | { readonly kind: 'error'; readonly error: Failure }
+  /** The handler asked to be run again. */
+  | { readonly kind: 'retry'; readonly delayMs: number | undefined; readonly error: Failure | undefined }
+  /** Never retry this. */
+  | { readonly kind: 'fail'; readonly error: Failure }
+  | { readonly kind: 'discard'; readonly reason: string }
+  /** The hard time limit passed. */
+  | { readonly kind: 'timeout'; readonly limitMs: number }
+  | { readonly kind: 'expired' }
+  | { readonly kind: 'cancelled'; readonly reason: string };
+
+/** What the system holds once an outcome is written. */
+export type Disposition =
+  | { readonly state: 'succeeded' | 'failed' | 'discarded' | 'cancelled' | 'requeued' }
+  | { readonly state: 'retrying'; readonly at: Date };
+
+/** Where a job goes next, and what must be written for it to get there. */
+export interface Transition<Write> {
+  readonly disposition: Disposition;
+  readonly write: Write;
+}
+
+/** Everything a pure step may know about the world. `random` is in [0, 1); `mint` gives a new unique id (a UUID). */
+export interface Moment {
+  readonly now: Date;
+  readonly random: number;
+  readonly mint: () => string;
+}

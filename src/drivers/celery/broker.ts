@@ -1,0 +1,75 @@
+import type { WireError } from '../../../protocols/errors.ts';
+import type { Publication, WireMessage } from '../../../protocols/celery/message.ts';
+import type { Agent } from '../../source.ts';
+import type { Logger } from '../../log.ts';
+
+/** One message claimed from a broker, recoverable from there until it is acked, requeued or quarantined. */
+export interface Claim {
+  readonly queue: string;
+  /** The broker's own handle on this claim. */
+  readonly tag: string;
+  /** The stored bytes, as they were. */
+  readonly bytes: Uint8Array;
+  /** Undefined when the envelope itself cannot be read; then `error` says why. */
+  readonly message: WireMessage | undefined;
+  readonly error: WireError | undefined;
+}
+
+/** A queue to consume. Without an exchange it is reached by its name alone. */
+export interface QueueSpec {
+  readonly name: string;
+  readonly exchange?: string;
+  readonly exchangeType?: 'direct' | 'topic' | 'fanout';
+  readonly routingKey?: string;
+}
+
+/**
+ * The Celery side of a message broker: Redis, a folder, memory (AMQP comes with its own). Private to this driver: only Celery
+ * has a broker apart from its results.
+ */
+export interface CeleryBroker {
+  readonly kind: 'redis' | 'filesystem' | 'memory' | 'amqp';
+  /** For banners and logs: the URL with its password masked. */
+  readonly address: string;
+  /** Chores while a worker consumes: refreshing claims, restoring abandoned ones, releasing parked ones. */
+  readonly agents: readonly Agent[];
+  /** Connect for publishing. Idempotent. */
+  open(log: Logger): Promise<void>;
+  /** Declare the queues to consume from. Called once, after `open`. */
+  consume(queues: readonly QueueSpec[]): Promise<void>;
+  /** Claim up to `max`; waits for at least one; [] when `signal` aborts or there is nothing for now. */
+  receive(max: number, signal: AbortSignal): Promise<readonly Claim[]>;
+  /** Resolves when the broker has them all. */
+  publish(publications: readonly Publication[]): Promise<void>;
+  ack(claim: Claim): Promise<void>;
+  /** Give a message back: `front`, it runs next (shutdown, restore); `back`, after what waits (reject with requeue). */
+  requeue(claim: Claim, where: 'front' | 'back'): Promise<void>;
+  /** Set a message aside with the reason. Resolves to the words that tell a person where it is. */
+  quarantine(claim: Claim, why: { readonly code: string; readonly reason: string; readonly id?: string }): Promise<string>;
+  /** Keep a message out of this process's memory until `at`. Undefined where the broker cannot. */
+  park?(claim: Claim, at: Date): Promise<void>;
+  /** End a waiting receive and take nothing more. */
+  quiet(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Where Celery results are kept. Texts are the encoded task meta, exactly as stored. */
+export interface ResultBackend {
+  readonly kind: 'redis' | 'file' | 'memory' | 'disabled';
+  readonly address: string;
+  open(log: Logger): Promise<void>;
+  /** Store a task's meta and tell who waits for it, unless a SUCCESS is stored already. */
+  store(id: string, meta: Uint8Array | string): Promise<void>;
+  /** The stored meta, or undefined. */
+  fetch(id: string): Promise<Buffer | undefined>;
+  fetchMany(ids: readonly string[]): Promise<readonly (Buffer | undefined)[]>;
+  /** Call `listener` with each meta stored for this id from now on. Resolves, when it listens, to a function that ends it. */
+  watch(id: string, listener: (meta: Buffer) => void): Promise<() => void>;
+  forget(id: string): Promise<void>;
+  /** Store a saved group result under its id. */
+  storeGroup(groupId: string, meta: string): Promise<void>;
+  fetchGroup(groupId: string): Promise<Buffer | undefined>;
+  /** Remove expired results, where the store does not do so by itself. */
+  cleanup(): Promise<void>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,84 @@
+import { WireError } from '../protocols/errors.ts';
+
+export { WireError };
+
+/** The root of jobglot's own errors: a stable `code`, and a message that says what was being done and what to do. */
+export class JobglotError extends Error {
+  override readonly name: string = 'JobglotError';
+  readonly code: string;
+  constructor(code: string, message: string, options?: { readonly cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** An option, a flag or a config file is wrong. Thrown before anything is opened. */
+export class ConfigError extends JobglotError {
+  override readonly name: string = 'ConfigError';
+  constructor(message: string, options?: { readonly cause?: unknown }) {
+    super('config', message, options);
+  }
+}
+
+/** A server cannot be reached, or the connection was lost while something was under way. */
+export class ConnectionError extends JobglotError {
+  override readonly name: string = 'ConnectionError';
+  constructor(message: string, options?: { readonly cause?: unknown }) {
+    super('connection', message, options);
+  }
+}
+
+/** A message names a task that nobody handles here. */
+export class UnknownTaskError extends JobglotError {
+  override readonly name: string = 'UnknownTaskError';
+  readonly task: string;
+  constructor(system: string, task: string) {
+    super('unknown-task', `${system}: no handler for the task '${task}'. Register it with tasks.handle(defineTask('${task}'), handler).`);
+    this.task = task;
+  }
+}
+
+/** A time limit of a job passed. `soft` aborts the handler's signal with it; `hard` settles the job without the handler. */
+export class JobTimeoutError extends JobglotError {
+  override readonly name: string = 'JobTimeoutError';
+  readonly limitMs: number;
+  readonly kind: 'soft' | 'hard';
+  constructor(kind: 'soft' | 'hard', limitMs: number) {
+    super('timeout', `${kind} time limit (${limitMs / 1000}s) exceeded`);
+    this.kind = kind;
+    this.limitMs = limitMs;
+  }
+}
+
+/** Nobody answered in time: the result of a job was awaited for `timeoutMs`. The job itself is not touched. */
+export class ResultTimeoutError extends JobglotError {
+  override readonly name: string = 'ResultTimeoutError';
+  constructor(id: string, timeoutMs: number) {
+    super('result-timeout', `no result of ${id} within ${timeoutMs} ms; it may still be running, or waiting for a worker`);
+  }
+}
+
+/** A job failed on the other side. Carries what the other side said of it. */
+export class RemoteError extends JobglotError {
+  override readonly name: string = 'RemoteError';
+  /** The foreign class: `ValueError`. */
+  readonly type: string;
+  /** Its module: `builtins`. */
+  readonly module: string | undefined;
+  /** Its constructor arguments, as the wire has them. */
+  readonly args: readonly unknown[];
+  /** The foreign traceback text. */
+  readonly traceback: string | undefined;
+  constructor(failure: {
+    readonly type: string;
+    readonly module?: string | undefined;
+    readonly args: readonly unknown[];
+    readonly traceback?: string | undefined;
+  }) {
+    super('remote', `${failure.type}: ${failure.args.map((arg) => (typeof arg === 'string' ? arg : JSON.stringify(arg))).join(', ')}`);
+    this.type = failure.type;
+    this.module = failure.module;
+    this.args = failure.args;
+    this.traceback = failure.traceback;
+  }
+}

@@ -1,0 +1,29 @@
+/** What a handler may throw on purpose. Anything else it throws is an error, and the system's own policy decides. */
+
+/** Run me again, after `delayMs` (the policy's delay when left out). `cause` is recorded as the reason. */
+export class Retry extends Error {
+  override readonly name: string = 'Retry';
+  readonly delayMs: number | undefined;
+  constructor(options: { readonly delayMs?: number; readonly cause?: unknown; readonly message?: string } = {}) {
+    super(options.message ?? 'the handler asked to be run again', { cause: options.cause });
+    this.delayMs = options.delayMs;
+  }
+}
+
+/** Never retry this. The error is recorded as the job's failure. */
+export class Fail extends Error {
+  override readonly name: string = 'Fail';
+  constructor(reason: string | Error, options: { readonly cause?: unknown } = {}) {
+    super(typeof reason === 'string' ? reason : reason.message, {
+      cause: typeof reason === 'string' ? options.cause : reason,
+    });
+  }
+}
+
+/** Forget this job: no result, no failure, no retry. */
+export class Discard extends Error {
+  override readonly name: string = 'Discard';
+  constructor(reason = 'discarded by its handler') {
+    super(reason);
+  }
+}

@@ -1,0 +1,92 @@
+import type { Disposition, Job, Outcome } from '../protocols/job.ts';
+import type { Logger } from './log.ts';
+import type { Registry } from './task.ts';
+
+/** One claim on a job. Ends in exactly one `settle` or one `release`. */
+export interface Delivery {
+  readonly job: Job;
+  /**
+   * The handler is about to start: record it, and acknowledge if this system acknowledges early.
+   * Undefined when there is nothing to write, so that a run without a start record costs no turn of the event loop.
+   */
+  begin(): Promise<void> | undefined;
+  settle(outcome: Outcome): Promise<Disposition>;
+  /** Give the job back untouched: the worker is stopping. No attempt is counted. */
+  release(): Promise<void>;
+  /** Record a state of the handler's own (progress), for systems that keep states. */
+  update?(state: string, meta: unknown): Promise<void>;
+}
+
+/** Where deliveries come from: one system, one connection, some queues. */
+export interface Source {
+  readonly system: string;
+  /** How many handlers may run at once. */
+  readonly concurrency: number;
+  /** How many claimed deliveries may wait in this process beyond the running ones. */
+  readonly prefetch: number;
+  readonly queues: readonly string[];
+  readonly agents: readonly Agent[];
+  open(host: Host): Promise<void>;
+  /** Up to `max`; waits for at least one; [] when `signal` aborts or there is nothing for now. */
+  receive(max: number, signal: AbortSignal): Promise<readonly Delivery[]>;
+  /** Take nothing more; give back what is buffered here but was never handed out. */
+  quiet(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A chore that lives as long as the worker. Resolves when `signal` aborts; restarted with back-off if it rejects. */
+export interface Agent {
+  readonly name: string;
+  run(signal: AbortSignal): Promise<void>;
+}
+
+/** What a source may ask of the worker it runs in: enough for heartbeats and remote control, nothing more. */
+export interface Host {
+  readonly identity: { readonly hostname: string; readonly pid: number; readonly nonce: string };
+  readonly tasks: Registry;
+  readonly log: Logger;
+  /** Abort a running or waiting job; its outcome is `cancelled`. False when no such job is here. */
+  cancel(jobId: string, reason: string): boolean;
+  /** A message that could not become a delivery, and where its bytes are now. */
+  poison(report: PoisonReport): void;
+  quiet(): void;
+  stop(): void;
+}
+
+/** What happened to a message that is not a job: which queue, which id where known, why, and where the bytes went. */
+export interface PoisonReport {
+  readonly system: string;
+  readonly queue: string;
+  readonly id: string | undefined;
+  readonly code: string;
+  readonly reason: string;
+  /** Where the original bytes are kept, and what a person can do about them. */
+  readonly kept: string;
+}
+
+/** An agent that calls `step` every `ms` milliseconds, give or take `jitter` (a share of `ms`), until stopped. */
+export function every(name: string, ms: number, step: (signal: AbortSignal) => Promise<void>, jitter = 0.1): Agent {
+  return {
+    name,
+    async run(signal) {
+      while (!signal.aborted) {
+        await pause(ms * (1 + jitter * (Math.random() * 2 - 1)), signal);
+        if (!signal.aborted) await step(signal);
+      }
+    },
+  };
+}
+
+/** Resolves after `ms`, or at once when `signal` aborts. Never rejects. */
+export function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted) return resolve();
+    const done = (): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal?.addEventListener('abort', done, { once: true });
+  });
+}

@@ -1,0 +1,146 @@
+import type { Job } from '../protocols/job.ts';
+import { ConfigError } from './errors.ts';
+import type { Logger } from './log.ts';
+
+/** The four systems a task may be named in. Others may be added; a name is only a string. */
+export type SystemName = 'celery' | 'rq' | 'sidekiq' | 'resque' | (string & {});
+
+declare const signature: unique symbol;
+
+/**
+ * A task is a contract: the name it has on the wire, and the types of its arguments and result. Whoever enqueues and whoever
+ * handles share it, in whatever language the other side is.
+ */
+export interface Task<A extends readonly unknown[] = readonly unknown[], K = Readonly<Record<string, unknown>>, R = unknown> {
+  readonly name: string;
+  /** Names that differ per system: `{ sidekiq: 'SendJob' }`. */
+  readonly names: Readonly<Record<string, string>>;
+  /** Types only; never present at run time. */
+  readonly [signature]?: { readonly args: A; readonly kwargs: K; readonly result: R };
+}
+
+// eslint-style note: `never[]` parameters are what lets any function type be a contract.
+type AnyFunction = (...args: never[]) => unknown;
+
+/**
+ * Declare a task by its wire name: `defineTask<(x: number, y: number) => number>('proj.tasks.add')`.
+ * The second type parameter names the keyword arguments. `names` gives a task another name in some systems.
+ */
+export function defineTask<F extends AnyFunction = (...args: unknown[]) => unknown, K = Readonly<Record<string, unknown>>>(
+  name: string,
+  options: { readonly names?: Partial<Record<SystemName, string>> } = {},
+): Task<Parameters<F>, K, Awaited<ReturnType<F>>> {
+  if (name === '') throw new ConfigError('defineTask: a task needs a name, as it is on the wire');
+  return { name, names: { ...(options.names as Record<string, string> | undefined) } };
+}
+
+/** The name of a task in one system. */
+export function taskName(task: Task<never, never> | Task | string, system: string): string {
+  if (typeof task === 'string') return task;
+  return Object.hasOwn(task.names, system) ? (task.names[system] as string) : task.name;
+}
+
+/** What a handler gets beside the job. */
+export interface TaskContext {
+  /** The system the job came from. */
+  readonly system: string;
+  /** Aborts at the soft time limit, when the job is cancelled, and when the worker must stop now. */
+  readonly signal: AbortSignal;
+  readonly log: Logger;
+  /** Record a state of your own (`PROGRESS`), where the system keeps states; rejects with ConfigError where it does not. */
+  update(state: string, meta?: unknown): Promise<void>;
+}
+
+export type Handler<A extends readonly unknown[] = readonly unknown[], K = Readonly<Record<string, unknown>>, R = unknown> = (
+  job: Job<A, K>,
+  context: TaskContext,
+) => R | Promise<R>;
+
+/** When to run a failed job again, where the system leaves that to the worker (Celery; Resque with a scheduler). */
+export interface RetryPolicy {
+  /** How many retries after the first run; null is forever. @default 3 */
+  readonly max?: number | null;
+  /** Milliseconds before retry number `attempt` (1 is the first retry). @default 180 000 */
+  readonly delayMs?: number | ((attempt: number) => number);
+  /** Exponential: `factor · 2^retries` milliseconds, at most `maxMs`. Wins over `delayMs`. */
+  readonly backoff?: { readonly factorMs?: number; readonly maxMs?: number; readonly jitter?: boolean };
+  /** Which errors are retried by themselves. @default every error, when a policy is given */
+  readonly on?: (error: unknown) => boolean;
+}
+
+/** What a worker should know about one task. Options of one system only are said so, and ignored by the others. */
+export interface TaskOptions {
+  readonly retry?: RetryPolicy;
+  /** Hard limit in milliseconds; a limit in the message wins. */
+  readonly timeoutMs?: number;
+  /** Soft limit in milliseconds; a limit in the message wins. */
+  readonly softTimeoutMs?: number;
+  /** Celery: acknowledge after the run. @default the source's `acksLate` */
+  readonly acksLate?: boolean;
+  /** Celery: with `acksLate`, settle a failure as rejected when false. @default the source's */
+  readonly acksOnFailureOrTimeout?: boolean;
+  /** Celery: requeue when the process running the task is lost. @default the source's */
+  readonly rejectOnWorkerLost?: boolean;
+  /** Celery: store no result. A header in the message wins. */
+  readonly ignoreResult?: boolean;
+  /** Celery: store STARTED. */
+  readonly trackStarted?: boolean;
+  /** Celery: `10` (a second), `'100/m'`, `'5/h'`; per worker. */
+  readonly rateLimit?: number | string;
+}
+
+export interface Registration {
+  readonly task: Task;
+  readonly handler: Handler;
+  readonly options: TaskOptions;
+}
+
+/** What sources read of the registry. */
+export interface Registry {
+  find(system: string, name: string): Registration | undefined;
+  /** Every name known in this system, sorted. */
+  names(system: string): readonly string[];
+}
+
+/** The registry: which handler runs which task. One handler may be reached under several names and from several systems. */
+export class Tasks implements Registry {
+  readonly #byName = new Map<string, Registration>();
+  readonly #bySystem = new Map<string, Map<string, Registration>>();
+
+  /** Register a handler for a task, or for several tasks of one shape. Throws ConfigError when a name is taken. */
+  handle<A extends readonly unknown[], K, R>(
+    task: Task<A, K, R> | readonly Task<A, K, R>[],
+    handler: Handler<NoInfer<A>, NoInfer<K>, NoInfer<R>>,
+    options: TaskOptions = {},
+  ): this {
+    for (const one of (Array.isArray(task) ? task : [task]) as readonly Task<A, K, R>[]) {
+      const registration: Registration = { task: one as unknown as Task, handler: handler as unknown as Handler, options };
+      claim(this.#byName, one.name, registration);
+      for (const [system, name] of Object.entries(one.names)) {
+        let names = this.#bySystem.get(system);
+        if (names === undefined) this.#bySystem.set(system, (names = new Map<string, Registration>()));
+        claim(names, name, registration);
+      }
+    }
+    return this;
+  }
+
+  find(system: string, name: string): Registration | undefined {
+    const own = this.#bySystem.get(system)?.get(name);
+    if (own !== undefined) return own;
+    const found = this.#byName.get(name);
+    // A task that has another name in this system is not reached there under its common one.
+    return found !== undefined && Object.hasOwn(found.task.names, system) ? undefined : found;
+  }
+
+  names(system: string): readonly string[] {
+    const names = new Set(this.#bySystem.get(system)?.keys());
+    for (const [name, { task }] of this.#byName) if (!Object.hasOwn(task.names, system)) names.add(name);
+    return [...names].sort();
+  }
+}
+
+function claim(map: Map<string, Registration>, name: string, registration: Registration): void {
+  if (map.has(name)) throw new ConfigError(`tasks.handle: '${name}' already has a handler; a name is handled once`);
+  map.set(name, registration);
+}
