@@ -1,0 +1,107 @@
+import { Buffer } from 'node:buffer';
+import { WireError } from '../errors.ts';
+import * as json from '../formats/json.ts';
+import type { Publication, WireMessage } from './message.ts';
+
+/**
+ * kombu's virtual envelope: what a list item on Redis, or a file of the filesystem transport, holds.
+ *
+ *     { "body": text, "content-encoding": text, "content-type": text, "headers": {…},
+ *       "properties": { …, "delivery_info": { "exchange", "routing_key" }, "priority", "body_encoding", "delivery_tag" } }
+ *
+ * `body` is base64 when `body_encoding` says so, else the text itself. Source: kombu/transport/virtual/base.py
+ * Channel.prepare_message, Base64 (5.6).
+ */
+export function encodeEnvelope(publication: Publication, deliveryTag: string): string {
+  const body = Buffer.from(publication.body.buffer, publication.body.byteOffset, publication.body.byteLength);
+  let properties = '{';
+  for (const [name, value] of publication.properties) {
+    if (BROKER_PROPERTIES.has(name)) continue;
+    if (name === 'priority') continue;
+    properties += `${json.stringify(name)}: ${json.stringify(value)}, `;
+  }
+  const priority = publication.properties.get('priority') ?? 0;
+  return (
+    `{"body": "${body.toString('base64')}", "content-encoding": ${json.stringify(publication.contentEncoding)}, ` +
+    `"content-type": ${json.stringify(publication.contentType)}, "headers": ${json.stringify(publication.headers)}, ` +
+    `"properties": ${properties}"delivery_info": {"exchange": ${json.stringify(publication.exchange)}, ` +
+    `"routing_key": ${json.stringify(publication.routingKey)}}, "priority": ${json.stringify(priority)}, ` +
+    `"body_encoding": "base64", "delivery_tag": "${deliveryTag}"}}`
+  );
+}
+
+/** What the broker side writes anew for each publish. */
+const BROKER_PROPERTIES: ReadonlySet<string> = new Set(['delivery_info', 'delivery_tag', 'body_encoding']);
+
+/** Reads an envelope. Throws WireError `undecodable` (not JSON, bad base64) or `wrong-shape`. */
+export function decodeEnvelope(bytes: Uint8Array): WireMessage {
+  const raw = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const envelope = readJson(raw.toString('utf8'));
+  if (!isRecord(envelope)) throw wrongShape('the message is not a JSON object');
+  const headers = envelope['headers'] ?? {};
+  const properties = envelope['properties'] ?? {};
+  if (!isRecord(headers)) throw wrongShape('`headers` is not an object');
+  if (!isRecord(properties)) throw wrongShape('`properties` is not an object');
+  return {
+    body: readBody(envelope['body'], properties['body_encoding']),
+    contentType: text(envelope['content-type']),
+    contentEncoding: text(envelope['content-encoding']),
+    headers,
+    properties,
+    raw: bytes,
+  };
+}
+
+/** Native parsing first: an envelope's own fields are short; numbers that matter are read again by `exactHeaders`. */
+function readJson(source: string): unknown {
+  try {
+    return JSON.parse(source);
+  } catch {
+    // NaN in a custom header is legal for Python; anything else is an error with its place.
+    try {
+      return json.parse(source);
+    } catch (error) {
+      throw new WireError('celery', 'undecodable', `the message is not the JSON envelope kombu writes`, {
+        cause: error,
+      });
+    }
+  }
+}
+
+function readBody(body: unknown, encoding: unknown): Buffer {
+  if (body === undefined || body === null) return Buffer.alloc(0);
+  if (typeof body !== 'string') {
+    // Python accepts an unencoded JSON body in place; keep it as the text it stands for.
+    throw wrongShape('`body` is not a text');
+  }
+  if (encoding === undefined || encoding === null || encoding === '') return Buffer.from(body, 'utf8');
+  switch (typeof encoding === 'string' ? encoding.toLowerCase() : '') {
+    case 'base64':
+      return Buffer.from(body, 'base64');
+    case 'utf-8':
+    case 'utf8':
+      return Buffer.from(body, 'utf8');
+    default:
+      throw new WireError(
+        'celery',
+        'undecodable',
+        `unknown body_encoding ${JSON.stringify(encoding)}; known are base64 and utf-8`,
+      );
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function text(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
+}
+
+function wrongShape(what: string): WireError {
+  return new WireError(
+    'celery',
+    'wrong-shape',
+    `${what}; expected kombu's envelope {body, content-encoding, content-type, headers, properties}`,
+  );
+}
