@@ -1,0 +1,313 @@
+/**
+ * Makes a bare clone ready: dependencies, build, Python environments, a Redis server program. Needs nothing but Node itself,
+ * because it runs before `npm ci` did. Every step is skipped when it is already done, says what it does in one line, and
+ * may be asked for by several processes at once.
+ */
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { delimiter, dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The checkout. */
+export const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+
+/** Everything the set-up makes, apart from node_modules and dist, is in here. */
+export const cache = join(root, '.cache');
+
+/** The Celery versions with a requirements file. */
+export const celeryVersions = /** @type {const} */ (['5.2', '5.4', '5.6']);
+
+/** What cannot be made ready here, and what a person can do about it. */
+export class SetupError extends Error {
+  name = 'SetupError';
+}
+
+/** `npm ci`, when what is installed is not what package-lock.json says. */
+export async function ensureDependencies() {
+  await once('dependencies', dependenciesAreCurrent, () =>
+    step('install dependencies (npm ci)', () => run('npm', ['ci', '--include=dev', '--no-audit', '--no-fund'])),
+  );
+}
+
+/** `npm run build`, when a source changed since the last one. */
+export async function ensureBuild() {
+  const stamp = join(cache, 'build.stamp');
+  const current = () => existsSync(join(root, 'dist/src/index.js')) && text(stamp) === sourcesHash();
+  await once('build', current, async () => {
+    const hash = sourcesHash();
+    await step('build (npm run build)', () => run('npm', ['run', '--silent', 'build']));
+    await writeFile(stamp, hash);
+  });
+}
+
+/** Where the Python of one environment is, made or not. @param {string} version */
+export function venvPython(version) {
+  return join(cache, 'venvs', `celery-${version}`, 'bin', 'python');
+}
+
+/**
+ * A Python environment with Celery `version`, from the pinned requirements; the path of its interpreter.
+ * @param {string} version
+ */
+export async function ensureVenv(version) {
+  const requirements = join(root, 'test/support/requirements', `celery-${version}.txt`);
+  if (!existsSync(requirements))
+    throw new SetupError(`no requirements for Celery ${version}: ${requirements} is missing`);
+  const folder = join(cache, 'venvs', `celery-${version}`);
+  const stamp = join(folder, 'jobglot.stamp');
+  const wanted = hashOf(readFileSync(requirements));
+  const current = () => existsSync(venvPython(version)) && text(stamp) === wanted;
+  await once(`venv-${version}`, current, () =>
+    step(`create a Python environment with Celery ${version}`, async () => {
+      const python = await findPython();
+      await rm(folder, { recursive: true, force: true });
+      await mkdir(dirname(folder), { recursive: true });
+      await run(python, ['-m', 'venv', folder]);
+      await run(
+        venvPython(version),
+        ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-input', '-r', requirements],
+        'pip needs to reach PyPI (or the index it is configured with) to install Celery',
+      );
+      // Last: an environment without its stamp is half made, and made again.
+      await writeFile(stamp, wanted);
+    }),
+  );
+  return venvPython(version);
+}
+
+/** The path of a redis-server; installs one where this process may. */
+export async function ensureRedis() {
+  const found = findRedis();
+  if (found !== undefined) return found;
+  if (findProgram('apt-get') === undefined || process.getuid?.() !== 0) throw new SetupError(redisHint());
+  await once(
+    'redis',
+    () => findRedis() !== undefined,
+    () =>
+      step('install redis-server (apt-get)', async () => {
+        // RUNLEVEL=1: install the program, do not start the service.
+        const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
+        await run('apt-get', ['update', '-qq'], redisHint(), env);
+        await run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'redis-server'], redisHint(), env);
+      }),
+  );
+  const installed = findRedis();
+  if (installed === undefined) throw new SetupError(redisHint());
+  return installed;
+}
+
+/** The path of the redis-server to use, if there is one: `JOBGLOT_REDIS_SERVER`, else the one on the PATH. */
+export function findRedis() {
+  return process.env['JOBGLOT_REDIS_SERVER'] || findProgram('redis-server');
+}
+
+function redisHint() {
+  return (
+    'redis-server is not installed. Install it: `apt-get install redis-server` (Debian, Ubuntu), ' +
+    '`dnf install redis` (Fedora), `apk add redis` (Alpine), `brew install redis` (macOS); ' +
+    'or set JOBGLOT_REDIS_SERVER to the path of one.'
+  );
+}
+
+async function findPython() {
+  const python = process.env['JOBGLOT_PYTHON'] || findProgram('python3');
+  if (python === undefined) {
+    throw new SetupError(
+      'python3 is not installed. Install it: `apt-get install python3 python3-venv` (Debian, Ubuntu), ' +
+        '`brew install python` (macOS); or set JOBGLOT_PYTHON to the path of one.',
+    );
+  }
+  const probe = 'import sys, venv, ensurepip; sys.exit(0 if sys.version_info >= (3, 9) else 3)';
+  const { code, output } = await capture(python, ['-c', probe]);
+  if (code === 3)
+    throw new SetupError(`${python} is too old: Python 3.9 or newer is needed. Set JOBGLOT_PYTHON to another.`);
+  if (code !== 0) {
+    throw new SetupError(
+      `${python} has no working venv module. Install it: \`apt-get install python3 python3-venv\` (Debian, Ubuntu).\n${output}`,
+    );
+  }
+  return python;
+}
+
+function dependenciesAreCurrent() {
+  const wanted = packagesOf(join(root, 'package-lock.json'));
+  const installed = packagesOf(join(root, 'node_modules/.package-lock.json'));
+  if (wanted === undefined || installed === undefined) return false;
+  for (const [path, entry] of Object.entries(wanted)) {
+    // Optional packages are for other platforms as often as not.
+    if (path === '' || (installed[path] === undefined && entry.optional === true)) continue;
+    if (installed[path]?.version !== entry.version || installed[path]?.integrity !== entry.integrity) return false;
+  }
+  return Object.keys(installed).every((path) => wanted[path] !== undefined);
+}
+
+/** @param {string} lockfile @returns {Record<string, { version?: string, integrity?: string, optional?: boolean }> | undefined} */
+function packagesOf(lockfile) {
+  const content = text(lockfile);
+  return content === undefined ? undefined : JSON.parse(content).packages;
+}
+
+function sourcesHash() {
+  const files = ['src', 'protocols'].flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
+      .map((entry) => join(entry.parentPath, entry.name)),
+  );
+  files.push(join(root, 'tsconfig.json'), join(root, 'package-lock.json'));
+  return hashOf(...files.sort().flatMap((file) => [relative(root, file), readFileSync(file)]));
+}
+
+/** @param {...(string | Buffer)} parts */
+function hashOf(...parts) {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part).update('\0');
+  return hash.digest('hex');
+}
+
+/** @param {string} file */
+function text(file) {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+/** @param {string} name */
+export function findProgram(name) {
+  for (const folder of (process.env['PATH'] ?? '').split(delimiter)) {
+    const path = join(folder, name);
+    try {
+      accessSync(path, constants.X_OK);
+      return path;
+    } catch {
+      // Not in this folder.
+    }
+  }
+  return undefined;
+}
+
+/**
+ * Do `work` unless it is done, in one process at a time.
+ * @param {string} name @param {() => boolean} done @param {() => Promise<void>} work
+ */
+async function once(name, done, work) {
+  if (done()) return;
+  const release = await lock(name);
+  try {
+    if (!done()) await work();
+  } finally {
+    await release();
+  }
+}
+
+/**
+ * A lock is a folder that holds its owner's pid; the lock of a dead owner is taken over.
+ * @param {string} name @returns {Promise<() => Promise<void>>}
+ */
+async function lock(name) {
+  const folder = join(cache, 'locks', name);
+  await mkdir(dirname(folder), { recursive: true });
+  for (let told = false; ;) {
+    try {
+      await mkdir(folder);
+      await writeFile(join(folder, 'pid'), String(process.pid));
+      return () => rm(folder, { recursive: true, force: true });
+    } catch (error) {
+      if (error.code !== 'EEXIST') throw error;
+    }
+    const owner = ownerOf(folder);
+    if (owner !== undefined && !isAlive(owner)) {
+      // One at a time may take over, and looks again: the folder may have a new and living owner by now.
+      const takeover = `${folder}.takeover`;
+      const mine = await mkdir(takeover).then(
+        () => true,
+        () => false,
+      );
+      if (mine) {
+        const now = ownerOf(folder);
+        if (now !== undefined && !isAlive(now)) await rm(folder, { recursive: true, force: true });
+        await rm(takeover, { recursive: true, force: true });
+      }
+    } else if (!told && owner !== undefined) {
+      told = true;
+      print(`waiting for process ${owner}, which is at the same step (${name})`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}
+
+/** The pid in a lock, if it has one yet. @param {string} folder */
+function ownerOf(folder) {
+  const pid = Number(text(join(folder, 'pid')));
+  return pid > 0 ? pid : undefined;
+}
+
+/** @param {number} pid */
+function isAlive(pid) {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return error.code === 'EPERM';
+  }
+}
+
+/** One line when a step starts, one when it is done. @param {string} what @param {() => Promise<void>} work */
+async function step(what, work) {
+  const started = performance.now();
+  print(`${what} ...`);
+  await work();
+  print(`${what}: done in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+}
+
+/** @param {string} line */
+function print(line) {
+  process.stderr.write(`[setup] ${line}\n`);
+}
+
+/**
+ * Runs to the end; the output is shown only when it fails.
+ * @param {string} program @param {string[]} args @param {string} [hint] @param {NodeJS.ProcessEnv} [env]
+ */
+async function run(program, args, hint, env) {
+  const { code, output } = await capture(program, args, env);
+  if (code === 0) return;
+  const shown = output.length > 8000 ? `…${output.slice(-8000)}` : output;
+  throw new SetupError(`\`${[program, ...args].join(' ')}\` failed (${code})${hint ? `: ${hint}` : ''}\n${shown}`);
+}
+
+/**
+ * @param {string} program @param {string[]} args @param {NodeJS.ProcessEnv} [env]
+ * @returns {Promise<{ code: number | string, output: string }>}
+ */
+function capture(program, args, env = process.env) {
+  return new Promise((resolve) => {
+    const child = spawn(program, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    child.stdout.on('data', (chunk) => (output += chunk));
+    child.stderr.on('data', (chunk) => (output += chunk));
+    child.once('error', (error) => resolve({ code: error.message, output }));
+    child.once('close', (code, signal) => resolve({ code: code ?? signal ?? 'unknown', output }));
+  });
+}
+
+// `node test/support/setup.mjs [5.6 ...] [redis]` makes ready by hand what the tests would.
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    const wanted =
+      process.argv.length > 2 ? process.argv.slice(2) : ['dependencies', 'build', 'redis', ...celeryVersions];
+    for (const one of wanted) {
+      if (one === 'dependencies') await ensureDependencies();
+      else if (one === 'build') await ensureBuild();
+      else if (one === 'redis') print(await ensureRedis());
+      else print(await ensureVenv(one));
+    }
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exitCode = 1;
+  }
+}
