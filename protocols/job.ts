@@ -34,8 +34,8 @@ export interface Failure {
 /** What one run of a handler came to. It says what happened and nothing about storage. */
 export type Outcome =
   | { readonly kind: 'success'; readonly value: unknown }
-  /** The handler threw. */
-  | { readonly kind: 'error'; readonly error: Failure }
+  /** The handler threw. `retriable`: the task's own retry policy asks for another run, limits permitting. */
+  | { readonly kind: 'error'; readonly error: Failure; readonly retriable: boolean }
   /** The handler asked to be run again. */
   | { readonly kind: 'retry'; readonly delayMs: number | undefined; readonly error: Failure | undefined }
   /** Never retry this. */

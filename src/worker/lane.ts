@@ -1,0 +1,265 @@
+import type { Job, Outcome } from '../../protocols/job.ts';
+import { type Logger, logs } from '../log.ts';
+import { type Delivery, pause, type Source } from '../source.ts';
+import type { Handler, Registration, Registry } from '../task.ts';
+import { backoff } from './backoff.ts';
+import type { Events } from './events.ts';
+import { compose, type Middleware } from './middleware.ts';
+import { CancelledError, type Ended, Run, settle, ShutdownError } from './runner.ts';
+
+export interface LaneOptions {
+  readonly source: Source;
+  readonly tasks: Registry;
+  readonly middleware: readonly Middleware[];
+  readonly log: Logger;
+  readonly events: Events;
+  /** How long a cancelled handler may take to notice its signal. */
+  readonly cancelGraceMs: number;
+}
+
+/**
+ * One source with its slots. The loop: free slots, `receive(free)`, start each without awaiting; when full, wait for one to end.
+ * A slot is a running handler; a settle under way does not hold one, but unsettled deliveries are bounded too, so that a
+ * store that is down stops the fetching instead of filling the memory.
+ */
+export class Lane {
+  readonly source: Source;
+  readonly #options: LaneOptions;
+  readonly #total: number;
+  readonly #unsettledLimit: number;
+  readonly #handlers = new Map<string, { readonly registration: Registration; readonly handler: Handler }>();
+  readonly #running = new Set<Run>();
+  readonly #fetching = new AbortController();
+  readonly #giveUp = new AbortController();
+  #waiting: Delivery[] = [];
+  #next = 0;
+  #unsettled = 0;
+  #processed = 0;
+  #room: (() => void) | undefined;
+  #idle: (() => void) | undefined;
+  #loop: Promise<void> | undefined;
+  #lastReceiveAt = 0;
+
+  constructor(options: LaneOptions) {
+    this.#options = options;
+    this.source = options.source;
+    this.#total = options.source.concurrency + options.source.prefetch;
+    this.#unsettledLimit = Math.max(100, 4 * options.source.concurrency);
+  }
+
+  get running(): readonly Job[] {
+    return Array.from(this.#running, (run) => run.job);
+  }
+  get processed(): number {
+    return this.#processed;
+  }
+  /** `performance.now()` of the last answer of the source, empty or not. */
+  get lastReceiveAt(): number {
+    return this.#lastReceiveAt;
+  }
+
+  start(): void {
+    this.#loop = this.#fetch();
+  }
+
+  /** Stop asking; give back what waits. Running handlers go on. */
+  async quiet(): Promise<void> {
+    this.#fetching.abort();
+    this.#room?.();
+    await this.source.quiet();
+    await this.#loop;
+    await this.#releaseWaiting();
+  }
+
+  /** Resolves when nothing runs and nothing is left to settle. */
+  async drained(): Promise<void> {
+    while (this.#running.size > 0 || this.#unsettled > 0) await new Promise<void>((resolve) => (this.#idle = resolve));
+  }
+
+  /** Ask every running handler to end; those that do because of it are given back. */
+  abort(): void {
+    for (const run of this.#running) run.abort(new ShutdownError());
+  }
+
+  /** Give back everything that still runs, without waiting for the handlers. */
+  releaseRunning(): void {
+    for (const run of this.#running) run.end(undefined);
+  }
+
+  /** Stop trying to write outcomes that the store does not take. */
+  giveUp(): void {
+    this.#giveUp.abort();
+  }
+
+  cancel(jobId: string, reason: string): boolean {
+    for (const run of this.#running) {
+      if (run.job.id !== jobId) continue;
+      run.abort(new CancelledError(reason));
+      setTimeout(() => run.end({ kind: 'cancelled', reason }), this.#options.cancelGraceMs).unref();
+      return true;
+    }
+    return false;
+  }
+
+  async #fetch(): Promise<void> {
+    const { signal } = this.#fetching;
+    const { source, log, events } = this.#options;
+    const { system } = source;
+    const few = Math.max(1, Math.min(100, this.#total >> 1));
+    for (let failures = 0; !signal.aborted; ) {
+      const waiting = this.#waiting.length - this.#next;
+      const want = this.#total - this.#running.size - waiting;
+      // Few and often costs round trips: ask again when half is free, or when a slot stands empty.
+      if (this.#unsettled >= this.#unsettledLimit || !(want >= few || (want > 0 && waiting === 0))) {
+        await new Promise<void>((resolve) => (this.#room = resolve));
+        this.#room = undefined;
+        continue;
+      }
+      try {
+        const deliveries = await source.receive(want, signal);
+        this.#lastReceiveAt = performance.now();
+        if (failures > 0) {
+          failures = 0;
+          log.info({ system }, 'the source answers again');
+          events.emit('source:up', { system });
+        }
+        if (deliveries.length > 0) this.#take(deliveries);
+      } catch (error) {
+        if (signal.aborted) return;
+        if (failures++ === 0) {
+          log.error({ system, error }, 'the source does not answer; trying again');
+          events.emit('source:down', { system, error });
+        }
+        await pause(backoff(failures, Math.random()), signal);
+      }
+    }
+  }
+
+  #take(deliveries: readonly Delivery[]): void {
+    this.#waiting = this.#next === 0 ? this.#waiting.concat(deliveries) : this.#waiting.slice(this.#next).concat(deliveries);
+    this.#next = 0;
+    this.#pump();
+  }
+
+  #pump(): void {
+    const { concurrency } = this.source;
+    while (this.#running.size < concurrency && this.#next < this.#waiting.length && !this.#fetching.signal.aborted) {
+      this.#start(this.#waiting[this.#next++] as Delivery);
+    }
+    if (this.#next === this.#waiting.length && this.#next > 0) {
+      this.#waiting = [];
+      this.#next = 0;
+    }
+    this.#room?.();
+  }
+
+  #start(delivery: Delivery): void {
+    const { events, log } = this.#options;
+    const run = new Run(delivery, this.source.system, log);
+    this.#running.add(run);
+    if (events.wanted('job:started')) events.emit('job:started', { system: run.system, job: delivery.job });
+    void this.#work(run);
+  }
+
+  async #work(run: Run): Promise<void> {
+    const { delivery } = run;
+    const found = this.#find(delivery.job.task);
+    const started = performance.now();
+    let ended: Ended;
+    try {
+      ended = await run.execute(found?.registration, found?.handler);
+    } catch (error) {
+      // The start could not be recorded: nothing ran, so the job is given back.
+      this.#report('job:unsettled', run, error);
+      ended = undefined;
+    }
+    this.#running.delete(run);
+    this.#unsettled++;
+    this.#pump();
+    try {
+      if (ended === undefined) await this.#release(delivery);
+      else await this.#settle(run, ended, performance.now() - started);
+    } finally {
+      this.#unsettled--;
+      this.#processed++;
+      this.#room?.();
+      if (this.#running.size === 0 && this.#unsettled === 0) this.#idle?.();
+    }
+  }
+
+  async #settle(run: Run, outcome: Outcome, ms: number): Promise<void> {
+    const { events, log } = this.#options;
+    const { system, delivery } = run;
+    const { job } = delivery;
+    const disposition = await settle(delivery, outcome, this.#giveUp.signal, (error) => this.#report('job:unsettled', run, error));
+    if (disposition === undefined) {
+      log.error({ system, task: job.task, id: job.id, queue: job.queue }, 'the outcome could not be written; the system will run the job again');
+      return;
+    }
+    if (events.wanted('job:settled')) events.emit('job:settled', { system, job, outcome, disposition, ms });
+    const failed = disposition.state === 'failed';
+    if (!logs(log, failed ? 'error' : 'info')) return;
+    const fields = { system, task: job.task, id: job.id, queue: job.queue, ms: Math.round(ms * 10) / 10 };
+    if (failed) log.error({ ...fields, ...why(outcome) }, `failed in ${seconds(ms)}`);
+    else log.info({ ...fields, ...why(outcome) }, `${disposition.state} in ${seconds(ms)}`);
+  }
+
+  async #release(delivery: Delivery): Promise<void> {
+    const { system } = this.source;
+    try {
+      await delivery.release();
+      this.#options.events.emit('job:released', { system, job: delivery.job });
+    } catch (error) {
+      // What could not be given back stays claimed in the store; the system's own recovery returns it.
+      this.#options.log.warn({ system, task: delivery.job.task, id: delivery.job.id, error }, 'a job could not be given back; the system will return it');
+    }
+  }
+
+  async #releaseWaiting(): Promise<void> {
+    const waiting = this.#waiting.slice(this.#next);
+    this.#waiting = [];
+    this.#next = 0;
+    // The first one waited longest: released last to the head of its queue, it runs first again.
+    await Promise.all(waiting.reverse().map((delivery) => this.#release(delivery)));
+  }
+
+  #find(task: string): { readonly registration: Registration; readonly handler: Handler } | undefined {
+    let found = this.#handlers.get(task);
+    if (found === undefined) {
+      const registration = this.#options.tasks.find(this.source.system, task);
+      if (registration === undefined) return undefined;
+      found = { registration, handler: compose(this.#options.middleware, registration.handler) };
+      this.#handlers.set(task, found);
+    }
+    return found;
+  }
+
+  #report(name: 'job:unsettled', run: Run, error: unknown): void {
+    const { events, log } = this.#options;
+    const { system, job } = run;
+    log.warn({ system, task: job.task, id: job.id, queue: job.queue, error }, 'a write for this job failed; trying again');
+    events.emit(name, { system, job, error });
+  }
+}
+
+function why(outcome: Outcome): { readonly error?: string; readonly reason?: string } {
+  switch (outcome.kind) {
+    case 'success':
+    case 'expired':
+      return {};
+    case 'error':
+    case 'fail':
+      return { error: `${outcome.error.type}: ${outcome.error.message}` };
+    case 'retry':
+      return outcome.error === undefined ? {} : { error: `${outcome.error.type}: ${outcome.error.message}` };
+    case 'discard':
+    case 'cancelled':
+      return { reason: outcome.reason };
+    case 'timeout':
+      return { reason: `hard time limit (${outcome.limitMs / 1000}s) exceeded` };
+  }
+}
+
+function seconds(ms: number): string {
+  return ms < 10 ? `${(ms / 1000).toFixed(4)}s` : `${(ms / 1000).toFixed(2)}s`;
+}

@@ -1,0 +1,156 @@
+import { toFailure } from '../../protocols/errors.ts';
+import type { Disposition, Job, Outcome } from '../../protocols/job.ts';
+import { ConfigError, JobTimeoutError, UnknownTaskError } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import { Discard, Fail, Retry } from '../signals.ts';
+import { type Delivery, pause } from '../source.ts';
+import type { Handler, Registration, TaskContext } from '../task.ts';
+import { backoff } from './backoff.ts';
+
+/** Why a handler's signal aborts when the worker stops: give the job back, count no attempt. */
+export class ShutdownError extends Error {
+  override readonly name: string = 'ShutdownError';
+  constructor() {
+    super('the worker is stopping; the job is given back');
+  }
+}
+
+/** Why a handler's signal aborts when its job is cancelled from outside. */
+export class CancelledError extends Error {
+  override readonly name: string = 'CancelledError';
+}
+
+/** What became of the handler: an outcome to settle, or undefined when the job is to be given back. */
+export type Ended = Outcome | undefined;
+
+/**
+ * One delivery in the hands of its handler. It is the handler's context too; the signal is made only when somebody looks at
+ * it, because most handlers of most jobs never do.
+ */
+export class Run implements TaskContext {
+  readonly delivery: Delivery;
+  readonly system: string;
+  readonly log: Logger;
+  #controller: AbortController | undefined;
+  #reason: Error | undefined;
+  #end: ((ended: Ended) => void) | undefined;
+
+  constructor(delivery: Delivery, system: string, log: Logger) {
+    this.delivery = delivery;
+    this.system = system;
+    this.log = log;
+  }
+
+  get job(): Job {
+    return this.delivery.job;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#reason !== undefined) this.#controller.abort(this.#reason);
+    }
+    return this.#controller.signal;
+  }
+
+  async update(state: string, meta?: unknown): Promise<void> {
+    if (this.delivery.update === undefined) throw new ConfigError(`${this.system}: this system keeps no states of a job`);
+    await this.delivery.update(state, meta);
+  }
+
+  /** Ask the handler to end. The first reason counts. */
+  abort(reason: Error): void {
+    this.#reason ??= reason;
+    this.#controller?.abort(this.#reason);
+  }
+
+  /** End the run now, whatever the handler still does: the outcome to settle, or undefined to give the job back. */
+  end(ended: Ended): void {
+    this.#end?.(ended);
+  }
+
+  /** Begin, run the handler, and say what it came to. Rejects only when `begin` cannot be written. */
+  async execute(registration: Registration | undefined, handler: Handler | undefined): Promise<Ended> {
+    const begun = this.delivery.begin();
+    if (begun !== undefined) await begun;
+    if (registration === undefined || handler === undefined) {
+      return { kind: 'error', error: toFailure(new UnknownTaskError(this.system, this.job.task)), retriable: false };
+    }
+    const { timeoutMs, softTimeoutMs } = this.job;
+    const outcome = this.#call(registration, handler);
+    const forced = new Promise<Ended>((resolve) => (this.#end = resolve));
+    if (timeoutMs === undefined && softTimeoutMs === undefined) return Promise.race([outcome, forced]);
+    const timers: NodeJS.Timeout[] = [];
+    if (softTimeoutMs !== undefined) timers.push(later(softTimeoutMs, () => this.abort(new JobTimeoutError('soft', softTimeoutMs))));
+    if (timeoutMs !== undefined) {
+      timers.push(
+        later(timeoutMs, () => {
+          this.abort(new JobTimeoutError('hard', timeoutMs));
+          this.end({ kind: 'timeout', limitMs: timeoutMs });
+        }),
+      );
+    }
+    try {
+      return await Promise.race([outcome, forced]);
+    } finally {
+      for (const timer of timers) clearTimeout(timer);
+    }
+  }
+
+  async #call(registration: Registration, handler: Handler): Promise<Ended> {
+    try {
+      const value = await handler(this.job, this);
+      return this.#reason instanceof CancelledError ? { kind: 'cancelled', reason: this.#reason.message } : { kind: 'success', value };
+    } catch (error) {
+      return this.#thrown(error, registration);
+    }
+  }
+
+  #thrown(error: unknown, registration: Registration): Ended {
+    if (this.#reason instanceof CancelledError) return { kind: 'cancelled', reason: this.#reason.message };
+    if (this.#reason instanceof ShutdownError && !(error instanceof Fail || error instanceof Discard || error instanceof Retry)) {
+      return undefined;
+    }
+    if (error instanceof Retry) {
+      return { kind: 'retry', delayMs: error.delayMs, error: error.cause === undefined ? undefined : toFailure(error.cause) };
+    }
+    if (error instanceof Fail) return { kind: 'fail', error: toFailure(error.cause instanceof Error ? error.cause : error) };
+    if (error instanceof Discard) return { kind: 'discard', reason: error.message };
+    const { retry } = registration.options;
+    return { kind: 'error', error: toFailure(this.#softLimit(error)), retriable: retry !== undefined && (retry.on?.(error) ?? true) };
+  }
+
+  /** A handler that let the abort of its soft limit pass through ended by that limit, however its libraries worded it. */
+  #softLimit(error: unknown): unknown {
+    const reason = this.#reason;
+    if (!(reason instanceof JobTimeoutError)) return error;
+    return error === reason || (error instanceof Error && (error.name === 'AbortError' || error.cause === reason)) ? reason : error;
+  }
+}
+
+/** Writes the outcome, trying again with back-off until it sticks or `giveUp` aborts; then undefined: recovery is the system's. */
+export async function settle(
+  delivery: Delivery,
+  outcome: Outcome,
+  giveUp: AbortSignal,
+  failed: (error: unknown) => void,
+): Promise<Disposition | undefined> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await delivery.settle(outcome);
+    } catch (error) {
+      failed(error);
+      if (giveUp.aborted) return undefined;
+      await pause(backoff(attempt, Math.random()), giveUp);
+    }
+  }
+}
+
+const LONGEST = 2 ** 31 - 1;
+
+/** A timer that may be longer than the 24.8 days setTimeout can count: longer ones never fire within a run. */
+function later(ms: number, action: () => void): NodeJS.Timeout {
+  return setTimeout(() => {
+    if (ms <= LONGEST) action();
+  }, Math.min(ms, LONGEST));
+}

@@ -1,0 +1,208 @@
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import type { Job } from '../../protocols/job.ts';
+import { ConfigError } from '../errors.ts';
+import { type Logger, silent } from '../log.ts';
+import { type Host, pause, type PoisonReport, type Source } from '../source.ts';
+import type { Tasks } from '../task.ts';
+import { Agents } from './agents.ts';
+import { Events, type WorkerEvents, type WorkerState } from './events.ts';
+import { Lane } from './lane.ts';
+import type { Middleware } from './middleware.ts';
+
+export interface WorkerOptions {
+  readonly tasks: Tasks;
+  /** Where jobs come from; each with its own concurrency. At least one. */
+  readonly sources: readonly Source[];
+  readonly middleware?: readonly Middleware[];
+  /** Shaped like pino's. @default nothing is written */
+  readonly log?: Logger;
+  /** How long `stop` waits for running handlers before it aborts their signals. @default 25 000 */
+  readonly shutdownTimeoutMs?: number;
+  /** How long aborted handlers may take to end before their jobs are given back without them. @default 3 000 */
+  readonly abortGraceMs?: number;
+}
+
+/**
+ * The life of a worker: idle, running, quiet, stopping, stopped. Nothing happens in the constructor; no signal handlers are
+ * installed. At least once: a job whose worker dies is run again by its system's own recovery.
+ */
+export class Worker implements AsyncDisposable {
+  readonly events: Events = new Events();
+  readonly #options: WorkerOptions;
+  readonly #middleware: Middleware[];
+  readonly #log: Logger;
+  readonly #agents: Agents;
+  #lanes: readonly Lane[] = [];
+  #state: WorkerState = 'idle';
+  #stopped: Promise<void> | undefined;
+  #quieted: Promise<void> | undefined;
+  #hurry: AbortController = new AbortController();
+  #ended: () => void = () => {};
+  readonly #end: Promise<void> = new Promise((resolve) => (this.#ended = resolve));
+
+  constructor(options: WorkerOptions) {
+    if (options.sources.length === 0) throw new ConfigError('Worker: sources is empty; pass at least one, such as celery({ broker })');
+    this.#options = options;
+    this.#middleware = [...(options.middleware ?? [])];
+    this.#log = options.log ?? silent;
+    this.#agents = new Agents(this.#log, this.events);
+  }
+
+  get state(): WorkerState {
+    return this.#state;
+  }
+
+  /** Jobs whose handlers run now. */
+  get running(): readonly Job[] {
+    return this.#lanes.flatMap((lane) => lane.running);
+  }
+
+  /** Per source: what runs, how much was done, and milliseconds since the source last answered. */
+  get health(): readonly { readonly system: string; readonly running: number; readonly processed: number; readonly silentMs: number }[] {
+    return this.#lanes.map((lane) => ({
+      system: lane.source.system,
+      running: lane.running.length,
+      processed: lane.processed,
+      silentMs: lane.lastReceiveAt === 0 ? Number.POSITIVE_INFINITY : performance.now() - lane.lastReceiveAt,
+    }));
+  }
+
+  /** Add middleware; before `start`. */
+  use(middleware: Middleware): this {
+    if (this.#state !== 'idle') throw new ConfigError('Worker.use: add middleware before the worker starts');
+    this.#middleware.push(middleware);
+    return this;
+  }
+
+  on<Name extends keyof WorkerEvents>(name: Name, listener: (event: WorkerEvents[Name]) => void): () => void {
+    return this.events.on(name, listener);
+  }
+
+  once<Name extends keyof WorkerEvents>(name: Name, matches?: (event: WorkerEvents[Name]) => boolean): Promise<WorkerEvents[Name]> {
+    return this.events.once(name, matches);
+  }
+
+  /** Open every source and begin to fetch. Rejects with ConnectionError when one cannot be opened; then nothing runs. */
+  async start(): Promise<void> {
+    if (this.#state !== 'idle') throw new ConfigError(`Worker.start: the worker is ${this.#state}; a worker starts once`);
+    this.#enter('running');
+    const host = this.#host();
+    const opened: Source[] = [];
+    try {
+      for (const source of this.#options.sources) {
+        opened.push(source);
+        await source.open(host);
+      }
+    } catch (error) {
+      await Promise.allSettled(opened.map((source) => source.close()));
+      this.#enter('stopped');
+      this.#ended();
+      throw error;
+    }
+    this.#lanes = this.#options.sources.map(
+      (source) =>
+        new Lane({
+          source,
+          tasks: this.#options.tasks,
+          middleware: this.#middleware,
+          log: this.#log,
+          events: this.events,
+          cancelGraceMs: this.#options.abortGraceMs ?? 3_000,
+        }),
+    );
+    for (const { agents } of this.#options.sources) for (const agent of agents) this.#agents.start(agent);
+    for (const lane of this.#lanes) lane.start();
+  }
+
+  /** Start, and resolve when the worker has stopped: because `signal` aborted, or something called `stop`. */
+  async run(signal?: AbortSignal): Promise<void> {
+    await this.start();
+    const stop = (): void => void this.stop();
+    if (signal?.aborted) stop();
+    else signal?.addEventListener('abort', stop, { once: true });
+    await this.#end;
+    signal?.removeEventListener('abort', stop);
+  }
+
+  /** Take nothing more and give back what waits; running handlers go on. */
+  quiet(): Promise<void> {
+    return (this.#quieted ??= this.#quiet());
+  }
+
+  /**
+   * Quiet; wait up to `timeoutMs` for running handlers; abort their signals; give back what still runs; close. A second call
+   * with a shorter time hurries the first. `stop({ timeoutMs: 0 })` is stop now.
+   */
+  stop(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    const timeoutMs = options.timeoutMs ?? this.#options.shutdownTimeoutMs ?? 25_000;
+    if (timeoutMs <= 0) this.#hurry.abort();
+    return (this.#stopped ??= this.#stop(timeoutMs));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#state !== 'idle') await this.stop();
+  }
+
+  async #quiet(): Promise<void> {
+    if (this.#state === 'running') this.#enter('quiet');
+    await Promise.all(this.#lanes.map((lane) => lane.quiet()));
+  }
+
+  async #stop(timeoutMs: number): Promise<void> {
+    if (this.#state === 'idle' || this.#state === 'stopped') {
+      this.#enter('stopped');
+      this.#ended();
+      return;
+    }
+    const quieted = this.quiet();
+    this.#enter('stopping');
+    const drained = Promise.all(this.#lanes.map((lane) => lane.drained()));
+    if (!(await ends(drained, timeoutMs, this.#hurry.signal))) {
+      for (const lane of this.#lanes) lane.abort();
+      if (!(await ends(drained, this.#options.abortGraceMs ?? 3_000))) {
+        for (const lane of this.#lanes) lane.releaseRunning();
+        // What is being written may still need a moment; after that it is the system's recovery that helps.
+        if (!(await ends(drained, 2_000))) for (const lane of this.#lanes) lane.giveUp();
+        await ends(drained, 2_000);
+      }
+    }
+    await ends(quieted, 5_000);
+    await this.#agents.stop();
+    for (const source of this.#options.sources) {
+      await source.close().catch((error: unknown) => this.#log.warn({ system: source.system, error }, 'a source did not close cleanly'));
+    }
+    this.#enter('stopped');
+    this.#ended();
+  }
+
+  #enter(state: WorkerState): void {
+    this.#state = state;
+    this.events.emit('worker:state', { state });
+  }
+
+  #host(): Host {
+    return {
+      identity: { hostname: hostname(), pid: process.pid, nonce: randomBytes(6).toString('hex') },
+      tasks: this.#options.tasks,
+      log: this.#log,
+      cancel: (jobId, reason) => this.#lanes.some((lane) => lane.cancel(jobId, reason)),
+      poison: (report: PoisonReport) => {
+        const { reason, kept, ...fields } = report;
+        this.#log.error(fields, `not a job: ${reason}. ${kept}`);
+        this.events.emit('job:poison', report);
+      },
+      quiet: () => void this.quiet(),
+      stop: () => void this.stop(),
+    };
+  }
+}
+
+/** Whether `work` ends within `ms` (or before `hurry` aborts). */
+async function ends(work: Promise<unknown>, ms: number, hurry?: AbortSignal): Promise<boolean> {
+  const limit = new AbortController();
+  const late = pause(ms, hurry === undefined ? limit.signal : AbortSignal.any([limit.signal, hurry])).then(() => false);
+  const ended = await Promise.race([work.then(() => true), late]);
+  limit.abort();
+  return ended;
+}
