@@ -1,0 +1,80 @@
+// Medians over rounds, and the same document for people and for machines.
+
+/** The middle value; of two middle ones their mean. */
+export function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const half = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+}
+
+/** The value below which a share `p` of the samples lies (nearest rank). */
+export function percentile(samples, p) {
+  const sorted = [...samples].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.max(0, Math.ceil(sorted.length * p) - 1))];
+}
+
+/** Every number a row has in all its rounds, as the median over the rounds. */
+export function medians(rounds) {
+  const row = {};
+  for (const key of Object.keys(rounds[0])) {
+    const values = rounds.map((round) => round[key]);
+    if (values.every((value) => typeof value === 'number')) row[key] = short(median(values));
+  }
+  return row;
+}
+
+/** One number against its target. `atMost` turns the comparison round. */
+export function against(value, target, { atMost = false, unit = 'x' } = {}) {
+  if (value === undefined || Number.isNaN(value)) return { value: null, target, atMost, unit, met: null };
+  return { value: short(value), target, atMost, unit, met: atMost ? value <= target : value >= target };
+}
+
+/** The document as text: one table of rows, one of ratios. */
+export function asText({ bench, machine, rows, ratios }) {
+  const head = Object.entries(machine).map(([key, value]) => `${key} ${value}`);
+  const columns = [
+    ['system', (row) => row.system],
+    ['variant', (row) => row.variant],
+    ['jobs/s', (row) => thousands(row.jobsPerSecond)],
+    ['rounds', (row) => (row.spread ? `${thousands(row.spread[0])}-${thousands(row.spread[1])}` : '')],
+    ['CPU us/job', (row) => row.cpuMicrosPerJob ?? ''],
+    ['Redis us/job', (row) => row.redisCpuMicrosPerJob ?? ''],
+    ['p50 ms', (row) => row.p50Ms ?? ''],
+    ['p95 ms', (row) => row.p95Ms ?? ''],
+    ['p99 ms', (row) => row.p99Ms ?? ''],
+    ['PSS MiB', (row) => row.pssMiB ?? ''],
+    ['RSS MiB', (row) => row.rssMiB ?? ''],
+  ];
+  const wanted = Object.entries(ratios).map(([name, { value, target, atMost, unit, met }]) => [
+    name,
+    value === null ? '-' : `${value} ${unit}`,
+    `${atMost ? '<=' : '>='} ${target}`,
+    met === null ? '' : met ? 'yes' : 'NO',
+  ]);
+  return [
+    `${bench}: ${head.join(', ')}`,
+    table(
+      columns.map(([title]) => title),
+      rows.map((row) => columns.map(([, cell]) => String(cell(row)))),
+    ),
+    table(['ours against', 'measured', 'target', 'met'], wanted),
+  ].join('\n\n');
+}
+
+function table(titles, lines) {
+  const widths = titles.map((title, at) => Math.max(title.length, ...lines.map((line) => line[at].length)));
+  const numeric = titles.map((_, at) => lines.every((line) => line[at] === '' || /^[\d,.-]/.test(line[at])));
+  const draw = (line) =>
+    `| ${line.map((cell, at) => (numeric[at] ? cell.padStart(widths[at]) : cell.padEnd(widths[at]))).join(' | ')} |`;
+  const rule = `|${widths.map((width, at) => (numeric[at] ? `${'-'.repeat(width + 1)}:` : '-'.repeat(width + 2))).join('|')}|`;
+  return [draw(titles), rule, ...lines.map(draw)].join('\n');
+}
+
+function thousands(value) {
+  return value === undefined ? '' : Math.round(value).toLocaleString('en-US');
+}
+
+/** Three digits are all a noisy machine can tell. */
+function short(value) {
+  return Math.abs(value) >= 100 ? Math.round(value) : Number(value.toPrecision(3));
+}

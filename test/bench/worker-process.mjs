@@ -1,0 +1,43 @@
+// One worker under measurement: started in a process group of its own, so that stopping it stops all of it.
+import { spawn } from 'node:child_process';
+
+/** `kill()` asks, then insists; `died` rejects when it ends before it was asked to. */
+export function startWorker({ file, args, cwd, env }) {
+  const child = spawn(file, args, {
+    cwd,
+    env: { ...process.env, ...env },
+    detached: true,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let said = '';
+  child.stderr.on('data', (chunk) => (said = (said + chunk).slice(-4000)));
+  let asked = false;
+  const exit = new Promise((resolve) => child.once('exit', resolve));
+  const died = new Promise((_, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code, signal) => {
+      if (!asked) reject(new Error(`${file} ${args.join(' ')} ended (${code ?? signal})\n${said}`));
+    });
+  });
+  died.catch(() => {}); // whoever waits for it hears of it
+  return {
+    pid: child.pid,
+    died,
+    async kill() {
+      asked = true;
+      signal(-child.pid, 'SIGTERM');
+      const insist = setTimeout(() => signal(-child.pid, 'SIGKILL'), 10_000);
+      await exit;
+      clearTimeout(insist);
+      signal(-child.pid, 'SIGKILL'); // children that outlived it
+    },
+  };
+}
+
+function signal(pid, name) {
+  try {
+    process.kill(pid, name);
+  } catch {
+    // Gone already.
+  }
+}
