@@ -37,6 +37,9 @@ const needed = { python: await ensureVenv('5.6'), redisServer: await ensureRedis
 const only = options.only?.split(',') ?? ['us', 'celery', 'celery-node', 'limit'];
 if (only.includes('us')) await ensureBuild();
 
+// What was started here goes with us: 'exit' does not happen at a signal by itself.
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(130));
+
 const { run } = await import(`./${name}/index.mjs`);
 const { asText } = await import('./report.mjs');
 const document = await run({

@@ -1,6 +1,9 @@
 // One worker under measurement: started in a process group of its own, so that stopping it stops all of it.
 import { spawn } from 'node:child_process';
 
+const alive = new Set();
+process.once('exit', () => alive.forEach((pid) => signal(-pid, 'SIGKILL')));
+
 /** `kill()` asks, then insists; `died` rejects when it ends before it was asked to. */
 export function startWorker({ file, args, cwd, env }) {
   const child = spawn(file, args, {
@@ -9,6 +12,7 @@ export function startWorker({ file, args, cwd, env }) {
     detached: true,
     stdio: ['ignore', 'ignore', 'pipe'],
   });
+  if (child.pid !== undefined) alive.add(child.pid);
   let said = '';
   child.stderr.on('data', (chunk) => (said = (said + chunk).slice(-4000)));
   let asked = false;
@@ -30,6 +34,7 @@ export function startWorker({ file, args, cwd, env }) {
       await exit;
       clearTimeout(insist);
       signal(-child.pid, 'SIGKILL'); // children that outlived it
+      alive.delete(child.pid);
     },
   };
 }
