@@ -26,6 +26,8 @@ export interface Source {
   readonly prefetch: number;
   readonly queues: readonly string[];
   readonly agents: readonly Agent[];
+  /** Tasks that the system itself brings, found after the user's own. */
+  readonly tasks?: Registry;
   open(host: Host): Promise<void>;
   /** Up to `max`; waits for at least one; [] when `signal` aborts or there is nothing for now. */
   receive(max: number, signal: AbortSignal): Promise<readonly Delivery[]>;

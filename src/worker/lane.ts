@@ -226,7 +226,7 @@ export class Lane {
   #find(task: string): { readonly registration: Registration; readonly handler: Handler } | undefined {
     let found = this.#handlers.get(task);
     if (found === undefined) {
-      const registration = this.#options.tasks.find(this.source.system, task);
+      const registration = this.#options.tasks.find(this.source.system, task) ?? this.source.tasks?.find(this.source.system, task);
       if (registration === undefined) return undefined;
       found = { registration, handler: compose(this.#options.middleware, registration.handler) };
       this.#handlers.set(task, found);

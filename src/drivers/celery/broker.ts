@@ -13,6 +13,8 @@ export interface Claim {
   /** Undefined when the envelope itself cannot be read; then `error` says why. */
   readonly message: WireMessage | undefined;
   readonly error: WireError | undefined;
+  /** Set when the broker has put the message aside already: the words that tell a person where it is. */
+  readonly kept?: string;
 }
 
 /** A queue to consume. Without an exchange it is reached by its name alone. */

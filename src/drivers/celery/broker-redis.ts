@@ -1,0 +1,455 @@
+import { randomUUID } from 'node:crypto';
+import { decodeEnvelope, encodeEnvelope } from '../../../protocols/celery/envelope.ts';
+import type { Publication, WireMessage } from '../../../protocols/celery/message.ts';
+import * as wire from '../../../protocols/celery/redis.ts';
+import { WireError } from '../../../protocols/errors.ts';
+import * as json from '../../../protocols/formats/json.ts';
+import type { Command, Exchange } from '../../../protocols/redis.ts';
+import { ConfigError } from '../../errors.ts';
+import { type Logger, silent } from '../../log.ts';
+import { type Agent, every } from '../../source.ts';
+import { PushWatch, RedisConnection, redisTarget, type RedisTarget, type RedisTargetOptions } from '../../transports/redis.ts';
+import type { CeleryBroker, Claim, QueueSpec } from './broker.ts';
+
+/** `broker_transport_options` of Celery, in camelCase. Seconds where Celery has seconds. */
+export interface RedisBrokerOptions extends RedisTargetOptions {
+  /** Seconds after which a claim that nobody refreshes is given to another worker. @default 3600 */
+  readonly visibilityTimeout?: number;
+  /** Prepended to every key and channel, as it is. With a hash tag (`{jobs}:`) everything is one slot of a Redis Cluster. */
+  readonly globalKeyprefix?: string;
+  /** @default [0, 3, 6, 9] */
+  readonly prioritySteps?: readonly number[];
+  readonly sep?: string;
+  readonly unackedKey?: string;
+  readonly unackedIndexKey?: string;
+  readonly unackedMutexKey?: string;
+  /** Seconds. @default 300 */
+  readonly unackedMutexExpire?: number;
+  /** At most so many claims are restored in one sweep. @default 1000 */
+  readonly unackedRestoreLimit?: number;
+  /** Seconds between two sweeps for abandoned claims. @default 10 */
+  readonly unackedRestoreInterval?: number;
+  /** Which queue is asked first. @default 'round_robin' */
+  readonly queueOrderStrategy?: 'round_robin' | 'priority' | 'sorted';
+  readonly fanoutPrefix?: boolean | string;
+  readonly fanoutPatterns?: boolean;
+  /** Seconds between two looks at empty queues, where the server cannot tell of a push. @default 0.05 */
+  readonly pollingInterval?: number;
+  /** Larger messages go to quarantine. @default 32 MiB */
+  readonly maxMessageBytes?: number;
+}
+
+/** Exchange types known without a declaration: what Celery itself uses. */
+const FANOUT = /^celeryev$|\.pidbox$/;
+
+export class RedisBroker implements CeleryBroker {
+  readonly kind = 'redis';
+  readonly address: string;
+  readonly agents: readonly Agent[];
+  readonly #options: RedisBrokerOptions;
+  readonly #target: RedisTarget;
+  readonly #keys: wire.Keyspace;
+  readonly #nonce = randomUUID();
+  readonly #limits: wire.ClaimLimits;
+  readonly #held = new Set<string>();
+  readonly #types = new Map<string, 'direct' | 'topic' | 'fanout'>();
+  #log: Logger = silent;
+  #redis: RedisConnection | undefined;
+  #opening: Promise<void> | undefined;
+  #ack: ((tag: string) => Promise<void>) | undefined;
+  #push: ((item: { readonly key: string; readonly envelope: string }) => Promise<void>) | undefined;
+  #watch: PushWatch | undefined;
+  #fanout: FanoutInbox | undefined;
+  #queues: string[] = [];
+  #claims = 0;
+  #uncertain = false;
+
+  constructor(url: string, options: RedisBrokerOptions = {}) {
+    this.#options = options;
+    this.#target = redisTarget(url, options);
+    this.address = this.#target.maskedUrl;
+    const prefix = options.globalKeyprefix ?? '';
+    if (this.#target.cluster !== undefined && !/\{[^}]+\}/.test(prefix)) {
+      throw new ConfigError(`celery: ${this.address} is a cluster: set globalKeyprefix to a hash tag such as '{celery}:' (and global_keyprefix to the same in Python), so that all keys share one slot`);
+    }
+    this.#keys = wire.keyspace({
+      prefix,
+      ...(options.unackedKey === undefined ? {} : { unacked: options.unackedKey }),
+      ...(options.unackedIndexKey === undefined ? {} : { unackedIndex: options.unackedIndexKey }),
+      ...(options.unackedMutexKey === undefined ? {} : { unackedMutex: options.unackedMutexKey }),
+      ...(options.prioritySteps === undefined ? {} : { prioritySteps: options.prioritySteps }),
+      ...(options.sep === undefined ? {} : { separator: options.sep }),
+    });
+    const messageBytes = options.maxMessageBytes ?? 32 * 2 ** 20;
+    this.#limits = { messageBytes, batchBytes: Math.max(messageBytes, 16 * 2 ** 20) };
+    const visibilityMs = this.#visibility * 1000;
+    const sweepMs = (options.unackedRestoreInterval ?? 10) * 1000;
+    this.agents = [
+      // A third of the timeout, so that one missed beat does not lose a claim to a sweeper.
+      every('celery: keep claims', Math.min(visibilityMs / 3, 60_000), () => this.#refresh()),
+      every('celery: restore abandoned claims', Math.min(sweepMs > 0 ? sweepMs : 10_000, Math.max(visibilityMs, 1_000)), () => this.#sweep()),
+      every('celery: release parked messages', 1_000, () => this.#unpark()),
+    ];
+  }
+
+  open(log: Logger): Promise<void> {
+    this.#log = log;
+    return (this.#opening ??= this.#open());
+  }
+
+  async consume(queues: readonly QueueSpec[]): Promise<void> {
+    const redis = this.#connection();
+    const lists: string[] = [];
+    for (const queue of queues) {
+      const type = queue.exchangeType ?? 'direct';
+      const exchange = queue.exchange ?? queue.name;
+      const routingKey = queue.routingKey ?? queue.name;
+      this.#types.set(exchange, type);
+      await redis.run(wire.bind(this.#keys, exchange, type, type === 'fanout' ? '' : routingKey, queue.name));
+      if (type === 'fanout') {
+        this.#fanout ??= new FanoutInbox(this.#target, this.#log);
+        const channel = wire.fanoutChannel(this.#keys, this.#target.db, exchange, queue.routingKey ?? '', this.#options.fanoutPrefix, this.#options.fanoutPatterns);
+        await this.#fanout.listen(channel, queue.name);
+      } else {
+        lists.push(queue.name);
+      }
+    }
+    this.#queues = this.#options.queueOrderStrategy === 'sorted' ? lists.sort() : lists;
+    this.#watch = new PushWatch(redis, this.#log);
+    // In a cluster each node has its own tracking table; there we poll.
+    if (this.#target.cluster === undefined) await this.#watch.open();
+    void this.#sweep().catch((error: unknown) => this.#log.warn({ error }, 'the first sweep for abandoned claims failed'));
+  }
+
+  async receive(max: number, signal: AbortSignal): Promise<readonly Claim[]> {
+    const watch = this.#watch as PushWatch;
+    while (!signal.aborted) {
+      const { seen } = watch;
+      const broadcast = this.#fanout?.take(max) ?? [];
+      if (broadcast.length > 0) return broadcast.map(({ queue, bytes }) => readClaim(queue, '', bytes));
+      const claims = await this.#claim(max);
+      if (claims.length > 0) return claims;
+      const waitMs = watch.active ? 1_000 : (this.#options.pollingInterval ?? 0.05) * 1000;
+      if (this.#fanout === undefined) await watch.next(seen, waitMs, signal);
+      else await Promise.race([watch.next(seen, Math.min(waitMs, 250), signal), this.#fanout.next()]);
+    }
+    return [];
+  }
+
+  async publish(publications: readonly Publication[]): Promise<void> {
+    const items: { readonly key: string; readonly envelope: string }[] = [];
+    const fanouts: Command[] = [];
+    for (const publication of publications) {
+      const { exchange, routingKey } = publication;
+      if (exchange === '') {
+        // The default exchange: the routing key is the queue's name.
+        items.push(this.#item(publication, routingKey));
+        continue;
+      }
+      const type = this.#types.get(exchange) ?? (FANOUT.test(exchange) ? 'fanout' : 'direct');
+      if (type === 'fanout') {
+        const channel = wire.fanoutChannel(this.#keys, this.#target.db, exchange, routingKey, this.#options.fanoutPrefix, this.#options.fanoutPatterns);
+        fanouts.push(['PUBLISH', channel, encodeEnvelope(publication, randomUUID())]);
+        continue;
+      }
+      const queues = wire.route(type, await this.#connection().run(wire.bindings(this.#keys, exchange)), routingKey);
+      if (queues.length === 0) {
+        throw new ConfigError(`celery: exchange '${exchange}' has no queue bound for routing key '${routingKey}'; the message would be dropped. Declare the queue on a worker first, or send to it by its name`);
+      }
+      // One delivery tag a copy: kombu shares one, and the first ack then forgets both.
+      for (const queue of queues) items.push(this.#item(publication, queue));
+    }
+    const redis = this.#connection();
+    if (fanouts.length > 0) await redis.run({ commands: fanouts, atomic: false, read: () => undefined });
+    if (items.length === 1) await this.#push?.(items[0] as { readonly key: string; readonly envelope: string });
+    else if (items.length > 0) await redis.run(wire.publish(items));
+  }
+
+  /** Teach this process the type of an exchange it only publishes to: Redis does not keep it. */
+  declareExchange(name: string, type: 'direct' | 'topic' | 'fanout'): void {
+    this.#types.set(name, type);
+  }
+
+  async ack(claim: Claim): Promise<void> {
+    if (claim.tag === '') return;
+    await this.#ack?.(claim.tag);
+    this.#held.delete(claim.tag);
+  }
+
+  async requeue(claim: Claim, where: 'front' | 'back'): Promise<void> {
+    if (claim.tag === '') return; // a broadcast was never ours alone
+    const list = wire.listKey(this.#keys, claim.queue, claim.message?.properties['priority']);
+    const message = where === 'front' ? claim.bytes : redelivered(claim.bytes);
+    await this.#move(claim, { list, end: where === 'front' ? 'right' : 'left', message });
+  }
+
+  async quarantine(claim: Claim, why: { readonly code: string; readonly reason: string; readonly id?: string }): Promise<string> {
+    if (claim.kept !== undefined) return claim.kept;
+    const list = wire.quarantineKey(this.#keys, claim.queue);
+    const text = json.stringify({ ...why, queue: claim.queue, bytes: claim.bytes.byteLength, at: Date.now() / 1000 });
+    if (claim.tag === '') {
+      const commands: Command[] = [['LPUSH', list, claim.bytes], ['LPUSH', `${list}:why`, text]];
+      await this.#connection().run({ commands, atomic: true, read: () => undefined });
+    } else {
+      await this.#move(claim, { list, end: 'left', message: claim.bytes, why: text });
+    }
+    return keptWords(list, this.#keys.prefix + claim.queue);
+  }
+
+  async park(claim: Claim, at: Date): Promise<void> {
+    const list = wire.listKey(this.#keys, claim.queue, claim.message?.properties['priority']);
+    await this.#connection().run(wire.park(this.#keys, claim.tag, list, claim.bytes as Buffer, at.getTime() / 1000));
+    this.#held.delete(claim.tag);
+  }
+
+  async quiet(): Promise<void> {
+    await this.#fanout?.close();
+  }
+
+  async close(): Promise<void> {
+    await this.#watch?.close();
+    await this.#fanout?.close();
+    await this.#redis?.close();
+    this.#redis = undefined;
+    this.#opening = undefined;
+  }
+
+  get #visibility(): number {
+    return this.#options.visibilityTimeout ?? 3600;
+  }
+
+  async #open(): Promise<void> {
+    const redis = new RedisConnection(this.#target, { log: this.#log });
+    try {
+      await redis.connect();
+    } catch (error) {
+      this.#opening = undefined;
+      throw error;
+    }
+    this.#redis = redis;
+    this.#ack = redis.fold((tags: readonly string[]) => wire.ack(this.#keys, tags));
+    this.#push = redis.fold((items: readonly { readonly key: string; readonly envelope: string }[]) => notAtomic(wire.publish(items)));
+  }
+
+  #connection(): RedisConnection {
+    if (this.#redis === undefined) throw new ConfigError('celery: the broker is not open');
+    return this.#redis;
+  }
+
+  #item(publication: Publication, queue: string): { readonly key: string; readonly envelope: string } {
+    return {
+      key: wire.listKey(this.#keys, queue, publication.properties.get('priority')),
+      envelope: encodeEnvelope(publication, randomUUID()),
+    };
+  }
+
+  async #claim(max: number): Promise<readonly Claim[]> {
+    if (this.#queues.length === 0) return [];
+    if (this.#uncertain) await this.#recoverLost();
+    const prefix = `${this.#nonce}:${(this.#claims++).toString(36)}:`;
+    let taken;
+    try {
+      taken = await this.#connection().run(
+        wire.claim(this.#keys, this.#queues, { max, prefix, at: Date.now() / 1000, limits: this.#limits }),
+      );
+    } catch (error) {
+      // The server may have claimed for us and the answer been lost; looked into before the next claim.
+      this.#uncertain = true;
+      throw error;
+    }
+    if (this.#options.queueOrderStrategy === undefined || this.#options.queueOrderStrategy === 'round_robin') this.#rotate();
+    const claims: Claim[] = [];
+    for (const { queue, tag, bytes } of taken.claimed) {
+      this.#held.add(tag);
+      claims.push(readClaim(queue, tag, bytes));
+    }
+    for (const { queue, code, size, start } of taken.aside) {
+      const list = wire.quarantineKey(this.#keys, queue);
+      const what = code === 'too-large' ? `the message has ${size} bytes, more than the ${this.#limits.messageBytes} allowed (maxMessageBytes)` : `the message is not the JSON envelope kombu writes; it begins ${json.stringify(start.toString('latin1', 0, 60))}`;
+      claims.push({ queue, tag: '', bytes: start, message: undefined, error: new WireError('celery', code, what), kept: keptWords(list, this.#keys.prefix + queue) });
+    }
+    return claims;
+  }
+
+  #rotate(): void {
+    const first = this.#queues.shift();
+    if (first !== undefined) this.#queues.push(first);
+  }
+
+  async #move(claim: Claim, target: Parameters<typeof wire.move>[2]): Promise<void> {
+    const moved = await this.#connection().run(wire.move(this.#keys, claim.tag, target));
+    this.#held.delete(claim.tag);
+    if (!moved) this.#log.debug({ tag: claim.tag, queue: claim.queue }, 'this claim was restored by another worker already');
+  }
+
+  /** Claims made for us whose answer never arrived: they bear our name and we do not hold them. */
+  async #recoverLost(): Promise<void> {
+    const redis = this.#connection();
+    for (let cursor = '0'; ; ) {
+      const [next, found] = await redis.run<readonly [string, readonly Buffer[]]>({
+        commands: [['HSCAN', this.#keys.unacked, cursor, 'MATCH', `${this.#nonce}:*`, 'COUNT', 1000]],
+        atomic: false,
+        read: ([reply]) => {
+          const [at, flat] = reply as [Buffer, Buffer[]];
+          return [String(at), flat];
+        },
+      });
+      for (let at = 0; at < found.length; at += 2) {
+        const tag = String(found[at]);
+        if (!this.#held.has(tag)) await this.#restore(tag, found[at + 1] as Buffer, Date.now() / 1000 + 60);
+      }
+      cursor = next;
+      if (cursor === '0') break;
+    }
+    this.#uncertain = false;
+  }
+
+  async #refresh(): Promise<void> {
+    if (this.#held.size === 0 || this.#redis === undefined) return;
+    const gone = await this.#redis.run(wire.refresh(this.#keys, [...this.#held], Date.now() / 1000));
+    for (const tag of gone) {
+      if (!this.#held.delete(tag)) continue;
+      this.#log.warn({ tag }, 'a claim of ours was restored by another worker: its job may run twice. Is a visibility timeout in the cluster shorter than this worker was away?');
+    }
+  }
+
+  async #sweep(): Promise<void> {
+    const redis = this.#redis;
+    if (redis === undefined) return;
+    const token = randomUUID();
+    if (!(await redis.run(wire.lockRestore(this.#keys, token, this.#options.unackedMutexExpire ?? 300)))) return;
+    try {
+      const before = Date.now() / 1000 - this.#visibility;
+      const tags = await redis.run(wire.abandoned(this.#keys, before, this.#options.unackedRestoreLimit ?? 1000));
+      const values = await redis.run(wire.held(this.#keys, tags));
+      let restored = 0;
+      for (const [index, tag] of tags.entries()) {
+        const value = values[index];
+        if (value === undefined) await redis.run(wire.dropIndex(this.#keys, [tag]));
+        else if (await this.#restore(tag, value, before)) restored++;
+      }
+      if (restored > 0) this.#log.warn({ restored }, 'restored messages that another worker claimed and never finished');
+    } finally {
+      await redis.run(wire.unlockRestore(this.#keys, token));
+    }
+  }
+
+  async #restore(tag: string, value: Buffer, before: number): Promise<boolean> {
+    const { lists, message } = await this.#destination(value);
+    if (lists.length === 0) return false;
+    return this.#connection().run(wire.restore(this.#keys, tag, value, before, lists, message));
+  }
+
+  /** `[<envelope>, "<exchange>", "<routing key>"]`: where it goes back to, and the envelope marked as redelivered. */
+  async #destination(value: Buffer): Promise<{ readonly lists: readonly string[]; readonly message: string | Uint8Array }> {
+    const cut = lastTwoTexts(value.toString('utf8'));
+    if (cut === undefined) {
+      return { lists: [wire.quarantineKey(this.#keys, 'unacked')], message: value };
+    }
+    const { envelope, exchange, routingKey } = cut;
+    const type = this.#types.get(exchange) ?? (FANOUT.test(exchange) ? 'fanout' : 'direct');
+    // A broadcast reached everybody; restored, it would pile up in lists that nobody pops.
+    if (type === 'fanout') return { lists: [], message: envelope };
+    let priority: unknown = 0;
+    try {
+      priority = (JSON.parse(json.member(envelope, ['properties', 'priority']) ?? '0') as unknown) ?? 0;
+    } catch {
+      // Not an envelope: it goes back as it is, and the next reader says so.
+    }
+    const found = exchange === '' ? [routingKey] : wire.route(type, await this.#connection().run(wire.bindings(this.#keys, exchange)), routingKey);
+    const queues = found.length > 0 ? found : [routingKey];
+    return { lists: queues.map((queue) => wire.listKey(this.#keys, queue, priority)), message: redelivered(Buffer.from(envelope)) };
+  }
+
+  async #unpark(): Promise<void> {
+    const redis = this.#redis;
+    if (redis === undefined) return;
+    while ((await redis.run(wire.unpark(this.#keys, Date.now() / 1000, 500))) === 500);
+  }
+}
+
+/** Broadcasts: what a fanout exchange publishes to this process. Nothing to acknowledge, nothing kept by the server. */
+class FanoutInbox {
+  readonly #connection: RedisConnection;
+  readonly #queues = new Map<string, string>();
+  #inbox: { readonly queue: string; readonly bytes: Buffer }[] = [];
+  #wake: (() => void) | undefined;
+
+  constructor(target: RedisTarget, log: Logger) {
+    this.#connection = new RedisConnection(target, { log });
+    this.#connection.onPatternMessage((pattern, _channel, bytes) => {
+      const queue = this.#queues.get(pattern);
+      if (queue === undefined) return;
+      this.#inbox.push({ queue, bytes });
+      this.#wake?.();
+    });
+    this.#connection.onReady(() => {
+      if (this.#queues.size > 0) void this.#connection.psubscribe(...this.#queues.keys()).catch(() => undefined);
+    });
+  }
+
+  async listen(channel: string, queue: string): Promise<void> {
+    const pattern = channel.replaceAll('#', '*');
+    await this.#connection.connect();
+    this.#queues.set(pattern, queue);
+    await this.#connection.psubscribe(pattern);
+  }
+
+  take(max: number): readonly { readonly queue: string; readonly bytes: Buffer }[] {
+    return this.#inbox.splice(0, max);
+  }
+
+  next(): Promise<void> {
+    return this.#inbox.length > 0 ? Promise.resolve() : new Promise((resolve) => (this.#wake = resolve));
+  }
+
+  async close(): Promise<void> {
+    await this.#connection.close();
+    this.#wake?.();
+  }
+}
+
+function readClaim(queue: string, tag: string, bytes: Buffer): Claim {
+  let message: WireMessage | undefined;
+  let error: WireError | undefined;
+  try {
+    message = decodeEnvelope(bytes);
+  } catch (thrown) {
+    error = thrown instanceof WireError ? thrown : new WireError('celery', 'undecodable', 'the envelope cannot be read', { cause: thrown });
+  }
+  return { queue, tag, bytes, message, error };
+}
+
+/** `headers.redelivered` and `properties.delivery_info.redelivered`, set in the text; every other byte stays. */
+function redelivered(bytes: Uint8Array): string | Uint8Array {
+  try {
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
+    return json.edit(text, [
+      { path: ['headers', 'redelivered'], value: 'true' },
+      { path: ['properties', 'delivery_info', 'redelivered'], value: 'true' },
+    ]);
+  } catch {
+    return bytes; // without these members it goes back as it came
+  }
+}
+
+/** Cuts `[<envelope>, "<exchange>", "<routing key>"]` without touching the envelope: its last two members are plain texts. */
+function lastTwoTexts(value: string): { readonly envelope: string; readonly exchange: string; readonly routingKey: string } | undefined {
+  const match = /,\s*("(?:[^"\\]|\\.)*")\s*,\s*("(?:[^"\\]|\\.)*")\s*\]\s*$/.exec(value.slice(-2_000));
+  if (match === null || !value.startsWith('[')) return undefined;
+  const end = value.length - match[0].length;
+  return {
+    envelope: value.slice(1, end),
+    exchange: JSON.parse(match[1] as string) as string,
+    routingKey: JSON.parse(match[2] as string) as string,
+  };
+}
+
+function keptWords(list: string, queue: string): string {
+  return `The bytes are kept in the list '${list}', the reason in '${list}:why'. To try it again: LMOVE '${list}' '${queue}' LEFT RIGHT`;
+}
+
+/** Several lists in one turn need no MULTI: each message stands alone. */
+function notAtomic(exchange: Exchange<void>): Exchange<void> {
+  return { ...exchange, atomic: false };
+}

@@ -1,0 +1,482 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { Cluster, type ClusterNode, Redis, type RedisOptions as AnyRedisOptions } from 'ioredis';
+import type { Command, Exchange } from '../../protocols/redis.ts';
+import { ConfigError, ConnectionError } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import { pause } from '../source.ts';
+
+type RedisOptions = Omit<AnyRedisOptions, 'replyMapping'>;
+
+/** Where Redis is and how to get in. `maskedUrl` is for banners and logs. */
+export interface RedisTarget {
+  readonly maskedUrl: string;
+  readonly db: number;
+  readonly options: RedisOptions;
+  /** Nodes of a Redis Cluster; then every key must share one hash tag. */
+  readonly cluster?: readonly ClusterNode[];
+}
+
+export interface RedisTargetOptions {
+  /** TLS settings beyond the URL's, as node:tls takes them. */
+  readonly tls?: RedisOptions['tls'];
+  /** Sentinel: the name of the master. */
+  readonly masterName?: string;
+  readonly sentinelUsername?: string;
+  readonly sentinelPassword?: string;
+  readonly username?: string;
+  readonly password?: string;
+  readonly connectTimeoutMs?: number;
+  /** TCP keep-alive. @default true */
+  readonly socketKeepalive?: boolean;
+  readonly clientName?: string;
+  /** Treat the URL's hosts as nodes of a Redis Cluster. */
+  readonly cluster?: boolean;
+}
+
+/**
+ * Reads `redis://`, `rediss://`, `redis+socket://`, `socket://`, `unix://`, `sentinel://h1;sentinel://h2` as kombu does: user, password and
+ * path are percent-decoded, the path is the database. Throws ConfigError naming the URL (masked) and what is wrong with it.
+ */
+export function redisTarget(url: string, options: RedisTargetOptions = {}): RedisTarget {
+  const parts = url.split(/[;,](?=[a-z+]+:\/\/)/i).map((part) => parse(part.trim(), url));
+  const first = parts[0] as ParsedUrl;
+  const common: RedisOptions = {
+    protocol: 2,
+    lazyConnect: true,
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+    autoResubscribe: false,
+    maxRetriesPerRequest: null,
+    connectTimeout: options.connectTimeoutMs ?? 10_000,
+    keepAlive: options.socketKeepalive === false ? 0 : 30_000,
+    retryStrategy: (times) => Math.min(50 * 2 ** Math.min(times, 6), 2_000) * (0.5 + Math.random() / 2),
+    ...(options.clientName === undefined ? {} : { connectionName: options.clientName }),
+  };
+  const username = options.username ?? first.username;
+  const password = options.password ?? first.password;
+  const auth: RedisOptions = {
+    ...(username === undefined ? {} : { username }),
+    ...(password === undefined ? {} : { password }),
+  };
+  const tls = first.scheme === 'rediss' || options.tls !== undefined ? { tls: { ...first.tls, ...options.tls } } : {};
+  const maskedUrl = parts.map((part) => part.masked).join(';');
+  const db = first.db;
+  if (first.scheme === 'sentinel') {
+    const name = options.masterName ?? first.query.get('master_name') ?? undefined;
+    if (name === undefined) throw new ConfigError(`redis: ${maskedUrl} names sentinels but no master; pass masterName`);
+    const sentinels = parts.map(({ host, port }) => ({ host, port: port ?? 26379 }));
+    const secret = options.sentinelPassword === undefined ? {} : { sentinelPassword: options.sentinelPassword };
+    const user = options.sentinelUsername === undefined ? {} : { sentinelUsername: options.sentinelUsername };
+    return { maskedUrl, db, options: { ...common, ...auth, ...secret, ...user, ...tls, sentinels, name, db } };
+  }
+  if (options.cluster === true) {
+    if (db !== 0) throw new ConfigError(`redis: ${maskedUrl} names database ${db}; a Redis Cluster has only database 0`);
+    return { maskedUrl, db, options: { ...common, ...auth, ...tls }, cluster: parts.map(({ host, port }) => ({ host, port: port ?? 6379 })) };
+  }
+  if (first.socketPath !== undefined) return { maskedUrl, db, options: { ...common, ...auth, path: first.socketPath, db } };
+  return { maskedUrl, db, options: { ...common, ...auth, ...tls, host: first.host, port: first.port ?? 6379, db } };
+}
+
+interface ParsedUrl {
+  readonly scheme: string;
+  readonly host: string;
+  readonly port: number | undefined;
+  readonly username: string | undefined;
+  readonly password: string | undefined;
+  readonly db: number;
+  readonly socketPath: string | undefined;
+  readonly tls: NonNullable<RedisOptions['tls']>;
+  readonly query: URLSearchParams;
+  readonly masked: string;
+}
+
+const SCHEMES = new Set(['redis', 'rediss', 'redis+socket', 'socket', 'unix', 'sentinel']);
+
+function parse(part: string, whole: string): ParsedUrl {
+  const masked = part.replace(/\/\/([^@/]*)@/, (_, user: string) => `//${user.includes(':') ? `${user.split(':')[0]}:**` : '**'}@`);
+  const match = /^([a-z][a-z0-9+]*):\/\/(.*)$/i.exec(part);
+  const scheme = match?.[1]?.toLowerCase() ?? '';
+  if (match === null || !SCHEMES.has(scheme)) {
+    throw new ConfigError(`redis: '${masked}' is no Redis URL; expected redis://[user:password@]host[:6379][/db], rediss://, redis+socket:///path or sentinel://`);
+  }
+  const [address = '', search = ''] = splitOnce(match[2] as string, '?');
+  const query = new URLSearchParams(search);
+  const at = address.lastIndexOf('@');
+  const [rawUser, rawPassword] = at < 0 ? [] : splitOnce(address.slice(0, at), ':');
+  const rest = address.slice(at + 1);
+  const credentials = {
+    username: rawUser === undefined || rawUser === '' ? undefined : decodeURIComponent(rawUser),
+    password: rawPassword === undefined || rawPassword === '' ? undefined : decodeURIComponent(rawPassword),
+  };
+  const fixed = { scheme, query, masked, tls: tlsOptions(query, masked), ...credentials };
+  if (scheme === 'redis+socket' || scheme === 'socket' || scheme === 'unix') {
+    return { ...fixed, host: '', port: undefined, db: database(query.get('virtual_host') ?? query.get('db') ?? '', masked), socketPath: decodeURIComponent(rest) };
+  }
+  const slash = rest.indexOf('/');
+  const hostPort = slash < 0 ? rest : rest.slice(0, slash);
+  const path = slash < 0 ? '' : decodeURIComponent(rest.slice(slash + 1));
+  const host = /^(\[[^\]]+\]|[^:]*)(?::(\d+))?$/.exec(hostPort);
+  if (host === null) throw new ConfigError(`redis: '${masked}': '${hostPort}' is no host[:port]${whole === part ? '' : ' (of several URLs)'}`);
+  const name = (host[1] ?? '').replace(/^\[|\]$/g, '');
+  return {
+    ...fixed,
+    host: name === '' ? '127.0.0.1' : name,
+    port: host[2] === undefined ? undefined : Number(host[2]),
+    db: database(query.get('virtual_host') ?? query.get('db') ?? path, masked),
+    socketPath: undefined,
+  };
+}
+
+function database(text: string, masked: string): number {
+  if (text === '' || text === '/') return 0;
+  if (!/^\/?\d+$/.test(text)) throw new ConfigError(`redis: '${masked}': the database must be a number, not '${text}'`);
+  return Number(text.replace('/', ''));
+}
+
+/** `ssl_*` of the query, with Python's names: ssl_cert_reqs none|optional|required, ssl_ca_certs, ssl_certfile, ssl_keyfile. */
+function tlsOptions(query: URLSearchParams, masked: string): NonNullable<RedisOptions['tls']> {
+  const file = (name: string): Buffer | undefined => {
+    const path = query.get(name);
+    if (path === null) return undefined;
+    try {
+      return readFileSync(path);
+    } catch (cause) {
+      throw new ConfigError(`redis: '${masked}': ${name} cannot be read: ${path}`, { cause });
+    }
+  };
+  const ca = file('ssl_ca_certs');
+  const cert = file('ssl_certfile');
+  const key = file('ssl_keyfile');
+  const needs = (query.get('ssl_cert_reqs') ?? 'required').toLowerCase().replace('cert_', '');
+  const check = (query.get('ssl_check_hostname') ?? 'true').toLowerCase() !== 'false';
+  return {
+    rejectUnauthorized: needs === 'required',
+    ...(ca === undefined ? {} : { ca }),
+    ...(cert === undefined ? {} : { cert }),
+    ...(key === undefined ? {} : { key }),
+    ...(check ? {} : { checkServerIdentity: () => undefined }),
+  };
+}
+
+function splitOnce(text: string, separator: string): [string, string?] {
+  const at = text.indexOf(separator);
+  return at < 0 ? [text] : [text.slice(0, at), text.slice(at + separator.length)];
+}
+
+/** What leaves together: builders in the order they joined, each adding its commands. */
+interface Turn {
+  readonly builders: ((commands: Command[]) => void)[];
+  readonly done: Promise<readonly unknown[]>;
+}
+
+/**
+ * One connection. Commands of the same turn of the event loop leave in one pipeline; scripts go by their hash once the server
+ * knows them. While the connection is away, commands wait for it up to `patienceMs` and then fail with ConnectionError.
+ */
+export class RedisConnection {
+  readonly target: RedisTarget;
+  readonly #redis: Redis | Cluster;
+  readonly #known = new Set<string>();
+  readonly #patienceMs: number;
+  #turn: Turn | undefined;
+  #closed = false;
+
+  constructor(target: RedisTarget, options: { readonly log?: Logger; readonly patienceMs?: number } = {}) {
+    this.target = target;
+    this.#patienceMs = options.patienceMs ?? 5_000;
+    this.#redis =
+      target.cluster === undefined
+        ? new Redis(target.options)
+        : new Cluster([...target.cluster], { lazyConnect: true, enableOfflineQueue: false, redisOptions: target.options });
+    let down = false;
+    this.#redis.on('error', (error: Error) => {
+      if (!down) options.log?.warn({ broker: target.maskedUrl, error }, 'the connection to Redis failed; reconnecting');
+      down = true;
+    });
+    this.#redis.on('ready', () => {
+      this.#known.clear();
+      if (down) options.log?.info({ broker: target.maskedUrl }, 'connected to Redis again');
+      down = false;
+    });
+  }
+
+  get ready(): boolean {
+    return this.#redis.status === 'ready';
+  }
+
+  /** Called each time the connection is ready to take commands. */
+  onReady(listener: () => void): void {
+    this.#redis.on('ready', listener);
+  }
+  onClose(listener: () => void): void {
+    this.#redis.on('close', listener);
+  }
+
+  /** Rejects with ConnectionError when the first attempt fails. */
+  async connect(): Promise<void> {
+    if (this.#redis.status === 'ready') return;
+    try {
+      if (this.#redis.status === 'wait') await this.#redis.connect();
+      else await this.#untilReady();
+    } catch (cause) {
+      // ioredis goes on trying; whoever asked gave up, so must it.
+      this.#redis.disconnect();
+      throw new ConnectionError(`redis: cannot connect to ${this.target.maskedUrl}: ${(cause as Error).message}`, { cause });
+    }
+  }
+
+  /** One round trip. Not atomic: it joins what else is sent this turn. Atomic: MULTI, alone in its pipeline. */
+  async run<Reply>(exchange: Exchange<Reply>): Promise<Reply> {
+    if (exchange.commands.length === 0) return exchange.read([]);
+    if (!exchange.atomic) return this.#join(() => exchange);
+    await this.#untilReady();
+    const multi = this.#redis.multi();
+    for (const command of exchange.commands) multi.callBuffer(command[0], ...(command.slice(1) as Buffer[]));
+    const replies = await this.#exec(multi);
+    return exchange.read(
+      replies.map(([error, reply]) => {
+        if (error !== null) throw refused(error, this.target);
+        return reply;
+      }),
+    );
+  }
+
+  /**
+   * Many small writes of one kind as few commands: what is added during a turn of the event loop is handed to `build`
+   * together, when the turn's pipeline leaves. All of them share one promise.
+   */
+  fold<Item>(build: (items: readonly Item[]) => Exchange<void>): (item: Item) => Promise<void> {
+    let items: Item[] = [];
+    let sent: Promise<void> | undefined;
+    return (item) => {
+      items.push(item);
+      return (sent ??= this.#join(() => {
+        const all = items;
+        items = [];
+        sent = undefined;
+        return build(all);
+      }));
+    };
+  }
+
+  /** The text of SUBSCRIBE, for a connection used for nothing else. */
+  async subscribe(...channels: readonly string[]): Promise<void> {
+    await this.#untilReady();
+    await this.#redis.subscribe(...channels);
+  }
+  async unsubscribe(...channels: readonly string[]): Promise<void> {
+    if (this.ready) await this.#redis.unsubscribe(...channels);
+  }
+  async psubscribe(...patterns: readonly string[]): Promise<void> {
+    await this.#untilReady();
+    await this.#redis.psubscribe(...patterns);
+  }
+  onMessage(listener: (channel: string, message: unknown) => void): void {
+    this.#redis.on('messageBuffer', (channel: Buffer, message: unknown) => listener(String(channel), message));
+  }
+  onPatternMessage(listener: (pattern: string, channel: string, message: Buffer) => void): void {
+    this.#redis.on('pmessageBuffer', (pattern: string, channel: Buffer, message: Buffer) => listener(String(pattern), String(channel), message));
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#turn !== undefined) await this.#turn.done.catch(() => undefined);
+    if (this.ready) await Promise.race([this.#redis.quit().catch(() => undefined), pause(1_000)]);
+    this.#redis.disconnect();
+  }
+
+  /** The exchange is built when the turn's pipeline leaves, so that it can gather what comes until then. */
+  async #join<Reply>(build: () => Exchange<Reply>): Promise<Reply> {
+    let exchange: Exchange<Reply> | undefined;
+    let from = 0;
+    const turn = (this.#turn ??= this.#newTurn());
+    turn.builders.push((commands) => {
+      exchange = build();
+      from = commands.length;
+      for (const command of exchange.commands) commands.push(command);
+    });
+    const replies = await turn.done;
+    const { commands, read } = exchange as unknown as Exchange<Reply>;
+    const own = replies.slice(from, from + commands.length);
+    for (const reply of own) if (reply instanceof Error) throw refused(reply, this.target);
+    return read(own);
+  }
+
+  #newTurn(): Turn {
+    const builders: Turn['builders'] = [];
+    const done = new Promise<void>((resolve) => setImmediate(resolve)).then(async () => {
+      if (!this.ready) {
+        // What is built late gathers late: folds grow while the connection is away.
+        await this.#untilReady().catch((error: unknown) => {
+          this.#turn = undefined;
+          for (const build of builders) build([]);
+          throw error;
+        });
+      }
+      this.#turn = undefined;
+      const commands: Command[] = [];
+      for (const build of builders) build(commands);
+      return this.#send(commands);
+    });
+    return { builders, done };
+  }
+
+  async #send(commands: readonly Command[]): Promise<readonly unknown[]> {
+    if (commands.length === 0) return [];
+    const pipeline = this.#redis.pipeline();
+    for (const command of commands) pipeline.callBuffer(...this.#wire(command));
+    const replies = await this.#exec(pipeline);
+    let lost: number[] | undefined;
+    const answers = replies.map(([error, reply], at) => {
+      if (error?.message.startsWith('NOSCRIPT') === true) (lost ??= []).push(at);
+      return error ?? reply;
+    });
+    if (lost === undefined) return answers;
+    // The server lost its scripts (a restart, SCRIPT FLUSH): say them again in full.
+    this.#known.clear();
+    const again = this.#redis.pipeline();
+    for (const at of lost) again.callBuffer(...(commands[at] as unknown as [string, ...Buffer[]]));
+    const repeated = await this.#exec(again);
+    lost.forEach((at, index) => {
+      const [error, reply] = repeated[index] ?? [new Error('no reply')];
+      answers[at] = error ?? reply;
+    });
+    return answers;
+  }
+
+  #wire(command: Command): [string, ...Buffer[]] {
+    if (command[0] !== 'EVAL') return command as unknown as [string, ...Buffer[]];
+    const lua = command[1] as string;
+    const sha = shaOf(lua);
+    if (this.#known.has(sha)) return ['EVALSHA', sha, ...command.slice(2)] as unknown as [string, ...Buffer[]];
+    this.#known.add(sha);
+    return command as unknown as [string, ...Buffer[]];
+  }
+
+  async #exec(pipeline: { exec(): Promise<[Error | null, unknown][] | null> }): Promise<[Error | null, unknown][]> {
+    try {
+      return (await pipeline.exec()) ?? [];
+    } catch (cause) {
+      throw new ConnectionError(`redis: lost ${this.target.maskedUrl} in mid command: ${(cause as Error).message}`, { cause });
+    }
+  }
+
+  async #untilReady(): Promise<void> {
+    if (this.ready) return;
+    if (this.#closed) throw new ConnectionError(`redis: the connection to ${this.target.maskedUrl} is closed`);
+    if (this.#redis.status === 'wait') void this.#redis.connect().catch(() => undefined);
+    const limit = new AbortController();
+    const up = new Promise<boolean>((resolve) => this.#redis.once('ready', () => resolve(true)));
+    const late = pause(this.#patienceMs, limit.signal).then(() => false);
+    const ready = await Promise.race([up, late]);
+    limit.abort();
+    if (!ready) throw new ConnectionError(`redis: ${this.target.maskedUrl} does not answer (waited ${this.#patienceMs} ms)`);
+  }
+}
+
+/**
+ * Tells when any of the lists that a claim found empty gets a message, without popping it: Redis remembers which keys a
+ * connection read (CLIENT TRACKING) and tells a second connection when one changes. A pop that blocks would lose its message
+ * with the connection it was on the way to.
+ */
+export class PushWatch {
+  readonly #subscriber: RedisConnection;
+  readonly #commands: RedisConnection;
+  readonly #log: Logger;
+  #wake: (() => void) | undefined;
+  #seen = 0;
+  #tracking = false;
+
+  constructor(commands: RedisConnection, log: Logger) {
+    this.#commands = commands;
+    this.#log = log;
+    this.#subscriber = new RedisConnection(commands.target, { log });
+    this.#subscriber.onMessage(() => this.#changed());
+    const again = (): void => {
+      this.#tracking = false;
+      void this.#track().catch(() => undefined);
+    };
+    this.#subscriber.onReady(again);
+    commands.onReady(again);
+    this.#subscriber.onClose(() => (this.#tracking = false));
+    commands.onClose(() => (this.#tracking = false));
+  }
+
+  /** False where the server does not track keys: then the caller must poll. */
+  get active(): boolean {
+    return this.#tracking;
+  }
+  /** Take this before a claim, and hand it to `next`: a push in between is not missed. */
+  get seen(): number {
+    return this.#seen;
+  }
+
+  async open(): Promise<void> {
+    await this.#subscriber.connect();
+    await this.#track();
+  }
+
+  /** Resolves at the next push after `seen`, after `ms`, or when `signal` aborts. */
+  async next(seen: number, ms: number, signal: AbortSignal): Promise<void> {
+    if (this.#seen !== seen || signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', done);
+        this.#wake = undefined;
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      signal.addEventListener('abort', done, { once: true });
+      this.#wake = done;
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#subscriber.close();
+  }
+
+  #changed(): void {
+    this.#seen++;
+    this.#wake?.();
+  }
+
+  async #track(): Promise<void> {
+    if (!this.#subscriber.ready || !this.#commands.ready) return;
+    try {
+      const id = await this.#subscriber.run<number>({ commands: [['CLIENT', 'ID']], atomic: false, read: ([reply]) => reply as number });
+      await this.#subscriber.subscribe('__redis__:invalidate');
+      await this.#commands.run<void>({
+        commands: [['CLIENT', 'TRACKING', 'ON', 'REDIRECT', id]],
+        atomic: false,
+        read: () => undefined,
+      });
+      this.#tracking = true;
+    } catch (error) {
+      this.#tracking = false;
+      if (this.#subscriber.ready) this.#log.warn({ error }, 'this Redis does not track keys (CLIENT TRACKING); polling instead');
+    }
+    // Whatever was tracked before is forgotten: look again.
+    this.#changed();
+  }
+}
+
+const shas = new Map<string, string>();
+
+function shaOf(lua: string): string {
+  let sha = shas.get(lua);
+  if (sha === undefined) shas.set(lua, (sha = createHash('sha1').update(lua).digest('hex')));
+  return sha;
+}
+
+function refused(error: Error, target: RedisTarget): Error {
+  const lost = /^(?:Connection is closed|Stream isn't writeable|LOADING|READONLY|MASTERDOWN|CLUSTERDOWN)/.test(error.message) || 'code' in error;
+  return lost ? new ConnectionError(`redis: ${target.maskedUrl}: ${error.message}`, { cause: error }) : error;
+}
+
+/** A unique name for this process's claims. */
+export function claimant(): string {
+  return randomUUID();
+}
