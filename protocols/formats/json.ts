@@ -1,4 +1,5 @@
 import { WireError } from '../errors.ts';
+import { isPlain, MAX_DEPTH, pathText, typeName } from './plain.ts';
 import { floatText, Numeral } from './values.ts';
 
 /**
@@ -11,9 +12,6 @@ import { floatText, Numeral } from './values.ts';
  *
  * Mirrors json/encoder.py and json/scanner.py of CPython with their defaults (`ensure_ascii`, `strict`, `allow_nan`).
  */
-
-/** How deep containers may nest unless the caller says otherwise; CPython's own recursion limit. */
-export const MAX_DEPTH: number = 1000;
 
 export interface ParseOptions {
   /** Containers inside containers. @default 1000 */
@@ -278,9 +276,10 @@ function checkDepth(text: string, maxDepth: number): void {
 class Writer {
   readonly #replace: ((value: object) => unknown) | undefined;
   readonly #root: string;
-  /** The objects being written, and under which key of the one before each stands. */
+  /** The objects being written, and under which key of the one before each stands; `#depth` of them count. */
   readonly #open: object[] = [];
   readonly #keys: (string | number)[] = [];
+  #depth = 0;
 
   constructor(options: StringifyOptions) {
     this.#replace = options.replace;
@@ -309,28 +308,29 @@ class Writer {
 
   #object(value: object, key: string | number): string {
     if (value instanceof Numeral) return value.text;
-    const depth = this.#open.length;
+    const depth = this.#depth;
+    for (let outer = 0; outer < depth; outer += 1) {
+      if (this.#open[outer] === value) {
+        throw new WireError('json', 'unencodable', `cannot write ${this.#path(key)}: it contains itself`);
+      }
+    }
     if (depth >= MAX_DEPTH) {
       throw new WireError('json', 'too-deep', `cannot write a value nested more than ${MAX_DEPTH} levels deep`);
     }
-    if (this.#open.includes(value)) {
-      throw new WireError('json', 'unencodable', `cannot write ${this.#path(key)}: it contains itself`);
-    }
-    this.#open.push(value);
-    this.#keys.push(key);
-    const text = this.#contents(value, key);
-    this.#open.length = depth;
-    this.#keys.length = depth;
+    this.#open[depth] = value;
+    this.#keys[depth] = key;
+    this.#depth = depth + 1;
+    const text = Array.isArray(value) ? this.#array(value) : this.#members(value, key);
+    this.#depth = depth;
     return text;
   }
 
-  #contents(value: object, key: string | number): string {
-    if (Array.isArray(value)) return this.#array(value);
+  #members(value: object, key: string | number): string {
     if (value instanceof Map) return this.#map(value);
     if (isPlain(value)) return this.#plain(value as Record<string, unknown>);
     const other = this.#replace?.(value);
     if (other === undefined || other === value) {
-      this.#keys.pop();
+      this.#depth -= 1;
       throw this.#unencodable(value, key);
     }
     // Written at the same path, but a level deeper: replacing for ever comes to an end.
@@ -383,30 +383,8 @@ class Writer {
   }
 
   #path(last: string | number): string {
-    let path = this.#root;
-    for (const key of [...this.#keys, last]) {
-      if (typeof key === 'number') path += `[${key}]`;
-      else if (key !== '') path += /^[\p{ID_Start}_$][\p{ID_Continue}$]*$/u.test(key) ? `.${key}` : `[${quote(key)}]`;
-    }
-    return path;
+    return pathText(this.#root, [...this.#keys.slice(0, this.#depth), last]);
   }
-}
-
-function isPlain(value: object): boolean {
-  const prototype: unknown = Object.getPrototypeOf(value);
-  if (prototype !== null && prototype !== Object.prototype) {
-    // An object of another realm (vm, a test runner) is as plain as ours.
-    if (Object.getPrototypeOf(prototype) !== null || !Object.hasOwn(prototype as object, 'isPrototypeOf')) return false;
-  }
-  return typeof (value as { readonly toJSON?: unknown }).toJSON !== 'function';
-}
-
-function typeName(value: unknown): string {
-  if (typeof value !== 'object' || value === null) return `a ${typeof value}`;
-  const name = (Object.getPrototypeOf(value) as { readonly constructor?: { readonly name?: unknown } } | null)
-    ?.constructor?.name;
-  const shown = typeof name === 'string' && name !== '' ? name : 'object';
-  return `${/^[AEIOU]/i.test(shown) ? 'an' : 'a'} ${shown}`;
 }
 
 const PLAIN_TEXT = /^[ !#-[\]-\x7f]*$/;
@@ -422,6 +400,7 @@ function escapeUnit(unit: string): string {
 }
 
 function numberText(value: number): string {
+  if ((value | 0) === value && value !== 0) return `${value}`;
   return Number.isSafeInteger(value) && !Object.is(value, -0) ? String(value) : floatText(value);
 }
 

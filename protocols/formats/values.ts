@@ -22,7 +22,9 @@ export class Numeral {
 
 /** A number that Python shall read as a float even where it is whole: `float(2)` is written `2.0`. */
 export function float(value: number): Numeral {
-  return new Numeral(Number.isInteger(value) && Math.abs(value) < 1e16 ? `${Object.is(value, -0) ? '-0' : value}.0` : floatText(value));
+  return new Numeral(
+    Number.isInteger(value) && Math.abs(value) < 1e16 ? `${Object.is(value, -0) ? '-0' : value}.0` : floatText(value),
+  );
 }
 
 /** A double as Python's `repr` writes it: `1e+16`, `1e-07`, `NaN`, `-Infinity`. */
