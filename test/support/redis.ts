@@ -9,6 +9,9 @@ import { freePort } from './free-port.ts';
 import { hold, holdFolder } from './leash.mjs';
 import { findRedis } from './setup.mjs';
 
+/** ioredis types its replies by `replyMapping`; a test takes them as they come. */
+export type ClientOptions = Omit<RedisOptions, 'replyMapping'>;
+
 export interface RedisServerOptions {
   /** Keep the data over `kill()` and `restart()`: an append-only file, synced at every write. @default false */
   readonly persistence?: boolean;
@@ -34,7 +37,7 @@ export interface RedisServer extends AsyncDisposable {
   /** The URL of another database. */
   urlOf(database: number): string;
   /** A connection to it, closed with the server. It does not try to reconnect for ever: one failed command is an error. */
-  client(options?: RedisOptions): Redis;
+  client(options?: ClientOptions): Redis;
   /** SIGTERM. The folder stays, for `restart()`. */
   stop(): Promise<void>;
   /** SIGKILL, as a crash. */
@@ -104,7 +107,7 @@ class OwnRedis implements RedisServer {
     return `${tls ? 'rediss' : 'redis'}://${user}127.0.0.1:${this.port}/${database}`;
   }
 
-  client(options: RedisOptions = {}): Redis {
+  client(options: ClientOptions = {}): Redis {
     const client = this.#connect(options);
     this.#clients.add(client);
     client.once('end', () => this.#clients.delete(client));
@@ -156,12 +159,13 @@ class OwnRedis implements RedisServer {
     });
   }
 
-  #connect(options: RedisOptions): Redis {
+  #connect(options: ClientOptions): Redis {
     const { password, tls } = this.#options;
-    const own: RedisOptions = { host: '127.0.0.1', port: this.port, maxRetriesPerRequest: 1 };
+    const own: ClientOptions = { host: '127.0.0.1', port: this.port, maxRetriesPerRequest: 1 };
     if (password !== undefined) own.password = password;
     if (tls && this.certificates !== undefined) own.tls = readTls(this.certificates);
-    const client = new Redis(Object.assign(own, options));
+    Object.assign(own, options);
+    const client = new Redis(own);
     // The failure of a command says it as well.
     client.on('error', () => {});
     return client;
