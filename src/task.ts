@@ -19,7 +19,7 @@ export interface Task<A extends readonly unknown[] = readonly unknown[], K = Rea
   readonly [signature]?: { readonly args: A; readonly kwargs: K; readonly result: R };
 }
 
-// eslint-style note: `never[]` parameters are what lets any function type be a contract.
+// `never[]` parameters are what lets any function type be a contract.
 type AnyFunction = (...args: never[]) => unknown;
 
 /**
@@ -35,7 +35,7 @@ export function defineTask<F extends AnyFunction = (...args: unknown[]) => unkno
 }
 
 /** The name of a task in one system. */
-export function taskName(task: Task<never, never> | Task | string, system: string): string {
+export function taskName(task: { readonly name: string; readonly names: Readonly<Record<string, string>> } | string, system: string): string {
   if (typeof task === 'string') return task;
   return Object.hasOwn(task.names, system) ? (task.names[system] as string) : task.name;
 }

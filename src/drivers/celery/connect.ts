@@ -1,0 +1,51 @@
+import { ConfigError } from '../../errors.ts';
+import type { CeleryBroker, ResultBackend } from './broker.ts';
+import { RedisBroker } from './broker-redis.ts';
+import type { CeleryAppOptions } from './options.ts';
+import { DisabledResults } from './results-disabled.ts';
+import { RedisResults } from './results-redis.ts';
+
+/** The broker of a URL. Throws ConfigError for a scheme nobody speaks here. */
+export function brokerFor(options: CeleryAppOptions): CeleryBroker {
+  const { broker } = options;
+  if (typeof broker !== 'string') return broker;
+  const scheme = schemeOf(broker);
+  switch (scheme) {
+    case 'redis':
+    case 'rediss':
+    case 'redis+socket':
+    case 'sentinel':
+      return new RedisBroker(broker, options.brokerTransportOptions);
+    case 'amqp':
+    case 'amqps':
+    case 'pyamqp':
+      throw new ConfigError('celery: AMQP brokers are not supported yet; use redis://, filesystem:// or memory://');
+    default:
+      throw new ConfigError(`celery: no broker speaks '${scheme}://'; known are redis, rediss, redis+socket, sentinel, filesystem and memory`);
+  }
+}
+
+/** The result backend of a URL; results are not stored where there is none. */
+export function backendFor(options: CeleryAppOptions): ResultBackend {
+  const { backend } = options;
+  if (backend === undefined || backend === '') return new DisabledResults();
+  if (typeof backend !== 'string') return backend;
+  const expires = options.resultExpires === undefined ? {} : { resultExpires: options.resultExpires };
+  const scheme = schemeOf(backend);
+  switch (scheme) {
+    case 'redis':
+    case 'rediss':
+    case 'redis+socket':
+    case 'socket':
+    case 'sentinel':
+      return new RedisResults(backend, { ...options.resultBackendTransportOptions, ...expires });
+    case 'disabled':
+      return new DisabledResults();
+    default:
+      throw new ConfigError(`celery: no result backend speaks '${scheme}://'; known are redis, rediss, sentinel, file, memory and disabled`);
+  }
+}
+
+function schemeOf(url: string): string {
+  return (/^([a-z][a-z0-9+]*):/i.exec(url)?.[1] ?? '').toLowerCase();
+}

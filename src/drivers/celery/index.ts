@@ -1,0 +1,23 @@
+import { ConfigError } from '../../errors.ts';
+import { backendFor, brokerFor } from './connect.ts';
+import type { CeleryOptions } from './options.ts';
+import { CelerySource } from './source.ts';
+
+export type { CeleryBroker, QueueSpec, ResultBackend } from './broker.ts';
+export type { RedisBrokerOptions } from './broker-redis.ts';
+export { AsyncResult, CeleryClient, type CeleryClientOptions, type EnqueueOptions } from './client.ts';
+export type { CeleryAppOptions, CeleryOptions } from './options.ts';
+export type { RedisResultsOptions } from './results-redis.ts';
+export type { TaskRoute, TaskRouter, TaskRoutes } from './routes.ts';
+export { CelerySource } from './source.ts';
+export type { CeleryJob, TaskMessage } from '../../../protocols/celery/message.ts';
+export { DateTime, Decimal, float, Numeral, PlainDate, PlainTime, Uuid } from '../../../protocols/formats/values.ts';
+
+/**
+ * A Celery queue, or several, as a source of a worker: `new Worker({ tasks, sources: [celery({ broker: 'redis://localhost' })] })`.
+ * Throws ConfigError for options that cannot work. Nothing is opened before the worker starts.
+ */
+export function celery(options: CeleryOptions): CelerySource {
+  if (options.broker === '' || options.broker === undefined) throw new ConfigError("celery: broker is missing; pass a URL such as 'redis://localhost:6379/0'");
+  return new CelerySource(options, brokerFor(options), backendFor(options));
+}

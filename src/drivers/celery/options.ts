@@ -1,0 +1,116 @@
+import { hostname } from 'node:os';
+import { type ContentLimits, defaultLimits } from '../../../protocols/celery/serializers.ts';
+import { ConfigError } from '../../errors.ts';
+import type { CeleryBroker, QueueSpec, ResultBackend } from './broker.ts';
+import type { RedisBrokerOptions } from './broker-redis.ts';
+import type { RedisResultsOptions } from './results-redis.ts';
+import type { TaskRoutes } from './routes.ts';
+
+/** What workers and clients share. Names are Celery's settings in camelCase, units Celery's (seconds). */
+export interface CeleryAppOptions {
+  /** `redis://`, `rediss://`, `redis+socket://`, `sentinel://`, `filesystem://`, `memory://`; or a broker of your own. */
+  readonly broker: string | CeleryBroker;
+  /** `redis://` and kin, `file://`, `memory://`, or `disabled://`. @default results are not stored */
+  readonly backend?: string | ResultBackend;
+  readonly brokerTransportOptions?: RedisBrokerOptions & Readonly<Record<string, unknown>>;
+  readonly resultBackendTransportOptions?: RedisResultsOptions & Readonly<Record<string, unknown>>;
+  /** Content types read, by name or MIME type. @default ['json'] */
+  readonly acceptContent?: readonly string[];
+  /** @default 'json' */
+  readonly taskSerializer?: string;
+  /** @default 'json' */
+  readonly resultSerializer?: string;
+  readonly taskCompression?: string | null;
+  /** Write dates, Decimals, UUIDs and bytes as kombu >= 5.3 does; false for clusters with older workers. @default true */
+  readonly typedJson?: boolean;
+  /** Seconds a result is kept; 0 is for ever. @default 86400 */
+  readonly resultExpires?: number;
+  readonly taskRoutes?: TaskRoutes;
+  /** @default 'celery' */
+  readonly taskDefaultQueue?: string;
+  /** Limits of a message's body, after decompression. @default 64 MiB, 1000 levels */
+  readonly limits?: Partial<ContentLimits>;
+}
+
+/** How a worker takes part. */
+export interface CeleryOptions extends CeleryAppOptions {
+  /** @default ['celery'] */
+  readonly queues?: readonly (string | QueueSpec)[];
+  /** Handlers at once. @default 10 */
+  readonly concurrency?: number;
+  /** Claimed messages per slot, running ones included. @default 4 */
+  readonly prefetchMultiplier?: number;
+  /** `celery@host`; `%h`, `%n`, `%d` are the host, its name, its domain. @default 'celery@%h' */
+  readonly nodename?: string;
+  /** Acknowledge after the run, so that a job whose worker dies runs again. @default false */
+  readonly acksLate?: boolean;
+  /** With acksLate: acknowledge failures and time-outs too. @default true */
+  readonly acksOnFailureOrTimeout?: boolean;
+  /** Give a job back, rather than fail it, when this process stops in the middle of it. Needs acksLate. @default true with acksLate */
+  readonly rejectOnWorkerLost?: boolean;
+  readonly ignoreResult?: boolean;
+  readonly storeErrorsEvenIfIgnored?: boolean;
+  readonly trackStarted?: boolean;
+  readonly resultExtended?: boolean;
+  /** Seconds. */
+  readonly taskTimeLimit?: number;
+  /** Seconds. */
+  readonly taskSoftTimeLimit?: number;
+  readonly taskDefaultRateLimit?: number | string;
+  readonly taskInheritParentPriority?: boolean;
+  /** Your error classes as Python's: `{ OutOfStock: 'shop.errors.OutOfStock' }`. */
+  readonly exceptions?: Readonly<Record<string, string>>;
+  /**
+   * A task that nobody handles here. `requeue` puts it back for others after a pause and destroys nothing; `reject` fails it, as
+   * Celery does; `{ forward: queue }` moves it to another queue. @default 'requeue'
+   */
+  readonly unknownTask?: 'requeue' | 'reject' | { readonly forward: string };
+  /** Milliseconds an unknown task is held before it goes back. @default 1000 */
+  readonly unknownTaskDelayMs?: number;
+  /** Messages held in memory for their ETA or rate limit; beyond that they are parked in the broker. @default 1000 */
+  readonly etaLimit?: number;
+}
+
+export interface ResolvedApp {
+  readonly accept: readonly string[];
+  readonly taskSerializer: string;
+  readonly resultSerializer: string;
+  readonly taskCompression: string | null;
+  readonly typedJson: boolean;
+  readonly taskRoutes: TaskRoutes;
+  readonly taskDefaultQueue: string;
+  readonly limits: ContentLimits;
+}
+
+export function resolveApp(options: CeleryAppOptions): ResolvedApp {
+  return {
+    accept: options.acceptContent ?? ['json'],
+    taskSerializer: options.taskSerializer ?? 'json',
+    resultSerializer: options.resultSerializer ?? 'json',
+    taskCompression: options.taskCompression ?? null,
+    typedJson: options.typedJson ?? true,
+    taskRoutes: options.taskRoutes ?? [],
+    taskDefaultQueue: options.taskDefaultQueue ?? 'celery',
+    limits: { ...defaultLimits, ...options.limits },
+  };
+}
+
+/** Throws ConfigError unless `value` is a whole number of at least `least`. */
+export function wholeNumber(name: string, value: number, least: number): number {
+  if (Number.isInteger(value) && value >= least) return value;
+  throw new ConfigError(`celery: ${name} must be a whole number of at least ${least}, not ${value}`);
+}
+
+/** `celery@%h` with the host filled in. Source: celery/utils/nodenames.py. */
+export function nodename(pattern = 'celery@%h', host: string = hostname()): string {
+  const [name = host, ...domain] = host.split('.');
+  const filled = pattern.replace(/%([hnd%])/g, (_, letter: string) =>
+    letter === 'h' ? host : letter === 'n' ? name : letter === 'd' ? domain.join('.') : '%',
+  );
+  return filled.includes('@') ? filled : `${filled}@${host}`;
+}
+
+/** `gen<pid>@<host>`: who published a message. */
+export function originOf(pid: number = process.pid, host: string = hostname()): string {
+  return `gen${pid}@${host}`;
+}

@@ -1,0 +1,414 @@
+import { randomUUID } from 'node:crypto';
+import * as lifecycle from '../../../protocols/celery/lifecycle.ts';
+import { decodeTask, type DecodeOptions, exactHeaders, peek, type Publication, type TaskMessage, toJob } from '../../../protocols/celery/message.ts';
+import { acceptSet } from '../../../protocols/celery/serializers.ts';
+import { WireError } from '../../../protocols/errors.ts';
+import type { Disposition, Job, Moment, Outcome, Transition } from '../../../protocols/job.ts';
+import { type Logger, logs, silent } from '../../log.ts';
+import type { Agent, Delivery, Host, Source } from '../../source.ts';
+import type { Registration, Registry } from '../../task.ts';
+import type { CeleryBroker, Claim, QueueSpec, ResultBackend } from './broker.ts';
+import { builtins } from './builtins.ts';
+import { Holds } from './holds.ts';
+import { type CeleryOptions, nodename, originOf, resolveApp, type ResolvedApp, wholeNumber } from './options.ts';
+import { rate, RateLimit } from './rate-limit.ts';
+import { Revoked } from './revoked.ts';
+import { signatureRoute } from './routes.ts';
+
+/** What is known of one task, put together once. */
+interface Known {
+  readonly policy: lifecycle.CeleryPolicy;
+  readonly limits: { readonly timeoutMs: number | undefined; readonly softTimeoutMs: number | undefined };
+  readonly trackStarted: boolean;
+  readonly rejectOnWorkerLost: boolean;
+  readonly rate: RateLimit | undefined;
+}
+
+/** A claim that waits: for its ETA, for its rate limit, or to go back to the queue. Due, it is a delivery or nothing. */
+interface Held {
+  readonly claim: Claim;
+  readonly due: () => Delivery | undefined;
+}
+
+/** A Celery worker's consuming side, over any broker and any result backend. */
+export class CelerySource implements Source {
+  readonly system = 'celery';
+  readonly concurrency: number;
+  readonly prefetch: number;
+  readonly queues: readonly string[];
+  readonly agents: readonly Agent[];
+  readonly tasks: Registry;
+  readonly nodename: string;
+  readonly revoked: Revoked = new Revoked();
+  readonly broker: CeleryBroker;
+  readonly backend: ResultBackend;
+  readonly #options: CeleryOptions;
+  readonly #app: ResolvedApp;
+  readonly #decode: DecodeOptions;
+  readonly #queueSpecs: readonly QueueSpec[];
+  readonly #holds = new Holds<Held>();
+  readonly #known = new Map<string, Known>();
+  readonly #unknownSaid = new Map<string, number>();
+  readonly #etaLimit: number;
+  #host: Host | undefined;
+  #log: Logger = silent;
+  #claiming: Promise<readonly Claim[]> | undefined;
+
+  constructor(options: CeleryOptions, broker: CeleryBroker, backend: ResultBackend) {
+    this.#options = options;
+    this.#app = resolveApp(options);
+    this.broker = broker;
+    this.backend = backend;
+    this.concurrency = wholeNumber('concurrency', options.concurrency ?? 10, 1);
+    const multiplier = wholeNumber('prefetchMultiplier', options.prefetchMultiplier ?? 4, 1);
+    this.prefetch = this.concurrency * (multiplier - 1);
+    this.#queueSpecs = (options.queues ?? [this.#app.taskDefaultQueue]).map((queue) => (typeof queue === 'string' ? { name: queue } : queue));
+    this.queues = this.#queueSpecs.map(({ name }) => name);
+    this.nodename = nodename(options.nodename);
+    this.agents = broker.agents;
+    this.#decode = { accept: acceptSet(this.#app.accept), limits: this.#app.limits };
+    this.#etaLimit = wholeNumber('etaLimit', options.etaLimit ?? 1000, 0);
+    this.tasks = builtins({
+      publish: (publications) => this.broker.publish(publications),
+      backend,
+      find: (name) => this.#host?.tasks.find('celery', name) ?? this.tasks.find('celery', name),
+      publisher: () => ({ ...this.#publisher(), now: new Date() }),
+      policy: () => this.#of('celery.chord_unlock').policy,
+    });
+  }
+
+  async open(host: Host): Promise<void> {
+    this.#host = host;
+    this.#log = host.log;
+    await this.broker.open(host.log);
+    await this.backend.open(host.log);
+    await this.broker.consume(this.#queueSpecs);
+  }
+
+  async receive(max: number, signal: AbortSignal): Promise<readonly Delivery[]> {
+    while (!signal.aborted) {
+      const ready = this.#due();
+      if (ready.length > 0) return ready;
+      const claiming = (this.#claiming ??= this.broker.receive(max, signal));
+      // A hold that falls due must not wait for the next push; the claim under way stays, for the next call.
+      const claims = this.#holds.size === 0 ? await claiming : await Promise.race([claiming, this.#holds.next()]);
+      if (claims === undefined) continue;
+      this.#claiming = undefined;
+      const deliveries: Delivery[] = [];
+      for (const claim of claims) {
+        const delivery = this.#sort(claim);
+        if (delivery !== undefined) deliveries.push(delivery);
+      }
+      if (deliveries.length > 0) return deliveries;
+    }
+    return [];
+  }
+
+  async quiet(): Promise<void> {
+    // What was claimed for a call that will not come is given back with the rest.
+    const late = (await this.#claiming?.catch(() => [])) ?? [];
+    this.#claiming = undefined;
+    await this.broker.quiet();
+    const waiting = this.#holds.clear().map(({ claim }) => claim);
+    await Promise.all([...late, ...waiting].reverse().map((claim) => this.#back(claim, 'front')));
+  }
+
+  async close(): Promise<void> {
+    await this.broker.close();
+    await this.backend.close();
+  }
+
+  #due(): readonly Delivery[] {
+    if (this.#holds.size === 0) return [];
+    return this.#holds
+      .due(Date.now())
+      .map(({ due }) => due())
+      .filter((delivery) => delivery !== undefined);
+  }
+
+  /** What to do with a claimed message: a delivery now, a hold, or neither. */
+  #sort(claim: Claim): Delivery | undefined {
+    let message: TaskMessage;
+    try {
+      if (claim.message === undefined) throw claim.error ?? new WireError('celery', 'undecodable', 'the message cannot be read');
+      message = decodeTask(claim.message, this.#decode);
+    } catch (error) {
+      this.#poison(claim, error);
+      return undefined;
+    }
+    if (this.#host?.tasks.find('celery', message.task) === undefined && this.tasks.find('celery', message.task) === undefined) {
+      this.#unknown(claim, message);
+      return undefined;
+    }
+    const known = this.#of(message.task);
+    const now = Date.now();
+    if (logs(this.#log, 'debug')) this.#log.debug({ task: message.shownAs, id: message.id, queue: claim.queue }, 'received');
+    if (this.#refusedNow(claim, message, known, now)) return undefined;
+    const wait = this.#waitUntil(message, known, now);
+    if (wait === undefined) return this.#delivery(claim, message, known);
+    if (this.#holds.size >= this.#etaLimit && this.broker.park !== undefined) {
+      this.#carryOut(claim, 'park', this.broker.park(claim, new Date(wait)));
+      return undefined;
+    }
+    this.#holds.add(wait, {
+      claim,
+      due: () => (this.#refusedNow(claim, message, known, Date.now()) ? undefined : this.#delivery(claim, message, known)),
+    });
+    return undefined;
+  }
+
+  /** Expired or revoked: answered without a run. */
+  #refusedNow(claim: Claim, message: TaskMessage, known: Known, now: number): boolean {
+    const expired = message.expires !== undefined && now > message.expires.getTime();
+    if (!expired && !this.revoked.has(message)) return false;
+    if (expired) this.revoked.add(message.id);
+    const delivery = this.#delivery(claim, message, known);
+    const outcome: Outcome = expired ? { kind: 'expired' } : { kind: 'cancelled', reason: 'revoked' };
+    this.#log.info({ task: message.shownAs, id: message.id, queue: claim.queue }, expired ? 'discarded: it has expired' : 'discarded: it was revoked');
+    this.#carryOut(claim, 'settle', delivery.settle(outcome));
+    return true;
+  }
+
+  #waitUntil(message: TaskMessage, known: Known, now: number): number | undefined {
+    const eta = message.eta?.getTime() ?? 0;
+    const at = known.rate === undefined ? eta : known.rate.reserve(Math.max(now, eta));
+    return at > now ? at : undefined;
+  }
+
+  #delivery(claim: Claim, message: TaskMessage, known: Known): CeleryDelivery {
+    return new CeleryDelivery(this, claim, message, known, this.#identity());
+  }
+
+  #identity(): { readonly pid: number; readonly hostname: string } {
+    return { pid: process.pid, hostname: this.nodename };
+  }
+
+  /** Nobody here runs it. By default it goes back for others; nothing of theirs is destroyed. */
+  #unknown(claim: Claim, message: TaskMessage): void {
+    const way = this.#options.unknownTask ?? 'requeue';
+    const { task, id } = message;
+    const said = this.#unknownSaid.get(task) ?? 0;
+    if (Date.now() - said > 60_000) {
+      this.#unknownSaid.set(task, Date.now());
+      const what = way === 'requeue' ? 'it goes back to its queue for other workers' : way === 'reject' ? 'it is failed as NotRegistered' : `it is forwarded to '${way.forward}'`;
+      this.#log.warn({ task, id, queue: claim.queue }, `no handler for this task: ${what}. Register it, consume another queue, or set unknownTask`);
+    }
+    if (way === 'requeue') {
+      this.#holds.add(Date.now() + (this.#options.unknownTaskDelayMs ?? 1_000), {
+        claim,
+        due: () => {
+          this.#carryOut(claim, 'requeue', this.#back(claim, 'back'));
+          return undefined;
+        },
+      });
+    } else if (way === 'reject') {
+      const { policy } = this.#of(task);
+      this.#carryOut(claim, 'reject', this.#write(claim, lifecycle.unknownTask(message, 'reject', policy, moment()).write, { published: false, stored: false, acked: false }));
+    } else {
+      this.#carryOut(claim, 'forward', this.#forward(claim, message, way.forward));
+    }
+  }
+
+  /** The same message under another queue's name: headers and body as they were. Published before the claim is forgotten. */
+  async #forward(claim: Claim, message: TaskMessage, queue: string): Promise<void> {
+    const { wire } = message;
+    const publication: Publication = {
+      body: wire.body,
+      contentType: wire.contentType ?? 'application/data',
+      contentEncoding: wire.contentEncoding ?? 'binary',
+      exchange: '',
+      routingKey: queue,
+      headers: exactHeaders(wire),
+      properties: new Map(Object.entries(wire.properties)),
+    };
+    await this.broker.publish([publication]);
+    await this.broker.ack(claim);
+  }
+
+  #poison(claim: Claim, thrown: unknown): void {
+    const error = thrown instanceof WireError ? thrown : new WireError('celery', 'undecodable', String(thrown), { cause: thrown });
+    const { id, task } = peek(claim.message);
+    const reason = error.message.replace(/^celery: /, '');
+    const report = async (): Promise<void> => {
+      const kept = await this.broker.quarantine(claim, { code: error.code, reason, ...(id === undefined ? {} : { id }) });
+      const named = task === undefined ? reason : `${reason} (task '${task}')`;
+      this.#host?.poison({ system: 'celery', queue: claim.queue, id, code: error.code, reason: named, kept });
+    };
+    this.#carryOut(claim, 'quarantine', report());
+  }
+
+  /** Work on a claim outside of any delivery: a failure leaves the claim in the broker, whose recovery returns it. */
+  #carryOut(claim: Claim, what: string, work: Promise<unknown>): void {
+    work.catch((error: unknown) => {
+      this.#log.warn({ queue: claim.queue, id: peek(claim.message).id, error }, `could not ${what} a message; it stays claimed and will come again`);
+    });
+  }
+
+  async #back(claim: Claim, where: 'front' | 'back'): Promise<void> {
+    if (claim.message === undefined && claim.kept !== undefined) return;
+    await this.broker.requeue(claim, where);
+  }
+
+  #of(task: string): Known {
+    let known = this.#known.get(task);
+    if (known === undefined) this.#known.set(task, (known = this.#resolve(task)));
+    return known;
+  }
+
+  #resolve(task: string): Known {
+    const o = this.#options;
+    const registration: Registration | undefined = this.#host?.tasks.find('celery', task);
+    const t = registration?.options ?? {};
+    const acksLate = t.acksLate ?? o.acksLate ?? false;
+    const limit = rate(t.rateLimit ?? o.taskDefaultRateLimit ?? 0);
+    const { max, delayMs, backoff } = t.retry ?? {};
+    return {
+      limits: {
+        timeoutMs: t.timeoutMs ?? milliseconds(o.taskTimeLimit),
+        softTimeoutMs: t.softTimeoutMs ?? milliseconds(o.taskSoftTimeLimit),
+      },
+      trackStarted: t.trackStarted ?? o.trackStarted ?? false,
+      rejectOnWorkerLost: t.rejectOnWorkerLost ?? o.rejectOnWorkerLost ?? acksLate,
+      rate: limit > 0 ? new RateLimit(limit) : undefined,
+      policy: {
+        ignoreResult: this.backend.kind === 'disabled' || (t.ignoreResult ?? o.ignoreResult ?? false),
+        storeErrorsEvenIfIgnored: o.storeErrorsEvenIfIgnored ?? false,
+        acksLate,
+        acksOnFailureOrTimeout: t.acksOnFailureOrTimeout ?? o.acksOnFailureOrTimeout ?? true,
+        retry: {
+          ...(max === undefined ? {} : { max }),
+          ...(delayMs === undefined ? {} : { delayMs }),
+          ...(backoff === undefined ? {} : { backoff }),
+        },
+        resultSerializer: this.#app.resultSerializer,
+        resultExtended: o.resultExtended ?? false,
+        typed: this.#app.typedJson,
+        nodename: this.nodename,
+        ...(o.exceptions === undefined ? {} : { exceptions: o.exceptions }),
+        ...this.#publisher(),
+        taskSerializer: this.#app.taskSerializer,
+        taskCompression: this.#app.taskCompression,
+        inheritParentPriority: o.taskInheritParentPriority ?? false,
+      },
+    };
+  }
+
+  #publisher(): Pick<lifecycle.CeleryPolicy, 'origin' | 'replyTo' | 'route'> & { readonly mint: () => string } {
+    return {
+      origin: originOf(),
+      replyTo: '',
+      route: signatureRoute(this.#app.taskRoutes, this.#app.taskDefaultQueue),
+      mint: randomUUID,
+    };
+  }
+
+  /** Writes of a settled task, in their order, each once however often this is called. */
+  async #write(claim: Claim, writes: lifecycle.CeleryWrites, done: Progress): Promise<void> {
+    if (!done.published && writes.publish.length > 0) await this.broker.publish(writes.publish);
+    done.published = true;
+    if (!done.stored && writes.results.length > 0) {
+      if (writes.results.length === 1) await this.backend.store((writes.results[0] as lifecycle.ResultWrite).id, (writes.results[0] as lifecycle.ResultWrite).meta);
+      else await Promise.all(writes.results.map(({ id, meta }) => this.backend.store(id, meta)));
+    }
+    done.stored = true;
+    if (done.acked) return;
+    switch (writes.ack) {
+      case 'ack':
+      case 'done':
+      case 'reject':
+        await this.broker.ack(claim);
+        break;
+      case 'requeue':
+        await this.broker.requeue(claim, 'back');
+        break;
+    }
+    done.acked = true;
+  }
+
+  /** For deliveries only. */
+  carry(claim: Claim, transition: Transition<lifecycle.CeleryWrites>, done: Progress): Promise<void> {
+    return this.#write(claim, transition.write, done);
+  }
+}
+
+interface Progress {
+  published: boolean;
+  stored: boolean;
+  acked: boolean;
+}
+
+class CeleryDelivery implements Delivery {
+  readonly job: Job;
+  readonly #source: CelerySource;
+  readonly #claim: Claim;
+  readonly #message: TaskMessage;
+  readonly #known: Known;
+  readonly #by: { readonly pid: number; readonly hostname: string };
+  readonly #done: Progress = { published: false, stored: false, acked: false };
+  #transition: Transition<lifecycle.CeleryWrites> | undefined;
+  #started = false;
+
+  constructor(source: CelerySource, claim: Claim, message: TaskMessage, known: Known, by: { readonly pid: number; readonly hostname: string }) {
+    this.#source = source;
+    this.#claim = claim;
+    this.#message = message;
+    this.#known = known;
+    this.#by = by;
+    this.job = toJob(message, claim.queue, known.limits);
+  }
+
+  begin(): Promise<void> | undefined {
+    const { policy, trackStarted } = this.#known;
+    this.#started = true;
+    return policy.acksLate && !trackStarted ? undefined : this.#begin();
+  }
+
+  async settle(outcome: Outcome): Promise<Disposition> {
+    // Decided once: a write that is tried again writes the same bytes.
+    const transition = (this.#transition ??= lifecycle.settle(this.#message, outcome, this.#known.policy, moment(), {
+      retriable: outcome.kind === 'error' && outcome.retriable,
+    }));
+    await this.#source.carry(this.#claim, transition, this.#done);
+    return transition.disposition;
+  }
+
+  async release(): Promise<void> {
+    if (!this.#done.acked) {
+      if (this.#known.rejectOnWorkerLost || !this.#started) return this.#source.broker.requeue(this.#claim, 'front');
+    }
+    // Acknowledged at its start: it may not run twice, so it ends as a job whose worker was lost, and its caller is told.
+    await this.settle({
+      kind: 'fail',
+      error: {
+        type: 'WorkerLostError',
+        module: 'billiard.exceptions',
+        message: `Worker exited prematurely: the worker stopped while the task was running (${this.#by.hostname})`,
+        traceback: '',
+      },
+    });
+  }
+
+  async update(state: string, meta: unknown): Promise<void> {
+    const write = lifecycle.custom(this.#message, state, meta, this.#known.policy);
+    if (write !== undefined) await this.#source.backend.store(write.id, write.meta);
+  }
+
+  async #begin(): Promise<void> {
+    const { policy, trackStarted } = this.#known;
+    if (!policy.acksLate) {
+      await this.#source.broker.ack(this.#claim);
+      this.#done.acked = true;
+    }
+    if (!trackStarted) return;
+    const write = lifecycle.started(this.#message, this.#by, policy);
+    if (write !== undefined) await this.#source.backend.store(write.id, write.meta);
+  }
+}
+
+function moment(): Moment {
+  return { now: new Date(), random: Math.random(), mint: randomUUID };
+}
+
+function milliseconds(seconds: number | undefined): number | undefined {
+  return seconds === undefined ? undefined : seconds * 1000;
+}

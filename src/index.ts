@@ -1,0 +1,31 @@
+export type { Disposition, Failure, Job, Outcome } from '../protocols/job.ts';
+export type { Client, ResultStore } from './client.ts';
+export {
+  ConfigError,
+  ConnectionError,
+  JobglotError,
+  JobTimeoutError,
+  RemoteError,
+  ResultTimeoutError,
+  UnknownTaskError,
+  WireError,
+} from './errors.ts';
+export { createLogger, type Logger, type LoggerOptions, type LogLevel, silent } from './log.ts';
+export { Discard, Fail, Retry } from './signals.ts';
+export type { Agent, Delivery, Host, PoisonReport, Source } from './source.ts';
+export {
+  defineTask,
+  type Handler,
+  type Registration,
+  type Registry,
+  type RetryPolicy,
+  type SystemName,
+  type Task,
+  type TaskContext,
+  type TaskOptions,
+  Tasks,
+} from './task.ts';
+export type { WorkerEvents, WorkerState } from './worker/events.ts';
+export type { Middleware } from './worker/middleware.ts';
+export { CancelledError, ShutdownError } from './worker/runner.ts';
+export { Worker, type WorkerOptions } from './worker/worker.ts';
