@@ -261,7 +261,7 @@ export class AsyncResult<R = unknown> {
     const meta = await this.#client.wait(this.id, ({ status }) => READY_STATES.has(status), options);
     if (!PROPAGATE_STATES.has(meta.status)) return meta.result as R;
     const { type, module, args } = exceptionOf(meta.result) ?? { type: meta.status, module: undefined, args: [] };
-    throw new RemoteError({ type, module, args, traceback: meta.traceback });
+    throw new RemoteError({ type, module: module ?? undefined, args, traceback: meta.traceback });
   }
 
   /** `PENDING` where nothing is stored: waiting, unknown or expired. */
