@@ -92,6 +92,7 @@ export function member(text: string, path: readonly string[]): string | undefine
 const DIGIT_RUN = /\d{16}/;
 const LARGE_INTEGER = /(?:^|[\s,:[-])\d{16,}(?![\d.eE])/;
 const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?/y;
+const NUMERAL = /^(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?|NaN|-?Infinity)$/;
 const INTEGER = /^-?\d+$/;
 // CPython refuses longer ones too (sys.int_info.default_max_str_digits): reading them takes quadratic time.
 const MAX_INTEGER_DIGITS = 4300;
@@ -307,7 +308,14 @@ class Writer {
   }
 
   #object(value: object, key: string | number): string {
-    if (value instanceof Numeral) return value.text;
+    if (value instanceof Numeral) {
+      if (NUMERAL.test(value.text)) return value.text;
+      throw new WireError(
+        'json',
+        'unencodable',
+        `cannot write ${this.#path(key)}: ${quote(value.text)} is not a number`,
+      );
+    }
     const depth = this.#depth;
     for (let outer = 0; outer < depth; outer += 1) {
       if (this.#open[outer] === value) {
