@@ -1,0 +1,158 @@
+/**
+ * `npm test`: makes everything ready, then runs all parts of the suite.
+ *
+ *     npm test                              everything
+ *     npm test -- unit golden               some parts: golden, unit, conformance, interop, faults, examples
+ *     npm test -- test/unit/retry.test.ts   some files, by a part of their path
+ *     npm test -- unit -t 'empty queue'     flags are vitest's
+ *
+ * Only what the parts at hand need is set up. The last line is `N passed, N failed[, N skipped]`. Fails when a test failed,
+ * when there was none, when a process was left behind, and, with CI=true, when a test was skipped without a reason in its
+ * name: `[skipped: Redis 8 only]`.
+ */
+import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
+import { join, relative } from 'node:path';
+import { hold } from './support/leash.mjs';
+import { cache, ensureBuild, ensureDependencies, ensureRedis, ensureVenv, root, SetupError } from './support/setup.mjs';
+
+/** What each part needs beyond the dependencies. */
+const parts = {
+  golden: [],
+  unit: [],
+  conformance: ['redis'],
+  interop: ['build', 'redis', '5.2', '5.4', '5.6'],
+  faults: ['build', 'redis', '5.6'],
+  examples: ['build', 'redis', '5.6'],
+};
+
+const args = process.argv.slice(2);
+const named = args.filter((arg) => arg in parts);
+const others = args.filter((arg) => !(arg in parts));
+
+try {
+  await setUp(named.length > 0 ? named : partsOf(others));
+  process.exitCode = await runVitest();
+} catch (error) {
+  if (!(error instanceof SetupError)) throw error;
+  process.stderr.write(`\n${error.message}\n\n`);
+  process.stdout.write('0 passed, 1 failed\n');
+  process.exitCode = 1;
+}
+
+/** @param {readonly string[]} chosen */
+async function setUp(chosen) {
+  const needs = new Set(chosen.flatMap((part) => parts[part]));
+  await ensureDependencies();
+  if (needs.has('build')) await ensureBuild();
+  if (needs.has('redis')) process.env['JOBGLOT_REDIS_SERVER'] = await ensureRedis();
+  for (const version of ['5.2', '5.4', '5.6']) if (needs.has(version)) await ensureVenv(version);
+}
+
+/** The parts that have files for these filters; all of them without filters. @param {readonly string[]} filters */
+function partsOf(filters) {
+  const paths = filters.filter((arg) => !arg.startsWith('-')).map((path) => path.replace(/^\.\//, ''));
+  const matching = Object.keys(parts).filter((part) =>
+    testFiles(part).some((file) => paths.some((path) => file.includes(path))),
+  );
+  return matching.length > 0 ? matching : Object.keys(parts);
+}
+
+/** @param {string} part */
+function testFiles(part) {
+  const folder = join(root, 'test', part);
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.test.ts'))
+    .map((name) => relative(root, join(folder, name)));
+}
+
+async function runVitest() {
+  const report = join(cache, `test-report-${process.pid}.json`);
+  const mark = `JOBGLOT_TEST_RUN=${randomUUID()}`;
+  await mkdir(cache, { recursive: true });
+  const child = spawn(
+    process.execPath,
+    [
+      join(root, 'node_modules/vitest/vitest.mjs'),
+      ...['run', '--config', join(root, 'test/vitest.config.ts'), '--passWithNoTests'],
+      ...['--reporter=default', '--reporter=json', `--outputFile.json=${report}`],
+      ...named.flatMap((part) => ['--project', part]),
+      ...others,
+    ],
+    // The mark is how a process left behind is known to be ours.
+    { cwd: root, stdio: 'inherit', env: { ...process.env, [mark.split('=')[0]]: mark.split('=')[1] } },
+  );
+  hold(child);
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  const code = await new Promise((resolve) => child.once('close', (status, signal) => resolve(status ?? signal)));
+  const left = await leftBehind(mark);
+  const counts = read(report);
+  await rm(report, { force: true });
+
+  const problems = [];
+  if (counts === undefined) problems.push(`vitest ended (${code}) without a report`);
+  else if (code !== 0 && counts.failed === 0) problems.push(`vitest ended with ${code}: see the errors above`);
+  for (const process of left) problems.push(`a process was left behind, and killed: ${process}`);
+  const { passed, failed, skipped, undeclared } = counts ?? { passed: 0, failed: 0, skipped: 0, undeclared: [] };
+  if (counts !== undefined && passed + failed === 0) problems.push('no test ran');
+  if (process.env['CI'] === 'true') {
+    for (const name of undeclared) problems.push(`skipped without a reason in its name: ${name}`);
+  }
+  for (const problem of problems) process.stdout.write(`✗ ${problem}\n`);
+  // A problem beside the tests is a failure, and counts as one.
+  const bad = failed + problems.length;
+  process.stdout.write(`${passed} passed, ${bad} failed${skipped > 0 ? `, ${skipped} skipped` : ''}\n`);
+  return bad === 0 ? 0 : 1;
+}
+
+/** @param {string} report */
+function read(report) {
+  if (!existsSync(report)) return undefined;
+  const { testResults } = JSON.parse(readFileSync(report, 'utf8'));
+  const counts = { passed: 0, failed: 0, skipped: 0, undeclared: /** @type {string[]} */ ([]) };
+  for (const file of testResults) {
+    const before = counts.failed;
+    for (const { status, fullName } of file.assertionResults) {
+      if (status === 'passed') counts.passed++;
+      else if (status === 'failed') counts.failed++;
+      else {
+        counts.skipped++;
+        if (!/\[skipped: .+\]/.test(fullName)) counts.undeclared.push(`${relative(root, file.name)}: ${fullName}`);
+      }
+    }
+    // A file that could not be loaded, or whose hooks failed, has no failed test to show for it.
+    if (file.status === 'failed' && counts.failed === before) counts.failed++;
+  }
+  return counts;
+}
+
+/** Processes that carry our mark after all is over: killed, and named. Linux only; elsewhere nobody looks. @param {string} mark */
+async function leftBehind(mark) {
+  const find = () => {
+    if (!existsSync('/proc/self/environ')) return [];
+    return readdirSync('/proc').filter((pid) => {
+      try {
+        return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(mark);
+      } catch {
+        return false;
+      }
+    });
+  };
+  // What was told to stop may need a moment.
+  for (const deadline = Date.now() + 3000; find().length > 0 && Date.now() < deadline;) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  return find().map((pid) => {
+    let command = pid;
+    try {
+      command = `${pid} ${readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ').trim()}`;
+      process.kill(Number(pid), 'SIGKILL');
+    } catch {
+      // It ended by itself just now.
+    }
+    return command;
+  });
+}
