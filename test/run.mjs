@@ -83,9 +83,10 @@ async function runVitest() {
       ...others,
     ],
     // The mark is how a process left behind is known to be ours.
-    { cwd: root, stdio: 'inherit', env: { ...process.env, [mark.split('=')[0]]: mark.split('=')[1] } },
+    { cwd: root, stdio: 'inherit', detached: true, env: { ...process.env, [mark.split('=')[0]]: mark.split('=')[1] } },
   );
-  hold(child);
+  // A group of its own: when this process dies, vitest and its workers do, and what the workers started with them.
+  hold(child, { group: true });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
   const code = await new Promise((resolve) => child.once('close', (status, signal) => resolve(status ?? signal)));
   const left = await leftBehind(mark);
