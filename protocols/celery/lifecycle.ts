@@ -185,8 +185,8 @@ function callbacks(
   const options = new Map<string, unknown>([
     ['parent_id', message.id],
     ['root_id', message.rootId],
+    ['priority', policy.inheritParentPriority ? message.priority : null],
   ]);
-  if (policy.inheritParentPriority) options.set('priority', message.priority);
   const { callbacks: links, chain } = message.embed;
   const applications: Application[] = [];
   const [link] = links;

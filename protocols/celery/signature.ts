@@ -132,9 +132,12 @@ function applyTask(signature: Signature, extra: Extra, publisher: Publisher): Ap
   return { calls: [call], child: resultTuple(call.id) };
 }
 
-/** Source: _chain.run. A remaining chain from outside comes after what is left of this one. */
+/**
+ * A remaining chain from outside comes after what is left of this one. What is null in the call hides the chain's own option,
+ * as in the original, where it does so for the priority. Source: _chain.apply_async, _chain.run.
+ */
 function applyChain(signature: Signature, extra: Extra, publisher: Publisher): Application {
-  const options = new Map([...signature.options, ...present(extra.options)]);
+  const options = new Map([...signature.options, ...(extra.options ?? NOTHING)]);
   const { steps } = prepareSteps(
     signature,
     { args: extra.args ?? [], kwargs: extra.kwargs ?? NOTHING },
@@ -162,9 +165,9 @@ function applyChain(signature: Signature, extra: Extra, publisher: Publisher): A
 /** What `_chain.run` gives to single steps, and not to the first one as an option. */
 const STEP_OPTIONS = ['task_id', 'group_id', 'group_index', 'chord', 'link', 'link_error', 'root_id', 'parent_id'];
 
-/** Source: group.apply_async, group._prepared, group._apply_tasks. The group's id is its `task_id`. */
+/** The group's id is its `task_id`; its options win over those of a member. Source: group.apply_async, _prepared, _apply_tasks. */
 function applyGroup(signature: Signature, extra: Extra, publisher: Publisher): Application {
-  const options = mergeOptions(signature.options, extra.options);
+  const options = mergeOptions(signature.options, extra.options ?? NOTHING);
   const id = textOf(options.get('task_id')) ?? publisher.mint();
   const chord = options.get('chord') ?? undefined;
   for (const name of ['task_id', 'chord', 'group_index']) options.delete(name);
@@ -258,7 +261,7 @@ function freeze(signature: Signature, given: Given, publisher: Publisher): Froze
       return { signature: { ...signature, kwargs }, result: result ?? resultTuple(publisher.mint()) };
     }
     case 'group': {
-      const options = freezeOptions(signature.options, { ...given, id: given.groupId }, publisher, false);
+      const options = freezeGroupOptions(signature.options, given, publisher);
       const frozen = [...flatten(listOf(signature.kwargs.get('tasks')))].map(({ member }, index) =>
         freeze(
           member,
@@ -284,22 +287,34 @@ function freeze(signature: Signature, given: Given, publisher: Publisher): Froze
       return { signature: { ...signature, kwargs }, result: body.result };
     }
     default: {
-      const options = freezeOptions(signature.options, given, publisher, true);
+      const options = freezeOptions(signature.options, given, publisher);
       return { signature: { ...signature, options }, result: resultTuple(options.get('task_id') as string) };
     }
   }
 }
 
-function freezeOptions(own: ExactMap, given: Given, publisher: Publisher, replies: boolean): Map<string, unknown> {
+function freezeOptions(own: ExactMap, given: Given, publisher: Publisher): Map<string, unknown> {
   const options = new Map(own);
   if (textOf(options.get('task_id')) === undefined) options.set('task_id', given.id ?? publisher.mint());
   if (given.rootId !== undefined) options.set('root_id', given.rootId);
-  if (replies && !options.has('reply_to')) options.set('reply_to', publisher.replyTo ?? '');
+  if (!options.has('reply_to')) options.set('reply_to', publisher.replyTo ?? '');
   if (given.groupId !== undefined && textOf(options.get('group_id')) === undefined) {
     options.set('group_id', given.groupId);
   }
   if (given.chord !== undefined) options.set('chord', given.chord);
   if (given.groupIndex !== undefined) options.set('group_index', given.groupIndex);
+  return options;
+}
+
+/** Source: group._freeze_group_tasks, nulls and order included. */
+function freezeGroupOptions(own: ExactMap, given: Given, publisher: Publisher): Map<string, unknown> {
+  const options = new Map(own);
+  if (textOf(options.get('task_id')) === undefined) options.set('task_id', given.groupId ?? publisher.mint());
+  if (given.groupId !== undefined) options.set('group_id', given.groupId);
+  if (given.chord !== undefined) options.set('chord', given.chord);
+  if (given.groupIndex !== undefined) options.set('group_index', given.groupIndex);
+  if (!options.has('root_id')) options.set('root_id', given.rootId ?? null);
+  if (!options.has('parent_id')) options.set('parent_id', null);
   return options;
 }
 
@@ -317,8 +332,8 @@ function prepareSteps(
   const flat = splice(chain);
   const first = flat[0];
   if (first === undefined) return { steps: [], result: undefined };
-  const before = chain.immutable ? chain.args : [...partial.args, ...chain.args];
-  flat[0] = { ...first, ...merge(first, { args: before, kwargs: partial.kwargs }) };
+  // Arguments and immutability of the chain itself are not read back from its dictionary: _chain.from_dict.
+  flat[0] = { ...first, ...merge(first, partial) };
 
   const steps: Signature[] = [];
   const results: ResultTuple[] = [];
@@ -371,12 +386,12 @@ function composite(type: string, kwargs: ExactMap, options: ExactMap): Signature
   return { task: `celery.${type}`, args: [], kwargs, options, subtaskType: type, immutable: false };
 }
 
-/** Source: Signature._merge. */
+/** Source: Signature._merge, which drops what is null in the call. */
 function merge(
   signature: Signature,
   extra: Extra,
 ): { readonly args: readonly unknown[]; readonly kwargs: ExactMap; readonly options: Map<string, unknown> } {
-  const options = mergeOptions(signature.options, extra.options);
+  const options = mergeOptions(signature.options, present(extra.options));
   if (signature.immutable) return { args: signature.args, kwargs: signature.kwargs, options };
   return {
     args: extra.args === undefined || extra.args.length === 0 ? signature.args : [...extra.args, ...signature.args],
@@ -388,12 +403,11 @@ function merge(
   };
 }
 
-/** The call's options win, except over the group and the stamps, which others count on. Nulls in the call say nothing. */
-function mergeOptions(own: ExactMap, over: ExactMap | undefined): Map<string, unknown> {
+/** The call's options win, except over the group and the stamps, which others count on. Source: Signature._merge. */
+function mergeOptions(own: ExactMap, over: Iterable<readonly [string, unknown]>): Map<string, unknown> {
   const options = new Map(own);
-  if (over === undefined) return options;
   const stamps = listOf(own.get('stamped_headers'));
-  for (const [name, value] of present(over)) {
+  for (const [name, value] of over) {
     const fixed = name === 'group_id' || name === 'stamped_headers' || stamps.includes(name);
     if (!fixed || (own.get(name) ?? null) === null) options.set(name, value);
   }
@@ -523,6 +537,7 @@ function withOption(signature: Signature, name: string, value: readonly unknown[
   return { ...signature, options: new Map(signature.options).set(name, value) };
 }
 
+/** Nulls in a call say nothing. */
 function* present(options: ExactMap | undefined): Generator<readonly [string, unknown]> {
   for (const entry of options ?? NOTHING) if (entry[1] !== null && entry[1] !== undefined) yield entry;
 }
