@@ -395,12 +395,13 @@ class Writer {
   }
 }
 
-const PLAIN_TEXT = /^[ !#-[\]-\x7f]*$/;
-const NOT_ASCII = /[\u0080-\uffff]/g;
+const PLAIN_TEXT = /^[ !#-[\]-~]*$/;
+/** CPython escapes DEL as well. */
+const NOT_PRINTABLE_ASCII = /[\u007f-\uffff]/g;
 
 function quote(text: string): string {
   if (PLAIN_TEXT.test(text)) return `"${text}"`;
-  return JSON.stringify(text).replace(NOT_ASCII, escapeUnit);
+  return JSON.stringify(text).replace(NOT_PRINTABLE_ASCII, escapeUnit);
 }
 
 function escapeUnit(unit: string): string {

@@ -348,7 +348,7 @@ function compose(tokens: readonly CST.Token[]): Document.Parsed | undefined {
   const documents = [...new Composer(PARSE_OPTIONS).compose(tokens)];
   for (const { errors } of documents) {
     const [error] = errors;
-    if (error !== undefined) throw undecodable(error.message, error.pos[0], error);
+    if (error !== undefined) throw undecodable(error.message.slice(0, 200), error.pos[0], error);
   }
   const [document, second] = documents;
   if (second !== undefined) throw undecodable('more than one document', second.range[0]);
