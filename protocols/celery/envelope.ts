@@ -13,25 +13,27 @@ import type { Publication, WireMessage } from './message.ts';
  * Channel.prepare_message, Base64 (5.6).
  */
 export function encodeEnvelope(publication: Publication, deliveryTag: string): string {
-  const body = Buffer.from(publication.body.buffer, publication.body.byteOffset, publication.body.byteLength);
-  let properties = '{';
-  for (const [name, value] of publication.properties) {
-    if (BROKER_PROPERTIES.has(name)) continue;
-    if (name === 'priority') continue;
-    properties += `${json.stringify(name)}: ${json.stringify(value)}, `;
-  }
-  const priority = publication.properties.get('priority') ?? 0;
+  const { body, contentEncoding, contentType, exchange, priority, routingKey } = publication;
+  const text = publication.text ?? textOf(publication);
   return (
-    `{"body": "${body.toString('base64')}", "content-encoding": ${json.stringify(publication.contentEncoding)}, ` +
-    `"content-type": ${json.stringify(publication.contentType)}, "headers": ${json.stringify(publication.headers)}, ` +
-    `"properties": ${properties}"delivery_info": {"exchange": ${json.stringify(publication.exchange)}, ` +
-    `"routing_key": ${json.stringify(publication.routingKey)}}, "priority": ${json.stringify(priority)}, ` +
+    `{"body": "${Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('base64')}", "content-encoding": ${json.stringify(contentEncoding)}, ` +
+    `"content-type": ${json.stringify(contentType)}, "headers": ${text.headers}, ` +
+    `"properties": {${text.properties}"delivery_info": {"exchange": ${json.stringify(exchange)}, ` +
+    `"routing_key": ${json.stringify(routingKey)}}, "priority": ${json.stringify(priority)}, ` +
     `"body_encoding": "base64", "delivery_tag": "${deliveryTag}"}}`
   );
 }
 
-/** What the broker side writes anew for each publish. */
-const BROKER_PROPERTIES: ReadonlySet<string> = new Set(['delivery_info', 'delivery_tag', 'body_encoding']);
+function textOf(publication: Publication): { readonly headers: string; readonly properties: string } {
+  let properties = '';
+  for (const [name, value] of publication.properties) {
+    if (!BROKER_PROPERTIES.has(name)) properties += `${json.stringify(name)}: ${json.stringify(value)}, `;
+  }
+  return { headers: json.stringify(publication.headers), properties };
+}
+
+/** What the broker side writes anew for each publish, in its own place. */
+const BROKER_PROPERTIES: ReadonlySet<string> = new Set(['delivery_info', 'delivery_tag', 'body_encoding', 'priority']);
 
 /** Reads an envelope. Throws WireError `undecodable` (not JSON, bad base64) or `wrong-shape`. */
 export function decodeEnvelope(bytes: Uint8Array): WireMessage {

@@ -166,7 +166,8 @@ function heading(stack: string): string {
 function framesOf(stack: string): string {
   let frames = '';
   for (const line of stack.split('\n')) {
-    const match = FRAME.exec(line);
+    // A line this long is part of a message, not a frame.
+    const match = line.length > 1000 ? null : FRAME.exec(line);
     if (match === null) continue;
     const [, name = '<anonymous>', file = '', number = '1'] = match;
     frames = `  File "${file.replace(/^file:\/\//, '')}", line ${number}, in ${name}\n    ${line.trim()}\n${frames}`;

@@ -67,6 +67,8 @@ export interface RetryRules {
 
 /** What the worker knows about a task, everything resolved; one object a task, made once. */
 export interface CeleryPolicy {
+  /** There is no result backend: whatever a message asks for, nothing is stored and nothing encoded. @default false */
+  readonly resultsDisabled?: boolean;
   /** The task's option; a header in the message wins. */
   readonly ignoreResult: boolean;
   readonly storeErrorsEvenIfIgnored: boolean;
@@ -145,7 +147,7 @@ export function settle(
 }
 
 function succeed(message: TaskMessage, value: unknown, policy: CeleryPolicy, moment: Moment): Transition<CeleryWrites> {
-  const stored = !(message.ignoreResult ?? policy.ignoreResult);
+  const stored = storesSuccess(message, policy);
   const ack = late(policy);
   try {
     if (!message.linked && !policy.resultExtended && policy.resultSerializer === 'json') {
@@ -405,7 +407,7 @@ export function started(
   by: { readonly pid: number; readonly hostname: string },
   policy: CeleryPolicy,
 ): ResultWrite | undefined {
-  if (message.ignoreResult ?? policy.ignoreResult) return undefined;
+  if (!storesSuccess(message, policy)) return undefined;
   return own(message, 'STARTED', { pid: by.pid, hostname: by.hostname }, null, [], policy, undefined);
 }
 
@@ -550,7 +552,11 @@ function publisherOf(message: TaskMessage, policy: CeleryPolicy, moment: Moment)
 }
 
 function storesErrors(message: TaskMessage, policy: CeleryPolicy): boolean {
-  return !(message.ignoreResult ?? policy.ignoreResult) || policy.storeErrorsEvenIfIgnored;
+  return storesSuccess(message, policy) || (policy.storeErrorsEvenIfIgnored && policy.resultsDisabled !== true);
+}
+
+function storesSuccess(message: TaskMessage, policy: CeleryPolicy): boolean {
+  return policy.resultsDisabled !== true && !(message.ignoreResult ?? policy.ignoreResult);
 }
 
 function failed(write: Omit<CeleryWrites, 'ack'>, policy: CeleryPolicy): Transition<CeleryWrites> {

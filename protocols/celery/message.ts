@@ -31,6 +31,10 @@ export interface Publication {
   readonly headers: ReadonlyMap<string, unknown>;
   /** `correlation_id`, `reply_to`, `delivery_mode`, `priority`, `expiration` ...; the broker adds its own. */
   readonly properties: ReadonlyMap<string, unknown>;
+  /** The property, as it is on the wire. */
+  readonly priority: unknown;
+  /** `headers`, and `properties` without its braces and with a comma after each member, as JSON, where they were made as text. */
+  readonly text?: { readonly headers: string; readonly properties: string };
 }
 
 /** A signature, a callback, a step of a chain: exact data (maps keep key order, Numeral keeps `1.0`). */
@@ -368,7 +372,7 @@ export function encodeTask(call: TaskCall, options: { readonly typed?: boolean }
     chord: call.chord ?? null,
   };
   const typed = options.typed ?? true;
-  let content =
+  const content =
     serializer === 'json'
       ? {
           body: Buffer.from(
@@ -378,44 +382,110 @@ export function encodeTask(call: TaskCall, options: { readonly typed?: boolean }
           contentEncoding: 'utf-8',
         }
       : encodeContent(serializer, [call.args, call.kwargs, embed], { typed });
-  const headers = new Map<string, unknown>([
-    ['lang', call.lang ?? 'js'],
-    ['task', call.task],
-    ['id', call.id],
-    ['shadow', call.shadow ?? null],
-    ['eta', call.eta ?? null],
-    ['expires', call.expires ?? null],
-    ['group', call.group ?? null],
-    ['group_index', call.groupIndex ?? null],
-    ['retries', call.retries ?? 0],
-    ['timelimit', [call.timeLimit ?? null, call.softTimeLimit ?? null]],
-    ['root_id', call.rootId ?? call.id],
-    ['parent_id', call.parentId ?? null],
-    ['argsrepr', call.argsrepr ?? reprArgs(call.args)],
-    ['kwargsrepr', call.kwargsrepr ?? reprKwargs(call.kwargs)],
-    ['origin', call.origin],
-    ['ignore_result', call.ignoreResult ?? false],
-    ['replaced_task_nesting', call.replacedTaskNesting ?? 0],
-    ['stamped_headers', call.stampedHeaders ?? null],
-    ['stamps', call.stamps ?? {}],
-  ]);
-  if (call.headers !== undefined) {
-    for (const [name, value] of call.headers instanceof Map ? call.headers : Object.entries(call.headers))
-      headers.set(name as string, value);
-  }
   if (call.compression) {
     const { body, header } = compress(call.compression, content.body);
-    content = { ...content, body };
-    headers.set('compression', header);
+    return new EncodedTask(call, { ...content, body }, header);
   }
-  const properties = new Map<string, unknown>([
-    ['correlation_id', call.id],
-    ['reply_to', call.replyTo ?? ''],
-    ['delivery_mode', call.deliveryMode ?? 2],
-    ['priority', call.priority ?? 0],
-  ]);
-  if (call.expiration !== undefined) properties.set('expiration', call.expiration);
-  return { ...content, exchange: call.exchange, routingKey: call.routingKey, headers, properties };
+  return new EncodedTask(call, content, undefined);
+}
+
+/** A new task on its way. Its headers are text for brokers that want text, a map for those that want a table; never both. */
+class EncodedTask implements Publication {
+  readonly body: Uint8Array;
+  readonly contentType: string;
+  readonly contentEncoding: string;
+  readonly exchange: string;
+  readonly routingKey: string;
+  readonly priority: number;
+  readonly #call: TaskCall;
+  readonly #compression: string | undefined;
+
+  constructor(
+    call: TaskCall,
+    content: { readonly body: Uint8Array; readonly contentType: string; readonly contentEncoding: string },
+    compression: string | undefined,
+  ) {
+    this.body = content.body;
+    this.contentType = content.contentType;
+    this.contentEncoding = content.contentEncoding;
+    this.exchange = call.exchange;
+    this.routingKey = call.routingKey;
+    this.priority = call.priority ?? 0;
+    this.#call = call;
+    this.#compression = compression;
+  }
+
+  get headers(): ReadonlyMap<string, unknown> {
+    const call = this.#call;
+    const headers = new Map<string, unknown>([
+      ['lang', call.lang ?? 'js'],
+      ['task', call.task],
+      ['id', call.id],
+      ['shadow', call.shadow ?? null],
+      ['eta', call.eta ?? null],
+      ['expires', call.expires ?? null],
+      ['group', call.group ?? null],
+      ['group_index', call.groupIndex ?? null],
+      ['retries', call.retries ?? 0],
+      ['timelimit', [call.timeLimit ?? null, call.softTimeLimit ?? null]],
+      ['root_id', call.rootId ?? call.id],
+      ['parent_id', call.parentId ?? null],
+      ['argsrepr', call.argsrepr ?? reprArgs(call.args)],
+      ['kwargsrepr', call.kwargsrepr ?? reprKwargs(call.kwargs)],
+      ['origin', call.origin],
+      ['ignore_result', call.ignoreResult ?? false],
+      ['replaced_task_nesting', call.replacedTaskNesting ?? 0],
+      ['stamped_headers', call.stampedHeaders ?? null],
+      ['stamps', call.stamps ?? {}],
+    ]);
+    if (call.headers !== undefined) {
+      for (const [name, value] of call.headers instanceof Map ? call.headers : Object.entries(call.headers)) headers.set(name as string, value);
+    }
+    if (this.#compression !== undefined) headers.set('compression', this.#compression);
+    return headers;
+  }
+
+  get properties(): ReadonlyMap<string, unknown> {
+    const call = this.#call;
+    const properties = new Map<string, unknown>([
+      ['correlation_id', call.id],
+      ['reply_to', call.replyTo ?? ''],
+      ['delivery_mode', call.deliveryMode ?? 2],
+      ['priority', this.priority],
+    ]);
+    if (call.expiration !== undefined) properties.set('expiration', call.expiration);
+    return properties;
+  }
+
+  /** The same as the two above, ten times cheaper: most calls set a handful of fields, and maps of twenty members are large. */
+  get text(): { readonly headers: string; readonly properties: string } {
+    const call = this.#call;
+    if (call.headers !== undefined) return { headers: json.stringify(this.headers), properties: this.#propertiesText() };
+    const id = json.stringify(call.id);
+    const text = (value: string | null | undefined): string => (value === undefined || value === null ? 'null' : json.stringify(value));
+    return {
+      headers:
+        `{"lang": ${text(call.lang ?? 'js')}, "task": ${text(call.task)}, "id": ${id}, "shadow": ${text(call.shadow)}, "eta": ${text(call.eta)}, ` +
+        `"expires": ${text(call.expires)}, "group": ${text(call.group)}, "group_index": ${number(call.groupIndex)}, "retries": ${number(call.retries ?? 0)}, ` +
+        `"timelimit": [${number(call.timeLimit)}, ${number(call.softTimeLimit)}], "root_id": ${text(call.rootId ?? call.id)}, ` +
+        `"parent_id": ${text(call.parentId)}, "argsrepr": ${text(call.argsrepr ?? reprArgs(call.args))}, ` +
+        `"kwargsrepr": ${text(call.kwargsrepr ?? reprKwargs(call.kwargs))}, "origin": ${text(call.origin)}, ` +
+        `"ignore_result": ${call.ignoreResult ?? false}, "replaced_task_nesting": ${number(call.replacedTaskNesting ?? 0)}, ` +
+        `"stamped_headers": ${json.stringify(call.stampedHeaders ?? null)}, "stamps": ${call.stamps === undefined ? '{}' : json.stringify(call.stamps)}` +
+        `${this.#compression === undefined ? '' : `, "compression": ${text(this.#compression)}`}}`,
+      properties: this.#propertiesText(),
+    };
+  }
+
+  #propertiesText(): string {
+    const { id, replyTo, deliveryMode, expiration } = this.#call;
+    const lead = `"correlation_id": ${json.stringify(id)}, "reply_to": ${json.stringify(replyTo ?? '')}, "delivery_mode": ${deliveryMode ?? 2}, `;
+    return expiration === undefined ? lead : `${lead}"expiration": ${json.stringify(expiration)}, `;
+  }
+}
+
+function number(value: number | null | undefined): string {
+  return value === undefined || value === null ? 'null' : json.stringify(value);
 }
 
 /**
@@ -446,6 +516,7 @@ export function retryOf(
     routingKey,
     headers,
     properties,
+    priority: wire.properties['priority'] ?? 0,
   };
 }
 

@@ -77,9 +77,12 @@ export class Run implements TaskContext {
       return { kind: 'error', error: toFailure(new UnknownTaskError(this.system, this.job.task)), retriable: false };
     }
     const { timeoutMs, softTimeoutMs } = this.job;
-    const outcome = this.#call(registration, handler);
-    const forced = new Promise<Ended>((resolve) => (this.#end = resolve));
-    if (timeoutMs === undefined && softTimeoutMs === undefined) return Promise.race([outcome, forced]);
+    const outcome = new Promise<Ended>((resolve) => {
+      this.#end = resolve;
+      // #call never rejects; whichever comes first, the handler or a forced end, counts.
+      void this.#call(registration, handler).then(resolve);
+    });
+    if (timeoutMs === undefined && softTimeoutMs === undefined) return outcome;
     const timers: NodeJS.Timeout[] = [];
     if (softTimeoutMs !== undefined) timers.push(later(softTimeoutMs, () => this.abort(new JobTimeoutError('soft', softTimeoutMs))));
     if (timeoutMs !== undefined) {
@@ -91,7 +94,7 @@ export class Run implements TaskContext {
       );
     }
     try {
-      return await Promise.race([outcome, forced]);
+      return await outcome;
     } finally {
       for (const timer of timers) clearTimeout(timer);
     }

@@ -238,7 +238,7 @@ export class RedisBroker implements CeleryBroker {
 
   #item(publication: Publication, queue: string): { readonly key: string; readonly envelope: string } {
     return {
-      key: wire.listKey(this.#keys, queue, publication.properties.get('priority')),
+      key: wire.listKey(this.#keys, queue, publication.priority),
       envelope: encodeEnvelope(publication, randomUUID()),
     };
   }

@@ -203,7 +203,7 @@ export class CelerySource implements Source {
       });
     } else if (way === 'reject') {
       const { policy } = this.#of(task);
-      this.#carryOut(claim, 'reject', this.#write(claim, lifecycle.unknownTask(message, 'reject', policy, moment()).write, { published: false, stored: false, acked: false }));
+      this.#carryOut(claim, 'reject', this.carry(claim, lifecycle.unknownTask(message, 'reject', policy, moment()).write, { published: false, stored: false, acked: false }));
     } else {
       this.#carryOut(claim, 'forward', this.#forward(claim, message, way.forward));
     }
@@ -220,6 +220,7 @@ export class CelerySource implements Source {
       routingKey: queue,
       headers: exactHeaders(wire),
       properties: new Map(Object.entries(wire.properties)),
+      priority: wire.properties['priority'] ?? 0,
     };
     await this.broker.publish([publication]);
     await this.broker.ack(claim);
@@ -271,7 +272,8 @@ export class CelerySource implements Source {
       rejectOnWorkerLost: t.rejectOnWorkerLost ?? o.rejectOnWorkerLost ?? acksLate,
       rate: limit > 0 ? new RateLimit(limit) : undefined,
       policy: {
-        ignoreResult: this.backend.kind === 'disabled' || (t.ignoreResult ?? o.ignoreResult ?? false),
+        resultsDisabled: this.backend.kind === 'disabled',
+        ignoreResult: t.ignoreResult ?? o.ignoreResult ?? false,
         storeErrorsEvenIfIgnored: o.storeErrorsEvenIfIgnored ?? false,
         acksLate,
         acksOnFailureOrTimeout: t.acksOnFailureOrTimeout ?? o.acksOnFailureOrTimeout ?? true,
@@ -303,14 +305,18 @@ export class CelerySource implements Source {
   }
 
   /** Writes of a settled task, in their order, each once however often this is called. */
-  async #write(claim: Claim, writes: lifecycle.CeleryWrites, done: Progress): Promise<void> {
-    if (!done.published && writes.publish.length > 0) await this.broker.publish(writes.publish);
-    done.published = true;
-    if (!done.stored && writes.results.length > 0) {
-      if (writes.results.length === 1) await this.backend.store((writes.results[0] as lifecycle.ResultWrite).id, (writes.results[0] as lifecycle.ResultWrite).meta);
-      else await Promise.all(writes.results.map(({ id, meta }) => this.backend.store(id, meta)));
+  async carry(claim: Claim, writes: lifecycle.CeleryWrites, done: Progress): Promise<void> {
+    if (!done.published) {
+      if (writes.publish.length > 0) await this.broker.publish(writes.publish);
+      done.published = true;
+      for (const problem of writes.problems) this.#log.error({ queue: claim.queue, id: peek(claim.message).id, error: problem }, 'an errback could not be called');
     }
-    done.stored = true;
+    if (!done.stored) {
+      const [only] = writes.results;
+      if (writes.results.length === 1 && only !== undefined) await this.backend.store(only.id, only.meta);
+      else if (only !== undefined) await Promise.all(writes.results.map(({ id, meta }) => this.backend.store(id, meta)));
+      done.stored = true;
+    }
     if (done.acked) return;
     switch (writes.ack) {
       case 'ack':
@@ -325,10 +331,6 @@ export class CelerySource implements Source {
     done.acked = true;
   }
 
-  /** For deliveries only. */
-  carry(claim: Claim, transition: Transition<lifecycle.CeleryWrites>, done: Progress): Promise<void> {
-    return this.#write(claim, transition.write, done);
-  }
 }
 
 interface Progress {
@@ -368,7 +370,7 @@ class CeleryDelivery implements Delivery {
     const transition = (this.#transition ??= lifecycle.settle(this.#message, outcome, this.#known.policy, moment(), {
       retriable: outcome.kind === 'error' && outcome.retriable,
     }));
-    await this.#source.carry(this.#claim, transition, this.#done);
+    await this.#source.carry(this.#claim, transition.write, this.#done);
     return transition.disposition;
   }
 
