@@ -90,7 +90,10 @@ finally:
     # Leave nothing behind in a broker that is somebody else's.
     try:
         with app.connection_for_write() as connection:
-            connection.default_channel.queue_delete(queue)
+            # Declared first: kombu deletes a binding that this connection knows of.
+            own = app.amqp.queues[queue].bind(connection.default_channel)
+            own.declare()
+            own.delete()
     except Exception as error:
         print(f"  the queue {queue} could not be deleted: {error}", file=sys.stderr)
 

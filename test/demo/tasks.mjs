@@ -1,7 +1,10 @@
 // The Node side's tasks: what `jobglot worker -A test/demo/tasks.mjs` would run, and what the demo's worker runs.
 import { defineTask, Retry, Tasks } from 'jobglot';
 
-class OutOfStock extends Error {}
+/** Python sees the name of an error: there it is a class of that name. */
+class OutOfStock extends Error {
+  name = 'OutOfStock';
+}
 
 export const tasks = new Tasks()
   .handle(defineTask('demo.add'), ({ args: [x, y] }) => x + y)
