@@ -15,13 +15,14 @@ import { floatText, Numeral } from './values.ts';
 export interface DecodeOptions {
   /** Maps for maps, and a Numeral for a whole float, so that it is written as a float again. @default false */
   readonly exact?: boolean;
-  /** Containers inside containers. @default 1000 */
+  /** Containers inside containers; at most 1024. @default 1000 */
   readonly maxDepth?: number;
 }
 
 /** The one value in these bytes. Integers beyond ±(2^53-1) are BigInt, bytes are Buffers that share the memory of the input. */
 export function decode(bytes: Uint8Array, options: DecodeOptions = {}): unknown {
-  const { exact = false, maxDepth = MAX_DEPTH } = options;
+  const { exact = false } = options;
+  const maxDepth = Math.min(options.maxDepth ?? MAX_DEPTH, DEEPEST);
   // A view of our own: msgpackr leaves properties on the one it reads.
   let source = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const floats = new Map<number, Numeral>();
@@ -67,6 +68,9 @@ export function encode(value: unknown): Buffer {
 
 const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: false, int64AsType: 'bigint' });
 const packr = new Packr({ useRecords: false, moreTypes: false, structuredClone: false, encodeUndefinedAsNil: true });
+
+/** No caller may ask for more: msgpack-python's own limit, and msgpackr calls itself for each level. */
+const DEEPEST = 1024;
 
 const BIN_8 = 0xc4;
 const BIN_16 = 0xc5;

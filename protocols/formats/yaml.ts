@@ -15,7 +15,7 @@ import {
   type YAMLSeq,
 } from 'yaml';
 import { WireError } from '../errors.ts';
-import { isPlain, MAX_DEPTH, pathText, typeName } from './plain.ts';
+import { isPlain, pathText, typeName } from './plain.ts';
 import { DateTime, floatText, isoText, Numeral, parseIso, PlainDate } from './values.ts';
 
 /**
@@ -27,7 +27,7 @@ import { DateTime, floatText, isoText, Numeral, parseIso, PlainDate } from './va
 export interface DecodeOptions {
   /** Maps for mappings, and a Numeral for a whole float, so that it is written as a float again. @default false */
   readonly exact?: boolean;
-  /** Collections inside collections. @default 1000 */
+  /** Collections inside collections; at most 250. @default 250 */
   readonly maxDepth?: number;
 }
 
@@ -36,14 +36,15 @@ export interface DecodeOptions {
  * Set, `!!omap` and `!!pairs` arrays of pairs. Every other tag is a WireError.
  */
 export function decode(text: string, options: DecodeOptions = {}): unknown {
-  const { exact = false, maxDepth = MAX_DEPTH } = options;
+  const { exact = false, maxDepth = DEEPEST } = options;
+  const limit = Math.min(maxDepth, DEEPEST);
   try {
-    const document = compose(tokensOf(text, Math.min(maxDepth, DEEPEST)));
+    const document = compose(tokensOf(text, limit));
     if (document === undefined) return null;
-    return new Construction(exact, maxDepth).value(document.contents);
+    return new Construction(exact, limit).value(document.contents);
   } catch (error) {
     if (error instanceof WireError) throw error;
-    if (error instanceof RangeError) throw tooDeep(maxDepth, error);
+    if (error instanceof RangeError) throw tooDeep(limit, error);
     throw undecodable(error instanceof Error ? error.message : 'unreadable', undefined, error);
   }
 }
@@ -340,8 +341,8 @@ function tokensOf(text: string, maxDepth: number): CST.Token[] {
   return tokens;
 }
 
-/** No caller may ask for more than the parser's recursion can bear. */
-const DEEPEST = 1000;
+/** No caller may ask for more: the parser's recursion takes several frames a level, and PyYAML's own ends below 500. */
+const DEEPEST = 250;
 
 /** The document in these tokens; undefined where there is none. */
 function compose(tokens: readonly CST.Token[]): Document.Parsed | undefined {
@@ -389,8 +390,8 @@ class Emission {
     if (value instanceof Date) return this.#timestamp(value, key);
     if (value instanceof PlainDate) return value.iso;
     if (this.#open.includes(value)) throw this.#unencodable(key, 'a value that contains itself');
-    if (this.#open.length >= MAX_DEPTH) {
-      throw new WireError('yaml', 'too-deep', `cannot write a value nested more than ${MAX_DEPTH} levels deep`);
+    if (this.#open.length >= DEEPEST) {
+      throw new WireError('yaml', 'too-deep', `cannot write a value nested more than ${DEEPEST} levels deep`);
     }
     this.#open.push(value);
     this.#keys.push(key);
