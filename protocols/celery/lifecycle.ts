@@ -95,7 +95,7 @@ export interface CeleryPolicy {
 
 /** What one run adds to the policy. */
 export interface Run {
-  /** The thrown error is one that the task retries by itself. Decided by the driver, which has the error. @default false */
+  /** Overrides what the outcome says: whether the thrown error is one that the task retries by itself. */
   readonly retriable?: boolean;
 }
 
@@ -124,7 +124,7 @@ export function settle(
     case 'success':
       return succeed(message, outcome.value, policy, moment);
     case 'error':
-      return run.retriable === true
+      return (run.retriable ?? outcome.retriable)
         ? retry(message, outcome.error, undefined, policy, moment)
         : failWith(message, outcome.error, policy, moment);
     case 'fail':

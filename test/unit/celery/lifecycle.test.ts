@@ -152,13 +152,13 @@ describe('settling a failure', () => {
   const error: Failure = { type: 'ValueError', message: 'bad', args: ['bad', 1, '{1, 2}'], traceback: STACK() };
 
   it.each(['fail', 'errs', 'fc1'])('%s: stores FAILURE, fails the later steps and publishes errbacks', (id) => {
-    const { write, disposition } = run(id, { kind: 'error', error });
+    const { write, disposition } = run(id, { kind: 'error', error, retriable: false });
     expect(disposition).toEqual({ state: 'failed' });
     expectAsCelery(id, write);
   });
 
   it('is never retried when the handler says so', () => {
-    expect(run('fail', { kind: 'fail', error }, {}, {}, true).disposition).toEqual({ state: 'failed' });
+    expect(run('fail', { kind: 'fail', error }).disposition).toEqual({ state: 'failed' });
   });
 
   it.each([
@@ -167,12 +167,15 @@ describe('settling a failure', () => {
     [true, true, 'ack'],
     [true, false, 'reject'],
   ] as const)('acksLate %s, acksOnFailureOrTimeout %s: %s', (acksLate, acksOnFailureOrTimeout, ack) => {
-    expect(run('fail', { kind: 'error', error }, { acksLate, acksOnFailureOrTimeout }).write.ack).toBe(ack);
+    expect(
+      run('fail', { kind: 'error', error, retriable: false }, { acksLate, acksOnFailureOrTimeout }).write.ack,
+    ).toBe(ack);
   });
 
   it('is stored where results are ignored only if errors are stored all the same', () => {
     const ignored = (storeErrorsEvenIfIgnored: boolean): number =>
-      run('fc1', { kind: 'error', error }, { storeErrorsEvenIfIgnored }, { ignore_result: true }).write.results.length;
+      run('fc1', { kind: 'error', error, retriable: false }, { storeErrorsEvenIfIgnored }, { ignore_result: true })
+        .write.results.length;
     expect(ignored(false)).toBe(0);
     expect(ignored(true)).toBe(3);
   });
@@ -181,13 +184,13 @@ describe('settling a failure', () => {
     const message = received('fc1', (body) =>
       body.replace('"group_id": "gg"', '"group_id": "gg", "group_index": 2, "chord": {"task": "x.body"}'),
     );
-    const { write } = settle(message, { kind: 'error', error }, POLICY, MOMENT());
+    const { write } = settle(message, { kind: 'error', error, retriable: false }, POLICY, MOMENT());
     expect(write.chordParts).toMatchObject([{ id: 'fc3', group: 'gg', groupIndex: 2, state: 'FAILURE' }]);
   });
 
   it('is recorded even where an errback cannot be read', () => {
     const message = received('errs', (body) => body.replace('"x.err1"', '17'));
-    const { write } = settle(message, { kind: 'error', error }, POLICY, MOMENT());
+    const { write } = settle(message, { kind: 'error', error, retriable: false }, POLICY, MOMENT());
     expect(write.results).toHaveLength(1);
     expect(write.publish.map((publication) => publication.headers.get('task'))).toEqual(['x.err2']);
     expect(write.problems.map((problem) => problem.code)).toEqual(['bad-signature']);
@@ -239,8 +242,10 @@ describe('settling a retry', () => {
   });
 
   it('an error that the task retries by itself is retried', () => {
-    expect(run('retry', { kind: 'error', error: key }, {}, {}, true).disposition).toMatchObject({ state: 'retrying' });
-    expect(run('retry', { kind: 'error', error: key }, {}, {}, false).disposition).toEqual({ state: 'failed' });
+    expect(run('retry', { kind: 'error', error: key, retriable: true }).disposition).toMatchObject({
+      state: 'retrying',
+    });
+    expect(run('retry', { kind: 'error', error: key, retriable: false }).disposition).toEqual({ state: 'failed' });
   });
 
   it('a retry without delay has no eta', () => {
@@ -275,7 +280,7 @@ describe('settling a retry', () => {
     [undefined, 3, 'failed'],
   ] as const)('max %s after %s retries: %s', (max, retries, state) => {
     const rules = max === undefined ? {} : { max };
-    const { disposition } = run('retry', { kind: 'error', error: key }, { retry: rules }, { retries }, true);
+    const { disposition } = run('retry', { kind: 'error', error: key, retriable: true }, { retry: rules }, { retries });
     expect(disposition.state).toBe(state);
   });
 
@@ -376,7 +381,11 @@ describe('extended results', () => {
     ['expired', { kind: 'expired' }],
     [
       'fail',
-      { kind: 'error', error: { type: 'ValueError', message: '', args: ['bad', 1, '{1, 2}'], traceback: STACK() } },
+      {
+        kind: 'error',
+        retriable: false,
+        error: { type: 'ValueError', message: '', args: ['bad', 1, '{1, 2}'], traceback: STACK() },
+      },
     ],
     ['retry', { kind: 'retry', delayMs: 9, error: { type: 'KeyError', message: 'k', traceback: STACK() } }],
   ] as [string, Outcome][])('%s: the same fields in the same order', (id, outcome) => {
@@ -388,7 +397,12 @@ describe('extended results', () => {
   it('a later step that fails with its chain has no worker', () => {
     const error: Failure = { type: 'ValueError', message: '', args: ['bad', 1, '{1, 2}'], traceback: STACK() };
     const message = decode(celery.extendedIn['fc1'] as Envelope);
-    const { write } = settle(message, { kind: 'error', error }, { ...POLICY, resultExtended: true }, MOMENT());
+    const { write } = settle(
+      message,
+      { kind: 'error', error, retriable: false },
+      { ...POLICY, resultExtended: true },
+      MOMENT(),
+    );
     const last = write.results.find((result) => result.id === 'fc3');
     expect(anonymous(String(last?.meta))).toBe(anonymous(celery.extended['fc3'] as string));
   });
@@ -413,7 +427,7 @@ const POLICY: CeleryPolicy = {
   nodename: 'oracle@host',
   origin: 'gen1@vm',
   replyTo: OID,
-  route: (_task, options) => ({ exchange: '', routingKey: String(options.get('queue') ?? 'work') }),
+  route: (_task, options) => ({ exchange: '', routingKey: (options.get('queue') ?? 'work') as string }),
   taskSerializer: 'json',
   inheritParentPriority: false,
 };
@@ -464,9 +478,8 @@ function run(
   outcome: Outcome,
   policy: Partial<CeleryPolicy> = {},
   headers: Record<string, unknown> = {},
-  retriable = false,
 ): ReturnType<typeof settle> {
-  return settle(received(id, undefined, headers), outcome, { ...POLICY, ...policy }, MOMENT(), { retriable });
+  return settle(received(id, undefined, headers), outcome, { ...POLICY, ...policy }, MOMENT());
 }
 
 /** Everything that follows from one task, in Celery's run and in ours, compared as text. Ids are numbered by first use. */
@@ -479,7 +492,10 @@ function expectAsCelery(id: string, write: CeleryWrites): void {
   }));
   const theirs = celery.out
     .filter(({ headers }) => headers['parent_id'] === id)
-    .map(({ body, headers, properties: { delivery_info: _, ...properties } }) => ({ body, headers, properties }));
+    .map(({ body, headers, properties }) => {
+      const own = Object.entries(properties).filter(([name]) => name !== 'delivery_info');
+      return { body, headers, properties: Object.fromEntries(own) };
+    });
   const queues = new Set(write.publish.map(({ exchange, routingKey }) => exchange + routingKey));
   expect(queues).toEqual(new Set(ours.length === 0 ? [] : ['out']));
   const stored = write.results.map((result) => untraced(String(result.meta)));
