@@ -33,7 +33,10 @@ export class UnknownTaskError extends JobglotError {
   override readonly name: string = 'UnknownTaskError';
   readonly task: string;
   constructor(system: string, task: string) {
-    super('unknown-task', `${system}: no handler for the task '${task}'. Register it with tasks.handle(defineTask('${task}'), handler).`);
+    super(
+      'unknown-task',
+      `${system}: no handler for the task '${task}'. Register it with tasks.handle(defineTask('${task}'), handler).`,
+    );
     this.task = task;
   }
 }
@@ -54,7 +57,10 @@ export class JobTimeoutError extends JobglotError {
 export class ResultTimeoutError extends JobglotError {
   override readonly name: string = 'ResultTimeoutError';
   constructor(id: string, timeoutMs: number) {
-    super('result-timeout', `no result of ${id} within ${timeoutMs} ms; it may still be running, or waiting for a worker`);
+    super(
+      'result-timeout',
+      `no result of ${id} within ${timeoutMs} ms; it may still be running, or waiting for a worker`,
+    );
   }
 }
 
@@ -75,7 +81,10 @@ export class RemoteError extends JobglotError {
     readonly args: readonly unknown[];
     readonly traceback?: string | undefined;
   }) {
-    super('remote', `${failure.type}: ${failure.args.map((arg) => (typeof arg === 'string' ? arg : JSON.stringify(arg))).join(', ')}`);
+    super(
+      'remote',
+      `${failure.type}: ${failure.args.map((arg) => (typeof arg === 'string' ? arg : JSON.stringify(arg))).join(', ')}`,
+    );
     this.type = failure.type;
     this.module = failure.module;
     this.args = failure.args;

@@ -1,5 +1,6 @@
 export type { Disposition, Failure, Job, Outcome } from '../protocols/job.ts';
 export type { Client, ResultStore } from './client.ts';
+export { type Config, defineConfig } from './config.ts';
 export {
   ConfigError,
   ConnectionError,

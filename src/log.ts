@@ -51,14 +51,17 @@ function jsonLine(level: string, fields: object, message: string): string {
 }
 
 function textLine(level: string, fields: object, message: string): string {
-  const rest = Object.entries(plain(fields)).map(([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`);
+  const rest = Object.entries(plain(fields)).map(
+    ([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
+  );
   return `[${new Date().toISOString().replace('T', ' ').slice(0, 23)}] ${level.toUpperCase().padEnd(5)} ${message}${rest.length > 0 ? `  ${rest.join(' ')}` : ''}\n`;
 }
 
 function plain(fields: object): Record<string, unknown> {
   const out: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(fields)) {
-    out[key] = value instanceof Error ? `${value.name}: ${value.message}` : typeof value === 'bigint' ? value.toString() : value;
+    out[key] =
+      value instanceof Error ? `${value.name}: ${value.message}` : typeof value === 'bigint' ? value.toString() : value;
   }
   return out;
 }

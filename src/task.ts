@@ -11,7 +11,11 @@ declare const signature: unique symbol;
  * A task is a contract: the name it has on the wire, and the types of its arguments and result. Whoever enqueues and whoever
  * handles share it, in whatever language the other side is.
  */
-export interface Task<A extends readonly unknown[] = readonly unknown[], K = Readonly<Record<string, unknown>>, R = unknown> {
+export interface Task<
+  A extends readonly unknown[] = readonly unknown[],
+  K = Readonly<Record<string, unknown>>,
+  R = unknown,
+> {
   readonly name: string;
   /** Names that differ per system: `{ sidekiq: 'SendJob' }`. */
   readonly names: Readonly<Record<string, string>>;
@@ -26,7 +30,10 @@ type AnyFunction = (...args: never[]) => unknown;
  * Declare a task by its wire name: `defineTask<(x: number, y: number) => number>('proj.tasks.add')`.
  * The second type parameter names the keyword arguments. `names` gives a task another name in some systems.
  */
-export function defineTask<F extends AnyFunction = (...args: unknown[]) => unknown, K = Readonly<Record<string, unknown>>>(
+export function defineTask<
+  F extends AnyFunction = (...args: unknown[]) => unknown,
+  K = Readonly<Record<string, unknown>>,
+>(
   name: string,
   options: { readonly names?: Partial<Record<SystemName, string>> } = {},
 ): Task<Parameters<F>, K, Awaited<ReturnType<F>>> {
@@ -35,7 +42,10 @@ export function defineTask<F extends AnyFunction = (...args: unknown[]) => unkno
 }
 
 /** The name of a task in one system. */
-export function taskName(task: { readonly name: string; readonly names: Readonly<Record<string, string>> } | string, system: string): string {
+export function taskName(
+  task: { readonly name: string; readonly names: Readonly<Record<string, string>> } | string,
+  system: string,
+): string {
   if (typeof task === 'string') return task;
   return Object.hasOwn(task.names, system) ? (task.names[system] as string) : task.name;
 }
@@ -51,10 +61,11 @@ export interface TaskContext {
   update(state: string, meta?: unknown): Promise<void>;
 }
 
-export type Handler<A extends readonly unknown[] = readonly unknown[], K = Readonly<Record<string, unknown>>, R = unknown> = (
-  job: Job<A, K>,
-  context: TaskContext,
-) => R | Promise<R>;
+export type Handler<
+  A extends readonly unknown[] = readonly unknown[],
+  K = Readonly<Record<string, unknown>>,
+  R = unknown,
+> = (job: Job<A, K>, context: TaskContext) => R | Promise<R>;
 
 /** When to run a failed job again, where the system leaves that to the worker (Celery; Resque with a scheduler). */
 export interface RetryPolicy {
@@ -114,7 +125,11 @@ export class Tasks implements Registry {
     options: TaskOptions = {},
   ): this {
     for (const one of (Array.isArray(task) ? task : [task]) as readonly Task<A, K, R>[]) {
-      const registration: Registration = { task: one as unknown as Task, handler: handler as unknown as Handler, options };
+      const registration: Registration = {
+        task: one as unknown as Task,
+        handler: handler as unknown as Handler,
+        options,
+      };
       claim(this.#byName, one.name, registration);
       for (const [system, name] of Object.entries(one.names)) {
         let names = this.#bySystem.get(system);

@@ -24,6 +24,8 @@ export type ExceptionNames = Readonly<Record<string, string>>;
  */
 export function pythonException(failure: Failure, names: ExceptionNames = {}): PythonException {
   const args = failure.args ?? (failure.message === '' ? [] : [failure.message]);
+  // The worker's own word for a soft limit that the handler let through.
+  if (failure.type === 'JobTimeoutError') return softTimeLimitExceeded();
   const declared = Object.hasOwn(names, failure.type) ? names[failure.type] : undefined;
   if (declared !== undefined) return { ...dotted(declared, args), args };
   const { module } = failure;

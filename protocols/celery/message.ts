@@ -439,7 +439,8 @@ class EncodedTask implements Publication {
       ['stamps', call.stamps ?? {}],
     ]);
     if (call.headers !== undefined) {
-      for (const [name, value] of call.headers instanceof Map ? call.headers : Object.entries(call.headers)) headers.set(name as string, value);
+      for (const [name, value] of call.headers instanceof Map ? call.headers : Object.entries(call.headers))
+        headers.set(name as string, value);
     }
     if (this.#compression !== undefined) headers.set('compression', this.#compression);
     return headers;
@@ -460,9 +461,11 @@ class EncodedTask implements Publication {
   /** The same as the two above, ten times cheaper: most calls set a handful of fields, and maps of twenty members are large. */
   get text(): { readonly headers: string; readonly properties: string } {
     const call = this.#call;
-    if (call.headers !== undefined) return { headers: json.stringify(this.headers), properties: this.#propertiesText() };
+    if (call.headers !== undefined)
+      return { headers: json.stringify(this.headers), properties: this.#propertiesText() };
     const id = json.stringify(call.id);
-    const text = (value: string | null | undefined): string => (value === undefined || value === null ? 'null' : json.stringify(value));
+    const text = (value: string | null | undefined): string =>
+      value === undefined || value === null ? 'null' : json.stringify(value);
     return {
       headers:
         `{"lang": ${text(call.lang ?? 'js')}, "task": ${text(call.task)}, "id": ${id}, "shadow": ${text(call.shadow)}, "eta": ${text(call.eta)}, ` +

@@ -55,7 +55,10 @@ function stepKey(keys: Keyspace, queue: string, step: number): string {
 }
 
 /** Every list of these queues in the order they are polled: all queues' first step, then all queues' second, and so on. */
-export function listsOf(keys: Keyspace, queues: readonly string[]): readonly { readonly key: string; readonly queue: string }[] {
+export function listsOf(
+  keys: Keyspace,
+  queues: readonly string[],
+): readonly { readonly key: string; readonly queue: string }[] {
   return keys.prioritySteps.flatMap((step) => queues.map((queue) => ({ key: stepKey(keys, queue, step), queue })));
 }
 
@@ -77,7 +80,8 @@ export function publish(items: readonly { readonly key: string; readonly envelop
   }
   const commands: Command[] = [];
   for (const [key, envelopes] of lists) {
-    for (let at = 0; at < envelopes.length; at += CHUNK) commands.push(['LPUSH', key, ...envelopes.slice(at, at + CHUNK)]);
+    for (let at = 0; at < envelopes.length; at += CHUNK)
+      commands.push(['LPUSH', key, ...envelopes.slice(at, at + CHUNK)]);
   }
   return { commands, atomic: commands.length > 1, read: () => undefined };
 }
@@ -202,7 +206,7 @@ export function claim(
       const claimed: ClaimedMessage[] = [];
       const aside: SetAside[] = [];
       let at = 0;
-      for (let tag = 1; flat[at] !== 0; ) {
+      for (let tag = 1; flat[at] !== 0;) {
         const queue = lists[(flat[at++] as number) - 1]?.queue ?? '';
         for (let count = flat[at++] as number; count > 0; count--) {
           claimed.push({ queue, tag: claims.prefix + tag++, bytes: flat[at++] as Buffer });
@@ -247,7 +251,12 @@ return 1`,
 export function move(
   keys: Keyspace,
   tag: string,
-  target: { readonly list: string; readonly end: 'left' | 'right'; readonly message: string | Uint8Array; readonly why?: string },
+  target: {
+    readonly list: string;
+    readonly end: 'left' | 'right';
+    readonly message: string | Uint8Array;
+    readonly why?: string;
+  },
 ): Exchange<boolean> {
   return {
     commands: [
@@ -283,7 +292,11 @@ export function refresh(keys: Keyspace, tags: readonly string[], at: number): Ex
   for (let from = 0; from < tags.length; from += CHUNK) {
     commands.push(callScript(REFRESH, [keys.unacked, keys.unackedIndex], [at, ...tags.slice(from, from + CHUNK)]));
   }
-  return { commands, atomic: false, read: (replies) => replies.flatMap((gone) => (gone as readonly Buffer[]).map(String)) };
+  return {
+    commands,
+    atomic: false,
+    read: (replies) => replies.flatMap((gone) => (gone as readonly Buffer[]).map(String)),
+  };
 }
 
 /** Claims older than `before` (unix seconds), oldest first, with what they hold. */
@@ -306,7 +319,11 @@ export function held(keys: Keyspace, tags: readonly string[]): Exchange<readonly
 
 /** An index entry without a message: what is left when a process died between two of kombu's writes. */
 export function dropIndex(keys: Keyspace, tags: readonly string[]): Exchange<void> {
-  return { commands: tags.length === 0 ? [] : [['ZREM', keys.unackedIndex, ...tags]], atomic: false, read: () => undefined };
+  return {
+    commands: tags.length === 0 ? [] : [['ZREM', keys.unackedIndex, ...tags]],
+    atomic: false,
+    read: () => undefined,
+  };
 }
 
 /**
@@ -406,7 +423,11 @@ return #due`,
 
 export function unpark(keys: Keyspace, at: number, limit: number): Exchange<number> {
   const { index, messages } = parkedKeys(keys);
-  return { commands: [callScript(UNPARK, [index, messages], [at, limit])], atomic: false, read: ([count]) => count as number };
+  return {
+    commands: [callScript(UNPARK, [index, messages], [at, limit])],
+    atomic: false,
+    read: ([count]) => count as number,
+  };
 }
 
 /**
@@ -424,7 +445,13 @@ export function bindingKey(keys: Keyspace, exchange: string): string {
   return `${keys.prefix}_kombu.binding.${exchange}`;
 }
 
-export function bind(keys: Keyspace, exchange: string, type: 'direct' | 'topic' | 'fanout', routingKey: string, queue: string): Exchange<void> {
+export function bind(
+  keys: Keyspace,
+  exchange: string,
+  type: 'direct' | 'topic' | 'fanout',
+  routingKey: string,
+  queue: string,
+): Exchange<void> {
   const pattern = type === 'topic' ? topicPattern(routingKey) : '';
   const member = [routingKey, pattern, queue].join(keys.separator);
   return { commands: [['SADD', bindingKey(keys, exchange), member]], atomic: false, read: () => undefined };
@@ -444,7 +471,9 @@ export function bindings(keys: Keyspace, exchange: string): Exchange<readonly Bi
 
 /** kombu's regular expression of a topic key: `*` one word, `#` any. Source: kombu/transport/virtual/exchange.py TopicExchange. */
 export function topicPattern(routingKey: string): string {
-  const words = routingKey.split('.').map((word) => (word === '*' ? '.*?[^\\.]' : word === '#' ? '.*?' : escapePython(word)));
+  const words = routingKey
+    .split('.')
+    .map((word) => (word === '*' ? '.*?[^\\.]' : word === '#' ? '.*?' : escapePython(word)));
   return `^${words.join('\\.')}$`;
 }
 
@@ -465,8 +494,16 @@ export function topicMatches(pattern: readonly string[], words: readonly string[
 }
 
 /** The channel of a fanout exchange. `prefix` true is `/<db>.`. */
-export function fanoutChannel(keys: Keyspace, db: number, exchange: string, routingKey: string, fanoutPrefix: boolean | string = true, patterns = true): string {
-  const lead = fanoutPrefix === true ? `/${db}.` : fanoutPrefix === false ? '' : fanoutPrefix.replaceAll('{db}', String(db));
+export function fanoutChannel(
+  keys: Keyspace,
+  db: number,
+  exchange: string,
+  routingKey: string,
+  fanoutPrefix: boolean | string = true,
+  patterns = true,
+): string {
+  const lead =
+    fanoutPrefix === true ? `/${db}.` : fanoutPrefix === false ? '' : fanoutPrefix.replaceAll('{db}', String(db));
   return `${keys.prefix}${lead}${exchange}${patterns && routingKey !== '' ? `/${routingKey}` : ''}`;
 }
 
@@ -504,11 +541,20 @@ for i = 1, #KEYS do
 end`,
 };
 
-export function storeResults(results: readonly { readonly key: string; readonly meta: string | Uint8Array }[], expireSeconds: number): Exchange<void> {
+export function storeResults(
+  results: readonly { readonly key: string; readonly meta: string | Uint8Array }[],
+  expireSeconds: number,
+): Exchange<void> {
   const commands: Command[] = [];
   for (let at = 0; at < results.length; at += CHUNK) {
     const some = results.slice(at, at + CHUNK);
-    commands.push(callScript(STORE, some.map(({ key }) => key), [expireSeconds, ...some.map(({ meta }) => meta)]));
+    commands.push(
+      callScript(
+        STORE,
+        some.map(({ key }) => key),
+        [expireSeconds, ...some.map(({ meta }) => meta)],
+      ),
+    );
   }
   return { commands, atomic: false, read: () => undefined };
 }

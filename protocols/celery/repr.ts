@@ -9,24 +9,28 @@ import { DateTime, Decimal, floatText, isoText, Numeral, PlainDate, PlainTime, U
  *     1 1.5 True None 'it\'s' [1, 2] (1,) {'k': 'v'} [[[...]]] ['aaa...', ...]
  */
 export function repr(value: unknown): string {
-  const printer = new Printer(MAX_LENGTH);
-  printer.print(value);
-  return printer.text;
+  return printed((printer) => printer.print(value));
 }
 
 /** Positional arguments: a tuple. */
 export function reprArgs(args: readonly unknown[]): string {
-  if (args.length === 0) return '()';
-  const printer = new Printer(MAX_LENGTH);
-  printer.sequence(args, '(', args.length === 1 ? ',)' : ')');
-  return printer.text;
+  return args.length === 0 ? '()' : printed((printer) => printer.sequence(args, '(', args.length === 1 ? ',)' : ')'));
 }
 
 /** Keyword arguments: a dict. */
 export function reprKwargs(kwargs: Readonly<Record<string, unknown>> | ReadonlyMap<string, unknown>): string {
-  const printer = new Printer(MAX_LENGTH);
-  printer.print(kwargs);
-  return printer.text;
+  return printed((printer) => printer.print(kwargs));
+}
+
+function printed(print: (printer: Printer) => void): string {
+  try {
+    const printer = new Printer(MAX_LENGTH);
+    print(printer);
+    return printer.text;
+  } catch {
+    // A getter or a proxy that throws.
+    return '<unrepresentable>';
+  }
 }
 
 const MAX_LENGTH = 1024;

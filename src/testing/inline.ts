@@ -34,7 +34,11 @@ export interface InlineOptions extends WireOptions {
  */
 export class InlineClient implements Client<CallOptions, InlineResult> {
   /** What handlers led to and nobody here handles: links to tasks of the other side. */
-  readonly sent: { readonly task: string; readonly args: readonly unknown[]; readonly kwargs: Readonly<Record<string, unknown>> }[] = [];
+  readonly sent: {
+    readonly task: string;
+    readonly args: readonly unknown[];
+    readonly kwargs: Readonly<Record<string, unknown>>;
+  }[] = [];
   readonly #tasks: Registry;
   readonly #options: InlineOptions;
   readonly #metas = new Map<string, Buffer>();
@@ -50,7 +54,7 @@ export class InlineClient implements Client<CallOptions, InlineResult> {
     call: Call<NoInfer<A>, NoInfer<K>> = {},
   ): Promise<InlineResult<R>> {
     const publication = publicationOf(task, call, this.#options);
-    const message = this.#received(publication);
+    const message = received(publication);
     if (this.#tasks.find('celery', message.task) === undefined) throw new UnknownTaskError('celery', message.task);
     await this.#run(message);
     return this.result<R>(message.id);
@@ -83,10 +87,6 @@ export class InlineClient implements Client<CallOptions, InlineResult> {
 
   async close(): Promise<void> {}
 
-  #received(publication: Publication): TaskMessage {
-    return received(publication, this.#options.serializer ?? contentName(publication));
-  }
-
   /** Everything that follows from one message, to its end: its retries, then its links and theirs. */
   async #run(first: TaskMessage): Promise<void> {
     const waiting = [first];
@@ -105,7 +105,7 @@ export class InlineClient implements Client<CallOptions, InlineResult> {
         this.#store(id, meta),
       );
       await this.#execute(delivery, registration);
-      waiting.push(...delivery.published.map((publication) => this.#received(publication)));
+      waiting.push(...delivery.published.map(received));
     }
   }
 
@@ -183,7 +183,8 @@ export class InlineResult<R = unknown> {
   async get(options: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {}): Promise<R> {
     options.signal?.throwIfAborted();
     const meta = await this.meta();
-    if (meta === undefined || !READY_STATES.has(meta.status)) throw new ResultTimeoutError(this.id, options.timeoutMs ?? 0);
+    if (meta === undefined || !READY_STATES.has(meta.status))
+      throw new ResultTimeoutError(this.id, options.timeoutMs ?? 0);
     if (!PROPAGATE_STATES.has(meta.status)) return meta.result as R;
     const { type, module, args } = exceptionOf(meta.result) ?? { type: meta.status, module: undefined, args: [] };
     throw new RemoteError({ type, module: module ?? undefined, args, traceback: meta.traceback });
@@ -253,9 +254,4 @@ class InlineDelivery implements Delivery {
 
 function moment(): Moment {
   return { now: new Date(), random: Math.random(), mint: randomUUID };
-}
-
-/** A message is read in the form it was written in: the test's own calls need no accept list. */
-function contentName(publication: Publication): string {
-  return publication.contentType;
 }

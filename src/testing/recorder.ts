@@ -4,10 +4,10 @@ import { type Task, taskName } from '../task.ts';
 import { type Call, type CallOptions, publicationOf, received, type WireOptions } from './call.ts';
 
 /** What was enqueued: the arguments as a worker would see them, and the options as they were passed. */
-export type Recorded<
-  A extends readonly unknown[] = readonly unknown[],
-  K = Readonly<Record<string, unknown>>,
-> = Omit<CallOptions, 'queue'> & { readonly args: A; readonly kwargs: K; readonly queue: string };
+export type Recorded<A extends readonly unknown[] = readonly unknown[], K = Readonly<Record<string, unknown>>> = Omit<
+  CallOptions,
+  'queue'
+> & { readonly args: A; readonly kwargs: K; readonly queue: string };
 
 /** What `enqueue` of a recorder gives: the id the call would have had. There is no result to wait for. */
 export interface RecordedReceipt<R = unknown> {
@@ -58,7 +58,7 @@ export class Recorder implements Client<CallOptions, RecordedReceipt> {
   enqueued(): readonly (Recorded & { readonly task: string })[];
   enqueued(task: string): readonly Recorded[];
   enqueued<A extends readonly unknown[], K, R>(task: Task<A, K, R>): readonly Recorded<A, K>[];
-  enqueued(task?: Task<never[], never, unknown> | string): readonly Recorded[] {
+  enqueued(task?: Parameters<typeof taskName>[0]): readonly Recorded<never, never>[] | readonly Recorded[] {
     if (task === undefined) return this.#entries.map(({ task: name, call }) => ({ task: name, ...call }));
     const name = taskName(task, 'celery');
     return this.#entries.filter((entry) => entry.task === name).map(({ call }) => call);
@@ -73,14 +73,16 @@ export class Recorder implements Client<CallOptions, RecordedReceipt> {
   #record<R>(task: Parameters<typeof taskName>[0], call: Call<unknown, unknown>): RecordedReceipt<R> {
     const { args: _args, kwargs: _kwargs, queue: _queue, ...options } = call;
     const publication = publicationOf(task, call, this.#wire);
-    const message = received(publication, call.serializer ?? this.#wire.serializer ?? 'json');
+    const message = received(publication);
     const { args, kwargs, id, routingKey } = message;
     this.#entries.push({ task: message.task, call: { args, kwargs, queue: routingKey, ...options } });
     return {
       id,
       get: () =>
         Promise.reject(
-          new ConfigError(`recorder: '${message.task}' was recorded, not run; use inline(tasks) where a result is needed`),
+          new ConfigError(
+            `recorder: '${message.task}' was recorded, not run; use inline(tasks) where a result is needed`,
+          ),
         ),
     };
   }

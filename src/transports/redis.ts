@@ -71,10 +71,17 @@ export function redisTarget(url: string, options: RedisTargetOptions = {}): Redi
     return { maskedUrl, db, options: { ...common, ...auth, ...secret, ...user, ...tls, sentinels, name, db } };
   }
   if (options.cluster === true) {
-    if (db !== 0) throw new ConfigError(`redis: ${maskedUrl} names database ${db}; a Redis Cluster has only database 0`);
-    return { maskedUrl, db, options: { ...common, ...auth, ...tls }, cluster: parts.map(({ host, port }) => ({ host, port: port ?? 6379 })) };
+    if (db !== 0)
+      throw new ConfigError(`redis: ${maskedUrl} names database ${db}; a Redis Cluster has only database 0`);
+    return {
+      maskedUrl,
+      db,
+      options: { ...common, ...auth, ...tls },
+      cluster: parts.map(({ host, port }) => ({ host, port: port ?? 6379 })),
+    };
   }
-  if (first.socketPath !== undefined) return { maskedUrl, db, options: { ...common, ...auth, path: first.socketPath, db } };
+  if (first.socketPath !== undefined)
+    return { maskedUrl, db, options: { ...common, ...auth, path: first.socketPath, db } };
   return { maskedUrl, db, options: { ...common, ...auth, ...tls, host: first.host, port: first.port ?? 6379, db } };
 }
 
@@ -94,11 +101,16 @@ interface ParsedUrl {
 const SCHEMES = new Set(['redis', 'rediss', 'redis+socket', 'socket', 'unix', 'sentinel']);
 
 function parse(part: string, whole: string): ParsedUrl {
-  const masked = part.replace(/\/\/([^@/]*)@/, (_, user: string) => `//${user.includes(':') ? `${user.split(':')[0]}:**` : '**'}@`);
+  const masked = part.replace(
+    /\/\/([^@/]*)@/,
+    (_, user: string) => `//${user.includes(':') ? `${user.split(':')[0]}:**` : '**'}@`,
+  );
   const match = /^([a-z][a-z0-9+]*):\/\/(.*)$/i.exec(part);
   const scheme = match?.[1]?.toLowerCase() ?? '';
   if (match === null || !SCHEMES.has(scheme)) {
-    throw new ConfigError(`redis: '${masked}' is no Redis URL; expected redis://[user:password@]host[:6379][/db], rediss://, redis+socket:///path or sentinel://`);
+    throw new ConfigError(
+      `redis: '${masked}' is no Redis URL; expected redis://[user:password@]host[:6379][/db], rediss://, redis+socket:///path or sentinel://`,
+    );
   }
   const [address = '', search = ''] = splitOnce(match[2] as string, '?');
   const query = new URLSearchParams(search);
@@ -111,13 +123,22 @@ function parse(part: string, whole: string): ParsedUrl {
   };
   const fixed = { scheme, query, masked, tls: tlsOptions(query, masked), ...credentials };
   if (scheme === 'redis+socket' || scheme === 'socket' || scheme === 'unix') {
-    return { ...fixed, host: '', port: undefined, db: database(query.get('virtual_host') ?? query.get('db') ?? '', masked), socketPath: decodeURIComponent(rest) };
+    return {
+      ...fixed,
+      host: '',
+      port: undefined,
+      db: database(query.get('virtual_host') ?? query.get('db') ?? '', masked),
+      socketPath: decodeURIComponent(rest),
+    };
   }
   const slash = rest.indexOf('/');
   const hostPort = slash < 0 ? rest : rest.slice(0, slash);
   const path = slash < 0 ? '' : decodeURIComponent(rest.slice(slash + 1));
   const host = /^(\[[^\]]+\]|[^:]*)(?::(\d+))?$/.exec(hostPort);
-  if (host === null) throw new ConfigError(`redis: '${masked}': '${hostPort}' is no host[:port]${whole === part ? '' : ' (of several URLs)'}`);
+  if (host === null)
+    throw new ConfigError(
+      `redis: '${masked}': '${hostPort}' is no host[:port]${whole === part ? '' : ' (of several URLs)'}`,
+    );
   const name = (host[1] ?? '').replace(/^\[|\]$/g, '');
   return {
     ...fixed,
@@ -188,7 +209,11 @@ export class RedisConnection {
     this.#redis =
       target.cluster === undefined
         ? new Redis(target.options)
-        : new Cluster([...target.cluster], { lazyConnect: true, enableOfflineQueue: false, redisOptions: target.options });
+        : new Cluster([...target.cluster], {
+            lazyConnect: true,
+            enableOfflineQueue: false,
+            redisOptions: target.options,
+          });
     let down = false;
     this.#redis.on('error', (error: Error) => {
       if (!down) options.log?.warn({ broker: target.maskedUrl, error }, 'the connection to Redis failed; reconnecting');
@@ -222,7 +247,9 @@ export class RedisConnection {
     } catch (cause) {
       // ioredis goes on trying; whoever asked gave up, so must it.
       this.#redis.disconnect();
-      throw new ConnectionError(`redis: cannot connect to ${this.target.maskedUrl}: ${(cause as Error).message}`, { cause });
+      throw new ConnectionError(`redis: cannot connect to ${this.target.maskedUrl}: ${(cause as Error).message}`, {
+        cause,
+      });
     }
   }
 
@@ -276,7 +303,9 @@ export class RedisConnection {
     this.#redis.on('messageBuffer', (channel: Buffer, message: unknown) => listener(String(channel), message));
   }
   onPatternMessage(listener: (pattern: string, channel: string, message: Buffer) => void): void {
-    this.#redis.on('pmessageBuffer', (pattern: string, channel: Buffer, message: Buffer) => listener(String(pattern), String(channel), message));
+    this.#redis.on('pmessageBuffer', (pattern: string, channel: Buffer, message: Buffer) =>
+      listener(String(pattern), String(channel), message),
+    );
   }
 
   async close(): Promise<void> {
@@ -359,7 +388,9 @@ export class RedisConnection {
     try {
       return (await pipeline.exec()) ?? [];
     } catch (cause) {
-      throw new ConnectionError(`redis: lost ${this.target.maskedUrl} in mid command: ${(cause as Error).message}`, { cause });
+      throw new ConnectionError(`redis: lost ${this.target.maskedUrl} in mid command: ${(cause as Error).message}`, {
+        cause,
+      });
     }
   }
 
@@ -372,7 +403,8 @@ export class RedisConnection {
     const late = pause(this.#patienceMs, limit.signal).then(() => false);
     const ready = await Promise.race([up, late]);
     limit.abort();
-    if (!ready) throw new ConnectionError(`redis: ${this.target.maskedUrl} does not answer (waited ${this.#patienceMs} ms)`);
+    if (!ready)
+      throw new ConnectionError(`redis: ${this.target.maskedUrl} does not answer (waited ${this.#patienceMs} ms)`);
   }
 }
 
@@ -446,7 +478,11 @@ export class PushWatch {
   async #track(): Promise<void> {
     if (!this.#subscriber.ready || !this.#commands.ready) return;
     try {
-      const id = await this.#subscriber.run<number>({ commands: [['CLIENT', 'ID']], atomic: false, read: ([reply]) => reply as number });
+      const id = await this.#subscriber.run<number>({
+        commands: [['CLIENT', 'ID']],
+        atomic: false,
+        read: ([reply]) => reply as number,
+      });
       await this.#subscriber.subscribe('__redis__:invalidate');
       await this.#commands.run<void>({
         commands: [['CLIENT', 'TRACKING', 'ON', 'REDIRECT', id]],
@@ -456,7 +492,8 @@ export class PushWatch {
       this.#tracking = true;
     } catch (error) {
       this.#tracking = false;
-      if (this.#subscriber.ready) this.#log.warn({ error }, 'this Redis does not track keys (CLIENT TRACKING); polling instead');
+      if (this.#subscriber.ready)
+        this.#log.warn({ error }, 'this Redis does not track keys (CLIENT TRACKING); polling instead');
     }
     // Whatever was tracked before is forgotten: look again.
     this.#changed();
@@ -472,7 +509,9 @@ function shaOf(lua: string): string {
 }
 
 function refused(error: Error, target: RedisTarget): Error {
-  const lost = /^(?:Connection is closed|Stream isn't writeable|LOADING|READONLY|MASTERDOWN|CLUSTERDOWN)/.test(error.message) || 'code' in error;
+  const lost =
+    /^(?:Connection is closed|Stream isn't writeable|LOADING|READONLY|MASTERDOWN|CLUSTERDOWN)/.test(error.message) ||
+    'code' in error;
   return lost ? new ConnectionError(`redis: ${target.maskedUrl}: ${error.message}`, { cause: error }) : error;
 }
 

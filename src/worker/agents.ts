@@ -28,7 +28,7 @@ export class Agents {
   }
 
   async #keep(agent: Agent, signal: AbortSignal): Promise<void> {
-    for (let failures = 0; !signal.aborted; ) {
+    for (let failures = 0; !signal.aborted;) {
       const started = performance.now();
       try {
         await agent.run(signal);

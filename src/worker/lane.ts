@@ -106,7 +106,7 @@ export class Lane {
     const { source, log, events } = this.#options;
     const { system } = source;
     const few = Math.max(1, Math.min(100, this.#total >> 1));
-    for (let failures = 0; !signal.aborted; ) {
+    for (let failures = 0; !signal.aborted;) {
       const waiting = this.#waiting.length - this.#next;
       const want = this.#total - this.#running.size - waiting;
       // Few and often costs round trips: ask again when half is free, or when a slot stands empty.
@@ -136,7 +136,8 @@ export class Lane {
   }
 
   #take(deliveries: readonly Delivery[]): void {
-    this.#waiting = this.#next === 0 ? this.#waiting.concat(deliveries) : this.#waiting.slice(this.#next).concat(deliveries);
+    this.#waiting =
+      this.#next === 0 ? this.#waiting.concat(deliveries) : this.#waiting.slice(this.#next).concat(deliveries);
     this.#next = 0;
     this.#pump();
   }
@@ -191,9 +192,14 @@ export class Lane {
     const { events, log } = this.#options;
     const { system, delivery } = run;
     const { job } = delivery;
-    const disposition = await settle(delivery, outcome, this.#giveUp.signal, (error) => this.#report('job:unsettled', run, error));
+    const disposition = await settle(delivery, outcome, this.#giveUp.signal, (error) =>
+      this.#report('job:unsettled', run, error),
+    );
     if (disposition === undefined) {
-      log.error({ system, task: job.task, id: job.id, queue: job.queue }, 'the outcome could not be written; the system will run the job again');
+      log.error(
+        { system, task: job.task, id: job.id, queue: job.queue },
+        'the outcome could not be written; the system will run the job again',
+      );
       return;
     }
     if (events.wanted('job:settled')) events.emit('job:settled', { system, job, outcome, disposition, ms });
@@ -211,7 +217,10 @@ export class Lane {
       this.#options.events.emit('job:released', { system, job: delivery.job });
     } catch (error) {
       // What could not be given back stays claimed in the store; the system's own recovery returns it.
-      this.#options.log.warn({ system, task: delivery.job.task, id: delivery.job.id, error }, 'a job could not be given back; the system will return it');
+      this.#options.log.warn(
+        { system, task: delivery.job.task, id: delivery.job.id, error },
+        'a job could not be given back; the system will return it',
+      );
     }
   }
 
@@ -226,7 +235,8 @@ export class Lane {
   #find(task: string): { readonly registration: Registration; readonly handler: Handler } | undefined {
     let found = this.#handlers.get(task);
     if (found === undefined) {
-      const registration = this.#options.tasks.find(this.source.system, task) ?? this.source.tasks?.find(this.source.system, task);
+      const registration =
+        this.#options.tasks.find(this.source.system, task) ?? this.source.tasks?.find(this.source.system, task);
       if (registration === undefined) return undefined;
       found = { registration, handler: compose(this.#options.middleware, registration.handler) };
       this.#handlers.set(task, found);
@@ -237,7 +247,10 @@ export class Lane {
   #report(name: 'job:unsettled', run: Run, error: unknown): void {
     const { events, log } = this.#options;
     const { system, job } = run;
-    log.warn({ system, task: job.task, id: job.id, queue: job.queue, error }, 'a write for this job failed; trying again');
+    log.warn(
+      { system, task: job.task, id: job.id, queue: job.queue, error },
+      'a write for this job failed; trying again',
+    );
     events.emit(name, { system, job, error });
   }
 }

@@ -12,7 +12,13 @@ export function compose(middleware: readonly Middleware[], handler: Handler): Ha
       const layer = middleware[index];
       return layer === undefined
         ? Promise.resolve(handler(job, context))
-        : Promise.resolve(layer(job, once(() => call(index + 1)), context));
+        : Promise.resolve(
+            layer(
+              job,
+              once(() => call(index + 1)),
+              context,
+            ),
+          );
     };
     return call(0);
   };

@@ -54,7 +54,8 @@ export class Run implements TaskContext {
   }
 
   async update(state: string, meta?: unknown): Promise<void> {
-    if (this.delivery.update === undefined) throw new ConfigError(`${this.system}: this system keeps no states of a job`);
+    if (this.delivery.update === undefined)
+      throw new ConfigError(`${this.system}: this system keeps no states of a job`);
     await this.delivery.update(state, meta);
   }
 
@@ -84,7 +85,8 @@ export class Run implements TaskContext {
     });
     if (timeoutMs === undefined && softTimeoutMs === undefined) return outcome;
     const timers: NodeJS.Timeout[] = [];
-    if (softTimeoutMs !== undefined) timers.push(later(softTimeoutMs, () => this.abort(new JobTimeoutError('soft', softTimeoutMs))));
+    if (softTimeoutMs !== undefined)
+      timers.push(later(softTimeoutMs, () => this.abort(new JobTimeoutError('soft', softTimeoutMs))));
     if (timeoutMs !== undefined) {
       timers.push(
         later(timeoutMs, () => {
@@ -103,7 +105,9 @@ export class Run implements TaskContext {
   async #call(registration: Registration, handler: Handler): Promise<Ended> {
     try {
       const value = await handler(this.job, this);
-      return this.#reason instanceof CancelledError ? { kind: 'cancelled', reason: this.#reason.message } : { kind: 'success', value };
+      return this.#reason instanceof CancelledError
+        ? { kind: 'cancelled', reason: this.#reason.message }
+        : { kind: 'success', value };
     } catch (error) {
       return this.#thrown(error, registration);
     }
@@ -111,23 +115,37 @@ export class Run implements TaskContext {
 
   #thrown(error: unknown, registration: Registration): Ended {
     if (this.#reason instanceof CancelledError) return { kind: 'cancelled', reason: this.#reason.message };
-    if (this.#reason instanceof ShutdownError && !(error instanceof Fail || error instanceof Discard || error instanceof Retry)) {
+    if (
+      this.#reason instanceof ShutdownError &&
+      !(error instanceof Fail || error instanceof Discard || error instanceof Retry)
+    ) {
       return undefined;
     }
     if (error instanceof Retry) {
-      return { kind: 'retry', delayMs: error.delayMs, error: error.cause === undefined ? undefined : toFailure(error.cause) };
+      return {
+        kind: 'retry',
+        delayMs: error.delayMs,
+        error: error.cause === undefined ? undefined : toFailure(error.cause),
+      };
     }
-    if (error instanceof Fail) return { kind: 'fail', error: toFailure(error.cause instanceof Error ? error.cause : error) };
+    if (error instanceof Fail)
+      return { kind: 'fail', error: toFailure(error.cause instanceof Error ? error.cause : error) };
     if (error instanceof Discard) return { kind: 'discard', reason: error.message };
     const { retry } = registration.options;
-    return { kind: 'error', error: toFailure(this.#softLimit(error)), retriable: retry !== undefined && (retry.on?.(error) ?? true) };
+    return {
+      kind: 'error',
+      error: toFailure(this.#softLimit(error)),
+      retriable: retry !== undefined && (retry.on?.(error) ?? true),
+    };
   }
 
   /** A handler that let the abort of its soft limit pass through ended by that limit, however its libraries worded it. */
   #softLimit(error: unknown): unknown {
     const reason = this.#reason;
     if (!(reason instanceof JobTimeoutError)) return error;
-    return error === reason || (error instanceof Error && (error.name === 'AbortError' || error.cause === reason)) ? reason : error;
+    return error === reason || (error instanceof Error && (error.name === 'AbortError' || error.cause === reason))
+      ? reason
+      : error;
   }
 }
 
@@ -153,7 +171,10 @@ const LONGEST = 2 ** 31 - 1;
 
 /** A timer that may be longer than the 24.8 days setTimeout can count: longer ones never fire within a run. */
 function later(ms: number, action: () => void): NodeJS.Timeout {
-  return setTimeout(() => {
-    if (ms <= LONGEST) action();
-  }, Math.min(ms, LONGEST));
+  return setTimeout(
+    () => {
+      if (ms <= LONGEST) action();
+    },
+    Math.min(ms, LONGEST),
+  );
 }

@@ -42,7 +42,8 @@ export class Worker implements AsyncDisposable {
   readonly #end: Promise<void> = new Promise((resolve) => (this.#ended = resolve));
 
   constructor(options: WorkerOptions) {
-    if (options.sources.length === 0) throw new ConfigError('Worker: sources is empty; pass at least one, such as celery({ broker })');
+    if (options.sources.length === 0)
+      throw new ConfigError('Worker: sources is empty; pass at least one, such as celery({ broker })');
     this.#options = options;
     this.#middleware = [...(options.middleware ?? [])];
     this.#log = options.log ?? silent;
@@ -59,7 +60,12 @@ export class Worker implements AsyncDisposable {
   }
 
   /** Per source: what runs, how much was done, and milliseconds since the source last answered. */
-  get health(): readonly { readonly system: string; readonly running: number; readonly processed: number; readonly silentMs: number }[] {
+  get health(): readonly {
+    readonly system: string;
+    readonly running: number;
+    readonly processed: number;
+    readonly silentMs: number;
+  }[] {
     return this.#lanes.map((lane) => ({
       system: lane.source.system,
       running: lane.running.length,
@@ -79,13 +85,17 @@ export class Worker implements AsyncDisposable {
     return this.events.on(name, listener);
   }
 
-  once<Name extends keyof WorkerEvents>(name: Name, matches?: (event: WorkerEvents[Name]) => boolean): Promise<WorkerEvents[Name]> {
+  once<Name extends keyof WorkerEvents>(
+    name: Name,
+    matches?: (event: WorkerEvents[Name]) => boolean,
+  ): Promise<WorkerEvents[Name]> {
     return this.events.once(name, matches);
   }
 
   /** Open every source and begin to fetch. Rejects with ConnectionError when one cannot be opened; then nothing runs. */
   async start(): Promise<void> {
-    if (this.#state !== 'idle') throw new ConfigError(`Worker.start: the worker is ${this.#state}; a worker starts once`);
+    if (this.#state !== 'idle')
+      throw new ConfigError(`Worker.start: the worker is ${this.#state}; a worker starts once`);
     this.#enter('running');
     const host = this.#host();
     const opened: Source[] = [];
@@ -170,7 +180,9 @@ export class Worker implements AsyncDisposable {
     await ends(quieted, 5_000);
     await this.#agents.stop();
     for (const source of this.#options.sources) {
-      await source.close().catch((error: unknown) => this.#log.warn({ system: source.system, error }, 'a source did not close cleanly'));
+      await source
+        .close()
+        .catch((error: unknown) => this.#log.warn({ system: source.system, error }, 'a source did not close cleanly'));
     }
     this.#enter('stopped');
     this.#ended();

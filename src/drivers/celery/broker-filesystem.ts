@@ -254,7 +254,7 @@ export class FilesystemBroker implements CeleryBroker {
     this.#quiet = true;
     this.#wake();
     await Promise.allSettled(this.#receiving);
-    for (const tag of [...this.#growing.keys()]) await this.#putBack(tag);
+    for (const tag of this.#growing.keys()) await this.#putBack(tag);
   }
 
   async close(): Promise<void> {

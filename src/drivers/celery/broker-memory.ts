@@ -193,7 +193,7 @@ class Store {
     const step = this.steps(queue)[stepOf(read(bytes).message)] as Uint8Array[];
     if (where === 'front') step.unshift(bytes);
     else step.push(bytes);
-    for (const listener of [...this.listeners]) listener();
+    for (const listener of this.listeners) listener();
   }
 
   bind(exchange: string, type: exchanges.ExchangeType, routingKey: string, queue: string): void {

@@ -8,7 +8,13 @@ import type { Command, Exchange } from '../../../protocols/redis.ts';
 import { ConfigError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import { type Agent, every } from '../../source.ts';
-import { PushWatch, RedisConnection, redisTarget, type RedisTarget, type RedisTargetOptions } from '../../transports/redis.ts';
+import {
+  PushWatch,
+  RedisConnection,
+  redisTarget,
+  type RedisTarget,
+  type RedisTargetOptions,
+} from '../../transports/redis.ts';
 import type { CeleryBroker, Claim, QueueSpec } from './broker.ts';
 
 /** `broker_transport_options` of Celery, in camelCase. Seconds where Celery has seconds. */
@@ -70,7 +76,9 @@ export class RedisBroker implements CeleryBroker {
     this.address = this.#target.maskedUrl;
     const prefix = options.globalKeyprefix ?? '';
     if (this.#target.cluster !== undefined && !/\{[^}]+\}/.test(prefix)) {
-      throw new ConfigError(`celery: ${this.address} is a cluster: set globalKeyprefix to a hash tag such as '{celery}:' (and global_keyprefix to the same in Python), so that all keys share one slot`);
+      throw new ConfigError(
+        `celery: ${this.address} is a cluster: set globalKeyprefix to a hash tag such as '{celery}:' (and global_keyprefix to the same in Python), so that all keys share one slot`,
+      );
     }
     this.#keys = wire.keyspace({
       prefix,
@@ -87,7 +95,11 @@ export class RedisBroker implements CeleryBroker {
     this.agents = [
       // A third of the timeout, so that one missed beat does not lose a claim to a sweeper.
       every('celery: keep claims', Math.min(visibilityMs / 3, 60_000), () => this.#refresh()),
-      every('celery: restore abandoned claims', Math.min(sweepMs > 0 ? sweepMs : 10_000, Math.max(visibilityMs, 1_000)), () => this.#sweep()),
+      every(
+        'celery: restore abandoned claims',
+        Math.min(sweepMs > 0 ? sweepMs : 10_000, Math.max(visibilityMs, 1_000)),
+        () => this.#sweep(),
+      ),
       every('celery: release parked messages', 1_000, () => this.#unpark()),
     ];
   }
@@ -108,7 +120,14 @@ export class RedisBroker implements CeleryBroker {
       await redis.run(wire.bind(this.#keys, exchange, type, type === 'fanout' ? '' : routingKey, queue.name));
       if (type === 'fanout') {
         this.#fanout ??= new FanoutInbox(this.#target, this.#log);
-        const channel = wire.fanoutChannel(this.#keys, this.#target.db, exchange, queue.routingKey ?? '', this.#options.fanoutPrefix, this.#options.fanoutPatterns);
+        const channel = wire.fanoutChannel(
+          this.#keys,
+          this.#target.db,
+          exchange,
+          queue.routingKey ?? '',
+          this.#options.fanoutPrefix,
+          this.#options.fanoutPatterns,
+        );
         await this.#fanout.listen(channel, queue.name);
       } else {
         lists.push(queue.name);
@@ -118,7 +137,9 @@ export class RedisBroker implements CeleryBroker {
     this.#watch = new PushWatch(redis, this.#log);
     // In a cluster each node has its own tracking table; there we poll.
     if (this.#target.cluster === undefined) await this.#watch.open();
-    void this.#sweep().catch((error: unknown) => this.#log.warn({ error }, 'the first sweep for abandoned claims failed'));
+    void this.#sweep().catch((error: unknown) =>
+      this.#log.warn({ error }, 'the first sweep for abandoned claims failed'),
+    );
   }
 
   async receive(max: number, signal: AbortSignal): Promise<readonly Claim[]> {
@@ -148,13 +169,22 @@ export class RedisBroker implements CeleryBroker {
       }
       const type = this.#types.get(exchange) ?? (FANOUT.test(exchange) ? 'fanout' : 'direct');
       if (type === 'fanout') {
-        const channel = wire.fanoutChannel(this.#keys, this.#target.db, exchange, routingKey, this.#options.fanoutPrefix, this.#options.fanoutPatterns);
+        const channel = wire.fanoutChannel(
+          this.#keys,
+          this.#target.db,
+          exchange,
+          routingKey,
+          this.#options.fanoutPrefix,
+          this.#options.fanoutPatterns,
+        );
         fanouts.push(['PUBLISH', channel, encodeEnvelope(publication, randomUUID())]);
         continue;
       }
       const queues = wire.route(type, await this.#connection().run(wire.bindings(this.#keys, exchange)), routingKey);
       if (queues.length === 0) {
-        throw new ConfigError(`celery: exchange '${exchange}' has no queue bound for routing key '${routingKey}'; the message would be dropped. Declare the queue on a worker first, or send to it by its name`);
+        throw new ConfigError(
+          `celery: exchange '${exchange}' has no queue bound for routing key '${routingKey}'; the message would be dropped. Declare the queue on a worker first, or send to it by its name`,
+        );
       }
       // One delivery tag a copy: kombu shares one, and the first ack then forgets both.
       for (const queue of queues) items.push(this.#item(publication, queue));
@@ -183,12 +213,18 @@ export class RedisBroker implements CeleryBroker {
     await this.#move(claim, { list, end: where === 'front' ? 'right' : 'left', message });
   }
 
-  async quarantine(claim: Claim, why: { readonly code: string; readonly reason: string; readonly id?: string }): Promise<string> {
+  async quarantine(
+    claim: Claim,
+    why: { readonly code: string; readonly reason: string; readonly id?: string },
+  ): Promise<string> {
     if (claim.kept !== undefined) return claim.kept;
     const list = wire.quarantineKey(this.#keys, claim.queue);
     const text = json.stringify({ ...why, queue: claim.queue, bytes: claim.bytes.byteLength, at: Date.now() / 1000 });
     if (claim.tag === '') {
-      const commands: Command[] = [['LPUSH', list, claim.bytes], ['LPUSH', `${list}:why`, text]];
+      const commands: Command[] = [
+        ['LPUSH', list, claim.bytes],
+        ['LPUSH', `${list}:why`, text],
+      ];
       await this.#connection().run({ commands, atomic: true, read: () => undefined });
     } else {
       await this.#move(claim, { list, end: 'left', message: claim.bytes, why: text });
@@ -228,7 +264,9 @@ export class RedisBroker implements CeleryBroker {
     }
     this.#redis = redis;
     this.#ack = redis.fold((tags: readonly string[]) => wire.ack(this.#keys, tags));
-    this.#push = redis.fold((items: readonly { readonly key: string; readonly envelope: string }[]) => notAtomic(wire.publish(items)));
+    this.#push = redis.fold((items: readonly { readonly key: string; readonly envelope: string }[]) =>
+      notAtomic(wire.publish(items)),
+    );
   }
 
   #connection(): RedisConnection {
@@ -257,7 +295,8 @@ export class RedisBroker implements CeleryBroker {
       this.#uncertain = true;
       throw error;
     }
-    if (this.#options.queueOrderStrategy === undefined || this.#options.queueOrderStrategy === 'round_robin') this.#rotate();
+    if (this.#options.queueOrderStrategy === undefined || this.#options.queueOrderStrategy === 'round_robin')
+      this.#rotate();
     const claims: Claim[] = [];
     for (const { queue, tag, bytes } of taken.claimed) {
       this.#held.add(tag);
@@ -265,8 +304,18 @@ export class RedisBroker implements CeleryBroker {
     }
     for (const { queue, code, size, start } of taken.aside) {
       const list = wire.quarantineKey(this.#keys, queue);
-      const what = code === 'too-large' ? `the message has ${size} bytes, more than the ${this.#limits.messageBytes} allowed (maxMessageBytes)` : `the message is not the JSON envelope kombu writes; it begins ${json.stringify(start.toString('latin1', 0, 60))}`;
-      claims.push({ queue, tag: '', bytes: start, message: undefined, error: new WireError('celery', code, what), kept: keptWords(list, this.#keys.prefix + queue) });
+      const what =
+        code === 'too-large'
+          ? `the message has ${size} bytes, more than the ${this.#limits.messageBytes} allowed (maxMessageBytes)`
+          : `the message is not the JSON envelope kombu writes; it begins ${json.stringify(start.toString('latin1', 0, 60))}`;
+      claims.push({
+        queue,
+        tag: '',
+        bytes: start,
+        message: undefined,
+        error: new WireError('celery', code, what),
+        kept: keptWords(list, this.#keys.prefix + queue),
+      });
     }
     return claims;
   }
@@ -279,13 +328,14 @@ export class RedisBroker implements CeleryBroker {
   async #move(claim: Claim, target: Parameters<typeof wire.move>[2]): Promise<void> {
     const moved = await this.#connection().run(wire.move(this.#keys, claim.tag, target));
     this.#held.delete(claim.tag);
-    if (!moved) this.#log.debug({ tag: claim.tag, queue: claim.queue }, 'this claim was restored by another worker already');
+    if (!moved)
+      this.#log.debug({ tag: claim.tag, queue: claim.queue }, 'this claim was restored by another worker already');
   }
 
   /** Claims made for us whose answer never arrived: they bear our name and we do not hold them. */
   async #recoverLost(): Promise<void> {
     const redis = this.#connection();
-    for (let cursor = '0'; ; ) {
+    for (let cursor = '0'; ;) {
       const [next, found] = await redis.run<readonly [string, readonly Buffer[]]>({
         commands: [['HSCAN', this.#keys.unacked, cursor, 'MATCH', `${this.#nonce}:*`, 'COUNT', 1000]],
         atomic: false,
@@ -309,7 +359,10 @@ export class RedisBroker implements CeleryBroker {
     const gone = await this.#redis.run(wire.refresh(this.#keys, [...this.#held], Date.now() / 1000));
     for (const tag of gone) {
       if (!this.#held.delete(tag)) continue;
-      this.#log.warn({ tag }, 'a claim of ours was restored by another worker: its job may run twice. Is a visibility timeout in the cluster shorter than this worker was away?');
+      this.#log.warn(
+        { tag },
+        'a claim of ours was restored by another worker: its job may run twice. Is a visibility timeout in the cluster shorter than this worker was away?',
+      );
     }
   }
 
@@ -328,7 +381,8 @@ export class RedisBroker implements CeleryBroker {
         if (value === undefined) await redis.run(wire.dropIndex(this.#keys, [tag]));
         else if (await this.#restore(tag, value, before)) restored++;
       }
-      if (restored > 0) this.#log.warn({ restored }, 'restored messages that another worker claimed and never finished');
+      if (restored > 0)
+        this.#log.warn({ restored }, 'restored messages that another worker claimed and never finished');
     } finally {
       await redis.run(wire.unlockRestore(this.#keys, token));
     }
@@ -341,7 +395,9 @@ export class RedisBroker implements CeleryBroker {
   }
 
   /** `[<envelope>, "<exchange>", "<routing key>"]`: where it goes back to, and the envelope marked as redelivered. */
-  async #destination(value: Buffer): Promise<{ readonly lists: readonly string[]; readonly message: string | Uint8Array }> {
+  async #destination(
+    value: Buffer,
+  ): Promise<{ readonly lists: readonly string[]; readonly message: string | Uint8Array }> {
     const cut = lastTwoTexts(value.toString('utf8'));
     if (cut === undefined) {
       return { lists: [wire.quarantineKey(this.#keys, 'unacked')], message: value };
@@ -356,9 +412,15 @@ export class RedisBroker implements CeleryBroker {
     } catch {
       // Not an envelope: it goes back as it is, and the next reader says so.
     }
-    const found = exchange === '' ? [routingKey] : wire.route(type, await this.#connection().run(wire.bindings(this.#keys, exchange)), routingKey);
+    const found =
+      exchange === ''
+        ? [routingKey]
+        : wire.route(type, await this.#connection().run(wire.bindings(this.#keys, exchange)), routingKey);
     const queues = found.length > 0 ? found : [routingKey];
-    return { lists: queues.map((queue) => wire.listKey(this.#keys, queue, priority)), message: redelivered(Buffer.from(envelope)) };
+    return {
+      lists: queues.map((queue) => wire.listKey(this.#keys, queue, priority)),
+      message: redelivered(Buffer.from(envelope)),
+    };
   }
 
   async #unpark(): Promise<void> {
@@ -415,7 +477,10 @@ function readClaim(queue: string, tag: string, bytes: Buffer): Claim {
   try {
     message = decodeEnvelope(bytes);
   } catch (thrown) {
-    error = thrown instanceof WireError ? thrown : new WireError('celery', 'undecodable', 'the envelope cannot be read', { cause: thrown });
+    error =
+      thrown instanceof WireError
+        ? thrown
+        : new WireError('celery', 'undecodable', 'the envelope cannot be read', { cause: thrown });
   }
   return { queue, tag, bytes, message, error };
 }
@@ -434,7 +499,9 @@ function redelivered(bytes: Uint8Array): string | Uint8Array {
 }
 
 /** Cuts `[<envelope>, "<exchange>", "<routing key>"]` without touching the envelope: its last two members are plain texts. */
-function lastTwoTexts(value: string): { readonly envelope: string; readonly exchange: string; readonly routingKey: string } | undefined {
+function lastTwoTexts(
+  value: string,
+): { readonly envelope: string; readonly exchange: string; readonly routingKey: string } | undefined {
   const match = /,\s*("(?:[^"\\]|\\.)*")\s*,\s*("(?:[^"\\]|\\.)*")\s*\]\s*$/.exec(value.slice(-2_000));
   if (match === null || !value.startsWith('[')) return undefined;
   const end = value.length - match[0].length;

@@ -47,7 +47,10 @@ export interface CeleryBroker {
   /** Give a message back: `front`, it runs next (shutdown, restore); `back`, after what waits (reject with requeue). */
   requeue(claim: Claim, where: 'front' | 'back'): Promise<void>;
   /** Set a message aside with the reason. Resolves to the words that tell a person where it is. */
-  quarantine(claim: Claim, why: { readonly code: string; readonly reason: string; readonly id?: string }): Promise<string>;
+  quarantine(
+    claim: Claim,
+    why: { readonly code: string; readonly reason: string; readonly id?: string },
+  ): Promise<string>;
   /** Keep a message out of this process's memory until `at`. Undefined where the broker cannot. */
   park?(claim: Claim, at: Date): Promise<void>;
   /** End a waiting receive and take nothing more. */

@@ -87,7 +87,10 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
    * Send one task. Resolves when the broker has it. Throws WireError `unencodable` for arguments the serializer cannot hold,
    * ConnectionError when the broker does not answer; then it is not known to be sent.
    */
-  async enqueue<A extends readonly unknown[], K, R>(task: Task<A, K, R> | string, call: Call<NoInfer<A>, NoInfer<K>> = {}): Promise<AsyncResult<R>> {
+  async enqueue<A extends readonly unknown[], K, R>(
+    task: Task<A, K, R> | string,
+    call: Call<NoInfer<A>, NoInfer<K>> = {},
+  ): Promise<AsyncResult<R>> {
     const publication = this.#publication(task, call);
     await this.#open();
     await this.broker.publish([publication]);
@@ -145,7 +148,8 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     const abort = (): void => fail(signal?.reason);
     signal?.addEventListener('abort', abort, { once: true });
     const look = (): void => void this.backend.fetch(id).then(see, () => undefined);
-    const timer = timeoutMs === undefined ? undefined : setTimeout(() => fail(new ResultTimeoutError(id, timeoutMs)), timeoutMs);
+    const timer =
+      timeoutMs === undefined ? undefined : setTimeout(() => fail(new ResultTimeoutError(id, timeoutMs)), timeoutMs);
     const recheck = setInterval(look, options.recheckMs ?? 5_000);
     let unwatch: (() => void) | undefined;
     try {
@@ -210,7 +214,8 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     };
     const compression = call.compression ?? this.#app.taskCompression;
     if (compression !== null) fields.compression = compression;
-    if (call.countdown !== undefined || call.eta !== undefined) fields.eta = isoText(call.eta ?? inSeconds('countdown', call.countdown as number));
+    if (call.countdown !== undefined || call.eta !== undefined)
+      fields.eta = isoText(call.eta ?? inSeconds('countdown', call.countdown as number));
     if (call.expires !== undefined) {
       const until = typeof call.expires === 'number' ? inSeconds('expires', call.expires) : call.expires;
       fields.expires = isoText(until);
@@ -292,13 +297,21 @@ function idOf(publication: Publication): string {
 
 function signatures(link: SignatureLike | readonly SignatureLike[]): readonly unknown[] {
   return (Array.isArray(link) ? (link as readonly SignatureLike[]) : [link as SignatureLike]).map(
-    ({ task, args = [], kwargs = {}, options = {}, immutable = false }) => ({ task, args, kwargs, options, subtask_type: null, immutable }),
+    ({ task, args = [], kwargs = {}, options = {}, immutable = false }) => ({
+      task,
+      args,
+      kwargs,
+      options,
+      subtask_type: null,
+      immutable,
+    }),
   );
 }
 
 function inSeconds(name: string, seconds: number): Date {
   const date = new Date(Date.now() + seconds * 1000);
-  if (Number.isNaN(date.getTime())) throw new ConfigError(`celery: ${name} must be a number of seconds, not ${seconds}`);
+  if (Number.isNaN(date.getTime()))
+    throw new ConfigError(`celery: ${name} must be a number of seconds, not ${seconds}`);
   return date;
 }
 

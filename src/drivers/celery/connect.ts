@@ -1,8 +1,12 @@
 import { ConfigError } from '../../errors.ts';
 import type { CeleryBroker, ResultBackend } from './broker.ts';
+import { FilesystemBroker, filesystemOptions } from './broker-filesystem.ts';
+import { MemoryBroker, memoryName } from './broker-memory.ts';
 import { RedisBroker } from './broker-redis.ts';
 import type { CeleryAppOptions } from './options.ts';
 import { DisabledResults } from './results-disabled.ts';
+import { FileResults, fileResultsFolder } from './results-file.ts';
+import { MemoryResults } from './results-memory.ts';
 import { RedisResults } from './results-redis.ts';
 
 /** The broker of a URL. Throws ConfigError for a scheme nobody speaks here. */
@@ -16,12 +20,18 @@ export function brokerFor(options: CeleryAppOptions): CeleryBroker {
     case 'redis+socket':
     case 'sentinel':
       return new RedisBroker(broker, options.brokerTransportOptions);
+    case 'filesystem':
+      return new FilesystemBroker(filesystemOptions(broker, options.brokerTransportOptions));
+    case 'memory':
+      return new MemoryBroker(memoryName(broker));
     case 'amqp':
     case 'amqps':
     case 'pyamqp':
       throw new ConfigError('celery: AMQP brokers are not supported yet; use redis://, filesystem:// or memory://');
     default:
-      throw new ConfigError(`celery: no broker speaks '${scheme}://'; known are redis, rediss, redis+socket, sentinel, filesystem and memory`);
+      throw new ConfigError(
+        `celery: no broker speaks '${scheme}://'; known are redis, rediss, redis+socket, sentinel, filesystem and memory`,
+      );
   }
 }
 
@@ -39,11 +49,25 @@ export function backendFor(options: CeleryAppOptions): ResultBackend {
     case 'socket':
     case 'sentinel':
       return new RedisResults(backend, { ...options.resultBackendTransportOptions, ...expires });
+    case 'file':
+      return new FileResults({ folder: fileResultsFolder(backend), ...keyPrefix(options), ...expiry(options) });
+    case 'memory':
+      return new MemoryResults(memoryName(backend), expiry(options));
     case 'disabled':
       return new DisabledResults();
     default:
-      throw new ConfigError(`celery: no result backend speaks '${scheme}://'; known are redis, rediss, sentinel, file, memory and disabled`);
+      throw new ConfigError(
+        `celery: no result backend speaks '${scheme}://'; known are redis, rediss, sentinel, file, memory and disabled`,
+      );
   }
+}
+
+function keyPrefix({ resultBackendTransportOptions: transport }: CeleryAppOptions): { readonly keyPrefix?: string } {
+  return transport?.globalKeyprefix === undefined ? {} : { keyPrefix: transport.globalKeyprefix };
+}
+
+function expiry({ resultExpires }: CeleryAppOptions): { readonly expiresMs?: number } {
+  return resultExpires === undefined ? {} : { expiresMs: resultExpires * 1000 };
 }
 
 function schemeOf(url: string): string {

@@ -71,7 +71,8 @@ export class Holds<Item> {
       for (;;) {
         let least = parent;
         for (const child of [2 * parent + 1, 2 * parent + 2]) {
-          if (child < heap.length && (heap[child] as { at: number }).at < (heap[least] as { at: number }).at) least = child;
+          if (child < heap.length && (heap[child] as { at: number }).at < (heap[least] as { at: number }).at)
+            least = child;
         }
         if (least === parent) break;
         this.#swap(parent, least);

@@ -18,6 +18,7 @@ export { DateTime, Decimal, float, Numeral, PlainDate, PlainTime, Uuid } from '.
  * Throws ConfigError for options that cannot work. Nothing is opened before the worker starts.
  */
 export function celery(options: CeleryOptions): CelerySource {
-  if (options.broker === '' || options.broker === undefined) throw new ConfigError("celery: broker is missing; pass a URL such as 'redis://localhost:6379/0'");
+  if (options.broker === '' || options.broker === undefined)
+    throw new ConfigError("celery: broker is missing; pass a URL such as 'redis://localhost:6379/0'");
   return new CelerySource(options, brokerFor(options), backendFor(options));
 }

@@ -2,6 +2,7 @@ import { hostname } from 'node:os';
 import { type ContentLimits, defaultLimits } from '../../../protocols/celery/serializers.ts';
 import { ConfigError } from '../../errors.ts';
 import type { CeleryBroker, QueueSpec, ResultBackend } from './broker.ts';
+import type { FilesystemTransportOptions } from './broker-filesystem.ts';
 import type { RedisBrokerOptions } from './broker-redis.ts';
 import type { RedisResultsOptions } from './results-redis.ts';
 import type { TaskRoutes } from './routes.ts';
@@ -12,8 +13,8 @@ export interface CeleryAppOptions {
   readonly broker: string | CeleryBroker;
   /** `redis://` and kin, `file://`, `memory://`, or `disabled://`. @default results are not stored */
   readonly backend?: string | ResultBackend;
-  readonly brokerTransportOptions?: RedisBrokerOptions & Readonly<Record<string, unknown>>;
-  readonly resultBackendTransportOptions?: RedisResultsOptions & Readonly<Record<string, unknown>>;
+  readonly brokerTransportOptions?: RedisBrokerOptions & FilesystemTransportOptions;
+  readonly resultBackendTransportOptions?: RedisResultsOptions;
   /** Content types read, by name or MIME type. @default ['json'] */
   readonly acceptContent?: readonly string[];
   /** @default 'json' */

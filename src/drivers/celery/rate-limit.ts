@@ -4,7 +4,8 @@ import { ConfigError } from '../../errors.ts';
 export function rate(limit: number | string): number {
   if (typeof limit === 'number') return limit;
   const match = /^(\d+(?:\.\d+)?)(?:\/([smh]))?$/.exec(limit.trim());
-  if (match === null) throw new ConfigError(`celery: '${limit}' is no rate limit; expected a number a second, or '10/s', '100/m', '5/h'`);
+  if (match === null)
+    throw new ConfigError(`celery: '${limit}' is no rate limit; expected a number a second, or '10/s', '100/m', '5/h'`);
   return Number(match[1]) / { s: 1, m: 60, h: 3600 }[(match[2] ?? 's') as 's' | 'm' | 'h'];
 }
 

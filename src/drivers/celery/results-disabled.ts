@@ -27,5 +27,7 @@ export class DisabledResults implements ResultBackend {
 }
 
 function refuse(): Promise<never> {
-  return Promise.reject(new ConfigError('celery: there is no result backend; pass backend, such as redis://localhost/1'));
+  return Promise.reject(
+    new ConfigError('celery: there is no result backend; pass backend, such as redis://localhost/1'),
+  );
 }

@@ -205,7 +205,7 @@ export class FileResults implements ResultBackend {
     // Seen only when it is whole: a half-written one changes once more, or is found by the next poll.
     if (meta !== undefined && !files.looksWhole(meta)) return;
     watch.seen = Promise.resolve(version);
-    if (meta !== undefined) for (const listener of [...watch.listeners]) listener(meta);
+    if (meta !== undefined) for (const listener of watch.listeners) listener(meta);
   }
 
   async #doing<T>(what: string, work: Promise<T>): Promise<T> {

@@ -33,7 +33,7 @@ export class MemoryResults implements ResultBackend {
     if (stored !== undefined && isSuccess(stored.meta)) return Promise.resolve();
     const bytes = Buffer.from(meta);
     this.#store.tasks.set(id, { meta: bytes, at: Date.now() });
-    for (const listener of [...(this.#store.listeners.get(id) ?? [])]) listener(bytes);
+    for (const listener of this.#store.listeners.get(id) ?? []) listener(bytes);
     return Promise.resolve();
   }
 
@@ -84,7 +84,7 @@ export class MemoryResults implements ResultBackend {
   }
 
   close(): Promise<void> {
-    for (const end of [...this.#ends]) end();
+    for (const end of this.#ends) end();
     return Promise.resolve();
   }
 }

@@ -78,13 +78,21 @@ export class RedisResults implements ResultBackend {
   }
 
   async forget(id: string): Promise<void> {
-    await this.#connection().redis.run({ commands: [['DEL', resultKey(this.#prefix, id)]], atomic: false, read: () => undefined });
+    await this.#connection().redis.run({
+      commands: [['DEL', resultKey(this.#prefix, id)]],
+      atomic: false,
+      read: () => undefined,
+    });
   }
 
   async storeGroup(groupId: string, meta: string): Promise<void> {
     const key = groupResultKey(this.#prefix, groupId);
     const set: Command = this.#expires > 0 ? ['SETEX', key, this.#expires, meta] : ['SET', key, meta];
-    await this.#connection().redis.run({ commands: [set, ['PUBLISH', key, meta]], atomic: true, read: () => undefined });
+    await this.#connection().redis.run({
+      commands: [set, ['PUBLISH', key, meta]],
+      atomic: true,
+      read: () => undefined,
+    });
   }
 
   async fetchGroup(groupId: string): Promise<Buffer | undefined> {
@@ -142,7 +150,8 @@ export class RedisResults implements ResultBackend {
   }
 
   #connection(): { readonly redis: RedisConnection; readonly store: (result: Result) => Promise<void> } {
-    if (this.#redis === undefined || this.#store === undefined) throw new ConfigError('celery: the result backend is not open');
+    if (this.#redis === undefined || this.#store === undefined)
+      throw new ConfigError('celery: the result backend is not open');
     return { redis: this.#redis, store: this.#store };
   }
 

@@ -2,7 +2,9 @@ import type { ExactMap } from '../../../protocols/celery/message.ts';
 import { ConfigError } from '../../errors.ts';
 
 /** Where a task goes, as `task_routes` says it: a queue's name, or an exchange and a routing key. */
-export type TaskRoute = string | { readonly queue?: string; readonly exchange?: string; readonly routingKey?: string; readonly priority?: number };
+export type TaskRoute =
+  | string
+  | { readonly queue?: string; readonly exchange?: string; readonly routingKey?: string; readonly priority?: number };
 export type TaskRouter = (task: string, args: readonly unknown[], kwargs: unknown) => TaskRoute | undefined;
 
 /** A table, a router function, or a list of both; first match wins. Keys are names, globs (`shop.*`) or regular expressions. */
@@ -25,26 +27,42 @@ export interface RouteOptions {
 }
 
 /** Source: celery/app/routes.py (5.6): exact names before patterns in each table. */
-export function destination(routes: TaskRoutes, defaultQueue: string, task: string, options: RouteOptions, args: readonly unknown[] = [], kwargs: unknown = {}): Destination {
-  if (options.exchange !== undefined && options.exchange !== '') return { exchange: options.exchange, routingKey: options.routingKey ?? options.queue ?? '' };
+export function destination(
+  routes: TaskRoutes,
+  defaultQueue: string,
+  task: string,
+  options: RouteOptions,
+  args: readonly unknown[] = [],
+  kwargs: unknown = {},
+): Destination {
+  if (options.exchange !== undefined && options.exchange !== '')
+    return { exchange: options.exchange, routingKey: options.routingKey ?? options.queue ?? '' };
   if (options.queue !== undefined) return { exchange: '', routingKey: options.queue };
   if (options.routingKey !== undefined) return { exchange: '', routingKey: options.routingKey };
   const route = lookup(routes, task, args, kwargs);
   if (route === undefined) return { exchange: '', routingKey: defaultQueue };
   if (typeof route === 'string') return { exchange: '', routingKey: route };
   const priority = route.priority === undefined ? {} : { priority: route.priority };
-  if (route.exchange !== undefined && route.exchange !== '') return { exchange: route.exchange, routingKey: route.routingKey ?? '', ...priority };
+  if (route.exchange !== undefined && route.exchange !== '')
+    return { exchange: route.exchange, routingKey: route.routingKey ?? '', ...priority };
   return { exchange: '', routingKey: route.queue ?? route.routingKey ?? defaultQueue, ...priority };
 }
 
 /** The same for a signature's options as they are on the wire. */
-export function signatureRoute(routes: TaskRoutes, defaultQueue: string): (task: string, options: ExactMap) => Destination {
+export function signatureRoute(
+  routes: TaskRoutes,
+  defaultQueue: string,
+): (task: string, options: ExactMap) => Destination {
   return (task, options) => {
     const text = (name: string): string | undefined => {
       const value = options.get(name);
       return typeof value === 'string' ? value : undefined;
     };
-    return destination(routes, defaultQueue, task, { queue: text('queue'), exchange: text('exchange'), routingKey: text('routing_key') });
+    return destination(routes, defaultQueue, task, {
+      queue: text('queue'),
+      exchange: text('exchange'),
+      routingKey: text('routing_key'),
+    });
   };
 }
 
@@ -52,7 +70,9 @@ function lookup(routes: TaskRoutes, task: string, args: readonly unknown[], kwar
   if (typeof routes === 'function') return routes(task, args, kwargs);
   if (!Array.isArray(routes)) return inTable(routes as Readonly<Record<string, TaskRoute>>, task);
   for (const entry of routes as readonly unknown[]) {
-    const found = Array.isArray(entry) ? inPair(entry as [RegExp | string, TaskRoute], task) : lookup(entry as TaskRoutes, task, args, kwargs);
+    const found = Array.isArray(entry)
+      ? inPair(entry as [RegExp | string, TaskRoute], task)
+      : lookup(entry as TaskRoutes, task, args, kwargs);
     if (found !== undefined) return found;
   }
   return undefined;
@@ -73,7 +93,10 @@ function glob(pattern: string): RegExp {
   let found = globs.get(pattern);
   if (found === undefined) {
     if (pattern === '') throw new ConfigError('celery: an empty pattern in taskRoutes');
-    const source = pattern.replace(/[\\^$.|+()[\]{}]/g, '\\$&').replaceAll('*', '.*').replaceAll('?', '.');
+    const source = pattern
+      .replace(/[\\^$.|+()[\]{}]/g, '\\$&')
+      .replaceAll('*', '.*')
+      .replaceAll('?', '.');
     globs.set(pattern, (found = new RegExp(`^${source}$`, 's')));
   }
   return found;

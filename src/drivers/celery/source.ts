@@ -1,6 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import * as lifecycle from '../../../protocols/celery/lifecycle.ts';
-import { decodeTask, type DecodeOptions, exactHeaders, peek, type Publication, type TaskMessage, toJob } from '../../../protocols/celery/message.ts';
+import {
+  decodeTask,
+  type DecodeOptions,
+  exactHeaders,
+  peek,
+  type Publication,
+  type TaskMessage,
+  toJob,
+} from '../../../protocols/celery/message.ts';
 import { acceptSet } from '../../../protocols/celery/serializers.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import type { Disposition, Job, Moment, Outcome, Transition } from '../../../protocols/job.ts';
@@ -62,18 +70,21 @@ export class CelerySource implements Source {
     this.concurrency = wholeNumber('concurrency', options.concurrency ?? 10, 1);
     const multiplier = wholeNumber('prefetchMultiplier', options.prefetchMultiplier ?? 4, 1);
     this.prefetch = this.concurrency * (multiplier - 1);
-    this.#queueSpecs = (options.queues ?? [this.#app.taskDefaultQueue]).map((queue) => (typeof queue === 'string' ? { name: queue } : queue));
+    this.#queueSpecs = (options.queues ?? [this.#app.taskDefaultQueue]).map((queue) =>
+      typeof queue === 'string' ? { name: queue } : queue,
+    );
     this.queues = this.#queueSpecs.map(({ name }) => name);
     this.nodename = nodename(options.nodename);
     this.agents = broker.agents;
     this.#decode = { accept: acceptSet(this.#app.accept), limits: this.#app.limits };
     this.#etaLimit = wholeNumber('etaLimit', options.etaLimit ?? 1000, 0);
     this.tasks = builtins({
-      publish: (publications) => this.broker.publish(publications),
       backend,
-      find: (name) => this.#host?.tasks.find('celery', name) ?? this.tasks.find('celery', name),
+      typedJson: this.#app.typedJson,
+      resultSerializer: this.#app.resultSerializer,
+      publish: (publications) => this.broker.publish(publications),
+      find: (name) => this.#registration(name),
       publisher: () => ({ ...this.#publisher(), now: new Date() }),
-      policy: () => this.#of('celery.chord_unlock').policy,
     });
   }
 
@@ -130,19 +141,21 @@ export class CelerySource implements Source {
   #sort(claim: Claim): Delivery | undefined {
     let message: TaskMessage;
     try {
-      if (claim.message === undefined) throw claim.error ?? new WireError('celery', 'undecodable', 'the message cannot be read');
+      if (claim.message === undefined)
+        throw claim.error ?? new WireError('celery', 'undecodable', 'the message cannot be read');
       message = decodeTask(claim.message, this.#decode);
     } catch (error) {
       this.#poison(claim, error);
       return undefined;
     }
-    if (this.#host?.tasks.find('celery', message.task) === undefined && this.tasks.find('celery', message.task) === undefined) {
+    if (!this.#known.has(message.task) && this.#registration(message.task) === undefined) {
       this.#unknown(claim, message);
       return undefined;
     }
     const known = this.#of(message.task);
     const now = Date.now();
-    if (logs(this.#log, 'debug')) this.#log.debug({ task: message.shownAs, id: message.id, queue: claim.queue }, 'received');
+    if (logs(this.#log, 'debug'))
+      this.#log.debug({ task: message.shownAs, id: message.id, queue: claim.queue }, 'received');
     if (this.#refusedNow(claim, message, known, now)) return undefined;
     const wait = this.#waitUntil(message, known, now);
     if (wait === undefined) return this.#delivery(claim, message, known);
@@ -152,7 +165,8 @@ export class CelerySource implements Source {
     }
     this.#holds.add(wait, {
       claim,
-      due: () => (this.#refusedNow(claim, message, known, Date.now()) ? undefined : this.#delivery(claim, message, known)),
+      due: () =>
+        this.#refusedNow(claim, message, known, Date.now()) ? undefined : this.#delivery(claim, message, known),
     });
     return undefined;
   }
@@ -164,7 +178,10 @@ export class CelerySource implements Source {
     if (expired) this.revoked.add(message.id);
     const delivery = this.#delivery(claim, message, known);
     const outcome: Outcome = expired ? { kind: 'expired' } : { kind: 'cancelled', reason: 'revoked' };
-    this.#log.info({ task: message.shownAs, id: message.id, queue: claim.queue }, expired ? 'discarded: it has expired' : 'discarded: it was revoked');
+    this.#log.info(
+      { task: message.shownAs, id: message.id, queue: claim.queue },
+      expired ? 'discarded: it has expired' : 'discarded: it was revoked',
+    );
     this.#carryOut(claim, 'settle', delivery.settle(outcome));
     return true;
   }
@@ -190,8 +207,16 @@ export class CelerySource implements Source {
     const said = this.#unknownSaid.get(task) ?? 0;
     if (Date.now() - said > 60_000) {
       this.#unknownSaid.set(task, Date.now());
-      const what = way === 'requeue' ? 'it goes back to its queue for other workers' : way === 'reject' ? 'it is failed as NotRegistered' : `it is forwarded to '${way.forward}'`;
-      this.#log.warn({ task, id, queue: claim.queue }, `no handler for this task: ${what}. Register it, consume another queue, or set unknownTask`);
+      const what =
+        way === 'requeue'
+          ? 'it goes back to its queue for other workers'
+          : way === 'reject'
+            ? 'it is failed as NotRegistered'
+            : `it is forwarded to '${way.forward}'`;
+      this.#log.warn(
+        { task, id, queue: claim.queue },
+        `no handler for this task: ${what}. Register it, consume another queue, or set unknownTask`,
+      );
     }
     if (way === 'requeue') {
       this.#holds.add(Date.now() + (this.#options.unknownTaskDelayMs ?? 1_000), {
@@ -202,8 +227,16 @@ export class CelerySource implements Source {
         },
       });
     } else if (way === 'reject') {
-      const { policy } = this.#of(task);
-      this.#carryOut(claim, 'reject', this.carry(claim, lifecycle.unknownTask(message, 'reject', policy, moment()).write, { published: false, stored: false, acked: false }));
+      const { policy } = this.#resolve(task);
+      this.#carryOut(
+        claim,
+        'reject',
+        this.carry(claim, lifecycle.unknownTask(message, 'reject', policy, moment()).write, {
+          published: false,
+          stored: false,
+          acked: false,
+        }),
+      );
     } else {
       this.#carryOut(claim, 'forward', this.#forward(claim, message, way.forward));
     }
@@ -227,11 +260,16 @@ export class CelerySource implements Source {
   }
 
   #poison(claim: Claim, thrown: unknown): void {
-    const error = thrown instanceof WireError ? thrown : new WireError('celery', 'undecodable', String(thrown), { cause: thrown });
+    const error =
+      thrown instanceof WireError ? thrown : new WireError('celery', 'undecodable', String(thrown), { cause: thrown });
     const { id, task } = peek(claim.message);
     const reason = error.message.replace(/^celery: /, '');
     const report = async (): Promise<void> => {
-      const kept = await this.broker.quarantine(claim, { code: error.code, reason, ...(id === undefined ? {} : { id }) });
+      const kept = await this.broker.quarantine(claim, {
+        code: error.code,
+        reason,
+        ...(id === undefined ? {} : { id }),
+      });
       const named = task === undefined ? reason : `${reason} (task '${task}')`;
       this.#host?.poison({ system: 'celery', queue: claim.queue, id, code: error.code, reason: named, kept });
     };
@@ -241,13 +279,20 @@ export class CelerySource implements Source {
   /** Work on a claim outside of any delivery: a failure leaves the claim in the broker, whose recovery returns it. */
   #carryOut(claim: Claim, what: string, work: Promise<unknown>): void {
     work.catch((error: unknown) => {
-      this.#log.warn({ queue: claim.queue, id: peek(claim.message).id, error }, `could not ${what} a message; it stays claimed and will come again`);
+      this.#log.warn(
+        { queue: claim.queue, id: peek(claim.message).id, error },
+        `could not ${what} a message; it stays claimed and will come again`,
+      );
     });
   }
 
   async #back(claim: Claim, where: 'front' | 'back'): Promise<void> {
     if (claim.message === undefined && claim.kept !== undefined) return;
     await this.broker.requeue(claim, where);
+  }
+
+  #registration(task: string): Registration | undefined {
+    return this.#host?.tasks.find('celery', task) ?? this.tasks.find('celery', task);
   }
 
   #of(task: string): Known {
@@ -258,8 +303,7 @@ export class CelerySource implements Source {
 
   #resolve(task: string): Known {
     const o = this.#options;
-    const registration: Registration | undefined = this.#host?.tasks.find('celery', task);
-    const t = registration?.options ?? {};
+    const t = this.#registration(task)?.options ?? {};
     const acksLate = t.acksLate ?? o.acksLate ?? false;
     const limit = rate(t.rateLimit ?? o.taskDefaultRateLimit ?? 0);
     const { max, delayMs, backoff } = t.retry ?? {};
@@ -309,12 +353,17 @@ export class CelerySource implements Source {
     if (!done.published) {
       if (writes.publish.length > 0) await this.broker.publish(writes.publish);
       done.published = true;
-      for (const problem of writes.problems) this.#log.error({ queue: claim.queue, id: peek(claim.message).id, error: problem }, 'an errback could not be called');
+      for (const problem of writes.problems)
+        this.#log.error(
+          { queue: claim.queue, id: peek(claim.message).id, error: problem },
+          'an errback could not be called',
+        );
     }
     if (!done.stored) {
       const [only] = writes.results;
       if (writes.results.length === 1 && only !== undefined) await this.backend.store(only.id, only.meta);
-      else if (only !== undefined) await Promise.all(writes.results.map(({ id, meta }) => this.backend.store(id, meta)));
+      else if (only !== undefined)
+        await Promise.all(writes.results.map(({ id, meta }) => this.backend.store(id, meta)));
       done.stored = true;
     }
     if (done.acked) return;
@@ -330,7 +379,6 @@ export class CelerySource implements Source {
     }
     done.acked = true;
   }
-
 }
 
 interface Progress {
@@ -350,7 +398,13 @@ class CeleryDelivery implements Delivery {
   #transition: Transition<lifecycle.CeleryWrites> | undefined;
   #started = false;
 
-  constructor(source: CelerySource, claim: Claim, message: TaskMessage, known: Known, by: { readonly pid: number; readonly hostname: string }) {
+  constructor(
+    source: CelerySource,
+    claim: Claim,
+    message: TaskMessage,
+    known: Known,
+    by: { readonly pid: number; readonly hostname: string },
+  ) {
     this.#source = source;
     this.#claim = claim;
     this.#message = message;
