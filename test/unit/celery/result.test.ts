@@ -12,7 +12,7 @@ import {
   resultTuple,
 } from '../../../protocols/celery/result.ts';
 import { WireError } from '../../../protocols/errors.ts';
-import { DateTime, Decimal, Numeral, Uuid } from '../../../protocols/formats/values.ts';
+import { DateTime, Decimal, isoText, Numeral, Uuid } from '../../../protocols/formats/values.ts';
 
 const DONE = '2026-11-21T03:18:12.963965+00:00';
 const SUCCESS: ResultMeta = {
@@ -81,6 +81,16 @@ describe('encoding a meta', () => {
     expect(encodeSuccess(taskId, value, now, groupId, parentId)).toBe(
       encodeMeta({ ...SUCCESS, result: value, dateDone, groupId, parentId, taskId }),
     );
+  });
+
+  it.each([
+    '2026-11-21T03:18:12.000Z',
+    '2026-11-21T03:18:12.007Z',
+    '1969-12-31T23:59:59.999Z',
+    '2026-11-21T03:18:13.120Z',
+  ])('the fast way dates %s as Python does', (date) => {
+    const now = new Date(date);
+    expect(JSON.parse(encodeSuccess('t', 1, now, undefined, undefined))).toMatchObject({ date_done: isoText(now) });
   });
 
   it('refuses what the serializer cannot hold', () => {
