@@ -73,18 +73,16 @@ async function runVitest() {
   const report = join(cache, `test-report-${process.pid}.json`);
   const mark = `JOBGLOT_TEST_RUN=${randomUUID()}`;
   await mkdir(cache, { recursive: true });
-  const child = spawn(
-    process.execPath,
-    [
-      join(root, 'node_modules/vitest/vitest.mjs'),
-      ...['run', '--config', join(root, 'test/vitest.config.ts'), '--passWithNoTests'],
-      ...['--reporter=default', '--reporter=json', `--outputFile.json=${report}`],
-      ...named.flatMap((part) => ['--project', part]),
-      ...others,
-    ],
+  const vitest = [join(root, 'node_modules/vitest/vitest.mjs'), 'run', '--config', join(root, 'test/vitest.config.ts')];
+  const reporting = ['--passWithNoTests', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+  const chosen = [...named.flatMap((part) => ['--project', part]), ...others];
+  const child = spawn(process.execPath, [...vitest, ...reporting, ...chosen], {
+    cwd: root,
+    stdio: 'inherit',
+    detached: true,
     // The mark is how a process left behind is known to be ours.
-    { cwd: root, stdio: 'inherit', detached: true, env: { ...process.env, [mark.split('=')[0]]: mark.split('=')[1] } },
-  );
+    env: { ...process.env, [mark.split('=')[0]]: mark.split('=')[1] },
+  });
   // A group of its own: when this process dies, vitest and its workers do, and what the workers started with them.
   hold(child, { group: true });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));

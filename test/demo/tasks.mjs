@@ -9,7 +9,7 @@ class OutOfStock extends Error {
 export const tasks = new Tasks()
   .handle(defineTask('demo.add'), ({ args: [x, y] }) => x + y)
   .handle(defineTask('demo.fail'), ({ args: [item] }) => {
-    throw new OutOfStock(`no ${item} left`);
+    throw new OutOfStock(`no ${String(item)} left`);
   })
   .handle(defineTask('demo.remind'), ({ kwargs: { text } }) => ({ text, at: new Date().toISOString() }))
   .handle(defineTask('demo.flaky'), ({ attempt }) => {

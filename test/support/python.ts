@@ -300,16 +300,11 @@ let workers = 0;
 /** Starts one, and resolves when it is ready to consume. */
 export async function startPythonWorker(version: CeleryVersion, options: PythonWorkerOptions): Promise<PythonWorker> {
   const hostname = options.hostname ?? `python-${process.pid}-${++workers}@test`;
-  const own = new PythonProcess(
-    version,
-    [
-      ...['-m', 'celery', '-A', 'app', 'worker', '-n', hostname, '-l', options.loglevel ?? 'INFO'],
-      ...['--pool', options.pool ?? 'solo', '--concurrency', String(options.concurrency ?? 1)],
-      ...(options.queues === undefined ? [] : ['-Q', options.queues.join(',')]),
-      ...(options.args ?? []),
-    ],
-    options,
-  );
+  const args = ['-m', 'celery', '-A', 'app', 'worker', '-n', hostname, '-l', options.loglevel ?? 'INFO'];
+  args.push('--pool', options.pool ?? 'solo', '--concurrency', String(options.concurrency ?? 1));
+  if (options.queues !== undefined) args.push('-Q', options.queues.join(','));
+  args.push(...(options.args ?? []));
+  const own = new PythonProcess(version, args, options);
   await own.says('jobglot: worker ready', 30_000);
   return {
     version,

@@ -172,26 +172,18 @@ class OwnRedis implements RedisServer {
   }
 
   #args(): string[] {
-    const { persistence, password, tls, args } = this.#options;
-    const listen = [tls ? '--tls-port' : '--port', String(this.port), ...(tls ? ['--port', '0'] : [])];
-    const keep = persistence === true ? ['--appendonly', 'yes', '--appendfsync', 'always'] : ['--appendonly', 'no'];
-    return [
-      ...['--bind', '127.0.0.1', '--dir', this.folder, '--save', ''],
-      ...listen,
-      ...keep,
-      ...(password === undefined ? [] : ['--requirepass', password]),
-      ...(this.socketPath === undefined ? [] : ['--unixsocket', this.socketPath]),
-      ...(tls && this.certificates !== undefined ? tlsArgs(this.certificates, tls === 'mutual') : []),
-      ...(args ?? []),
-    ];
+    const { persistence, password, tls, args = [] } = this.#options;
+    const all = ['--bind', '127.0.0.1', '--dir', this.folder, '--save', ''];
+    if (tls && this.certificates !== undefined) {
+      const { ca, serverCert, serverKey } = this.certificates;
+      all.push('--port', '0', '--tls-port', String(this.port), '--tls-auth-clients', tls === 'mutual' ? 'yes' : 'no');
+      all.push('--tls-ca-cert-file', ca, '--tls-cert-file', serverCert, '--tls-key-file', serverKey);
+    } else all.push('--port', String(this.port));
+    if (persistence === true) all.push('--appendonly', 'yes', '--appendfsync', 'always');
+    if (password !== undefined) all.push('--requirepass', password);
+    if (this.socketPath !== undefined) all.push('--unixsocket', this.socketPath);
+    return [...all, ...args];
   }
-}
-
-function tlsArgs(files: Certificates, mutual: boolean): string[] {
-  return [
-    ...['--tls-ca-cert-file', files.ca, '--tls-cert-file', files.serverCert, '--tls-key-file', files.serverKey],
-    ...['--tls-auth-clients', mutual ? 'yes' : 'no'],
-  ];
 }
 
 export interface SentinelOptions {
