@@ -1,4 +1,4 @@
-import { type Buffer, constants } from 'node:buffer';
+import { Buffer, constants } from 'node:buffer';
 import * as zlib from 'node:zlib';
 import { WireError } from '../errors.ts';
 
@@ -86,12 +86,34 @@ const METHODS: readonly Method[] = [
     header: 'application/zstd',
     aliases: ['zstd', 'zstandard'],
     compress: zstdCompressSync,
-    decompress: zstdDecompressSync,
+    decompress:
+      zstdDecompressSync === undefined ? undefined : (body, options) => whole(body, zstdDecompressSync(body, options)),
     advice: 'It comes with Node 22.15 and newer',
   },
   { name: 'bzip2', header: 'application/x-bz2', aliases: ['bzip2', 'bzip'] },
   { name: 'lzma', header: 'application/x-lzma', aliases: ['lzma', 'xz'] },
 ];
+
+/**
+ * node:zlib gives what there is of a frame cut short, without an error. The frame says how much there should be: kombu's
+ * decompressor cannot do without. RFC 8878, 3.1.1.1:
+ *
+ *     frame = magic (4) descriptor (1) [window (1)] [dictionary id (0, 1, 2, 4)] [content size (0, 1, 2, 4, 8)] blocks
+ */
+function whole(frame: Uint8Array, content: Buffer): Buffer {
+  const header = Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength);
+  if (header.length < 6) throw new RangeError('no frame');
+  const descriptor = header.readUInt8(4);
+  const isSingleSegment = (descriptor & 0x20) !== 0;
+  const at = 5 + (isSingleSegment ? 0 : 1) + ([0, 1, 2, 4][descriptor & 0x03] ?? 0);
+  const width = [isSingleSegment ? 1 : 0, 2, 4, 8][descriptor >> 6] ?? 0;
+  if (width === 0) return content;
+  // A size of two bytes counts from 256.
+  const size =
+    width === 8 ? Number(header.readBigUInt64LE(at)) : header.readUIntLE(at, width) + (width === 2 ? 256 : 0);
+  if (content.length < size) throw new RangeError(`${content.length} of ${size} bytes`);
+  return content;
+}
 
 const BY_NAME: ReadonlyMap<string, Method> = new Map(
   METHODS.flatMap((method) => [method.header, ...method.aliases].map((name) => [name, method] as const)),
