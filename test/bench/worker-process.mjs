@@ -27,6 +27,8 @@ export function startWorker({ file, args, cwd, env }) {
   return {
     pid: child.pid,
     died,
+    /** The end of what it wrote to stderr. */
+    said: () => said,
     async kill() {
       asked = true;
       signal(-child.pid, 'SIGTERM');

@@ -35,7 +35,9 @@ async function watch({ server, running, jobs, results, sampleEvery }) {
     const now = performance.now();
     const found = replies[0][1] + replies[1][1];
     if (found !== left) changed = now;
-    else if (now - changed > STALLED_MS) throw new Error(`no progress for 30 s with ${left} of ${jobs} jobs left`);
+    else if (now - changed > STALLED_MS) {
+      throw new Error(`no progress for 30 s with ${left} of ${jobs} jobs left\n${running.said()}`);
+    }
     left = found;
     return now;
   };
