@@ -93,12 +93,6 @@ export interface CeleryPolicy {
   readonly inheritParentPriority: boolean;
 }
 
-/** What one run adds to the policy. */
-export interface Run {
-  /** Overrides what the outcome says: whether the thrown error is one that the task retries by itself. */
-  readonly retriable?: boolean;
-}
-
 /**
  * What an outcome of a task comes to on the wire. Pure.
  *
@@ -118,13 +112,12 @@ export function settle(
   outcome: Outcome,
   policy: CeleryPolicy,
   moment: Moment,
-  run: Run = {},
 ): Transition<CeleryWrites> {
   switch (outcome.kind) {
     case 'success':
       return succeed(message, outcome.value, policy, moment);
     case 'error':
-      return (run.retriable ?? outcome.retriable)
+      return outcome.retriable
         ? retry(message, outcome.error, undefined, policy, moment)
         : failWith(message, outcome.error, policy, moment);
     case 'fail':

@@ -4,7 +4,7 @@ import * as json from '../formats/json.ts';
 import { parseIso } from '../formats/values.ts';
 import type { Job } from '../job.ts';
 import { reprArgs, reprKwargs } from './repr.ts';
-import { compress, type ContentLimits, decodeContent, encodeContent, encodeJson } from './serializers.ts';
+import { compress, decodeContent, type DecodeOptions, encodeContent, encodeJson } from './serializers.ts';
 
 /**
  * A message as any broker hands it over, in kombu's terms. The body is still serialized (and perhaps compressed), but no longer
@@ -140,11 +140,6 @@ export interface TaskCall {
   readonly compression?: string | null;
   readonly exchange: string;
   readonly routingKey: string;
-}
-
-export interface DecodeOptions {
-  readonly accept: ReadonlySet<string>;
-  readonly limits: ContentLimits;
 }
 
 /**

@@ -199,13 +199,18 @@ export class FileResults implements ResultBackend {
   }
 
   async #tell(name: string, watch: Watch): Promise<void> {
-    const version = await this.#version(name);
-    if (version === (await watch.seen)) return;
-    const meta = version === undefined ? undefined : await fs.read(join(this.#folder, name));
-    // Seen only when it is whole: a half-written one changes once more, or is found by the next poll.
-    if (meta !== undefined && !files.looksWhole(meta)) return;
-    watch.seen = Promise.resolve(version);
-    if (meta !== undefined) for (const listener of watch.listeners) listener(meta);
+    for (;;) {
+      const version = await this.#version(name);
+      if (version === (await watch.seen)) return;
+      const meta = version === undefined ? undefined : await fs.read(join(this.#folder, name));
+      // Seen only when it is whole: a half-written one changes once more, or is found by the next poll.
+      if (meta !== undefined && !files.looksWhole(meta)) return;
+      // Written while it was read: told under this version, it would be told again under the next.
+      if (version !== (await this.#version(name))) continue;
+      watch.seen = Promise.resolve(version);
+      if (meta !== undefined) for (const listener of watch.listeners) listener(meta);
+      return;
+    }
   }
 
   async #doing<T>(what: string, work: Promise<T>): Promise<T> {

@@ -2,14 +2,13 @@ import { randomUUID } from 'node:crypto';
 import * as lifecycle from '../../../protocols/celery/lifecycle.ts';
 import {
   decodeTask,
-  type DecodeOptions,
   exactHeaders,
   peek,
   type Publication,
   type TaskMessage,
   toJob,
 } from '../../../protocols/celery/message.ts';
-import { acceptSet } from '../../../protocols/celery/serializers.ts';
+import { acceptSet, type DecodeOptions } from '../../../protocols/celery/serializers.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import type { Disposition, Job, Moment, Outcome, Transition } from '../../../protocols/job.ts';
 import { type Logger, logs, silent } from '../../log.ts';
@@ -421,9 +420,7 @@ class CeleryDelivery implements Delivery {
 
   async settle(outcome: Outcome): Promise<Disposition> {
     // Decided once: a write that is tried again writes the same bytes.
-    const transition = (this.#transition ??= lifecycle.settle(this.#message, outcome, this.#known.policy, moment(), {
-      retriable: outcome.kind === 'error' && outcome.retriable,
-    }));
+    const transition = (this.#transition ??= lifecycle.settle(this.#message, outcome, this.#known.policy, moment()));
     await this.#source.carry(this.#claim, transition.write, this.#done);
     return transition.disposition;
   }
