@@ -437,7 +437,11 @@ async function consumingSpecs(queues: readonly QueueSpec[]): Promise<FilesystemB
 
 async function drain(broker: FilesystemBroker, count: number): Promise<Claim[]> {
   const claims: Claim[] = [];
-  while (claims.length < count) claims.push(...(await broker.receive(count - claims.length, never)));
+  while (claims.length < count) {
+    const some = await broker.receive(count - claims.length, never);
+    if (some.length === 0) throw new Error(`the broker ended with ${claims.length} of ${count} messages`);
+    claims.push(...some);
+  }
   return claims;
 }
 
@@ -449,6 +453,7 @@ function message(body: string, to: { readonly exchange?: string; readonly routin
     contentType: 'application/json',
     contentEncoding: 'utf-8',
     headers: new Map(),
+    priority: 0,
     properties: new Map(),
   };
 }
@@ -489,7 +494,7 @@ async function abandon(body: string, pid: number, birth?: string, host?: string)
 }
 
 async function ownerName(pid: number, birth?: string, host?: string): Promise<string> {
-  const before = await readdir(join(folder, '.jobglot-claimed')).catch(() => []);
+  const before = await readdir(join(folder, '.jobglot-claimed')).catch((): string[] => []);
   const broker = await consuming({}, []);
   const names = await readdir(join(folder, '.jobglot-claimed'));
   await broker.close();

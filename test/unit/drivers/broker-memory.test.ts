@@ -146,7 +146,8 @@ function message(
     contentType: 'application/json',
     contentEncoding: 'utf-8',
     headers: new Map(),
-    properties: new Map(options.priority === undefined ? [] : [['priority', options.priority]]),
+    priority: options.priority ?? 0,
+    properties: new Map(),
   };
 }
 

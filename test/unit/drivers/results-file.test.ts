@@ -112,6 +112,18 @@ describe('a watch', () => {
   });
 });
 
+test('a result that is written in place is told once', async () => {
+  const results = await opened();
+  const seen: string[] = [];
+  const end = await results.watch('1', (meta) => seen.push(String(meta)));
+  for (let number = 0; number < 200; number += 1) {
+    await writeFile(join(folder, 'celery-task-meta-1'), `{"status": "PROGRESS", "result": ${number}}`);
+  }
+  await expect.poll(() => seen.at(-1)).toBe('{"status": "PROGRESS", "result": 199}');
+  end();
+  expect(seen).toEqual([...new Set(seen)]);
+});
+
 describe('a clean-up', () => {
   test('removes what is old, and only results', async () => {
     const results = await opened({ expiresMs: 60_000 });
