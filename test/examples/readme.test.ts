@@ -1,0 +1,32 @@
+import { execFile, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { describe, expect, it } from 'vitest';
+import { startRedis } from '../support/redis.ts';
+import { root } from '../support/setup.mjs';
+
+const run = promisify(execFile);
+const tsx = ['--import', 'tsx'];
+
+describe('the README', () => {
+  it.each(['tasks.ts', 'worker.ts', 'client.ts'])('shows test/examples/%s word for word', (file) => {
+    const readme = readFileSync(join(root, 'README.md'), 'utf8');
+    expect(readme).toContain(`\`\`\`ts\n${readFileSync(join(root, 'test/examples', file), 'utf8').trimEnd()}\n\`\`\``);
+  });
+
+  it('has a worker and a client that work together as they stand', async () => {
+    await using redis = await startRedis();
+    const env = { ...process.env, CELERY_BROKER_URL: redis.url };
+    const worker = spawn(process.execPath, [...tsx, join(root, 'test/examples/worker.ts')], { env, stdio: 'ignore' });
+    const gone = new Promise<number | null>((resolve) => worker.once('exit', resolve));
+    try {
+      const { stdout } = await run(process.execPath, [...tsx, join(root, 'test/examples/client.ts')], { env });
+      expect(stdout).toMatch(/^5\n/);
+      expect(stdout).toContain('not an image: notes.txt');
+    } finally {
+      worker.kill('SIGTERM');
+    }
+    expect(await gone).toBe(0);
+  });
+});
