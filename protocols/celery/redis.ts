@@ -517,7 +517,8 @@ export function groupResultKey(prefix: string, groupId: string): string {
 
 /**
  * Store results and tell who waits, unless a SUCCESS is stored already (Python reads first and writes after, which races).
- * The status is the first member of the text in every version; cjson only reads what looks otherwise, and never writes.
+ * In JSON and msgpack the status is the first member in every version, in YAML a line of its own; cjson only reads JSON that
+ * looks otherwise, and never writes.
  * KEYS result keys. ARGV seconds to keep (0: for ever), then the metas.
  */
 export const STORE: Script = {
@@ -529,6 +530,9 @@ for i = 1, #KEYS do
   local done = false
   if was then
     if string.find(was, '^{"status": ?"') then done = string.find(was, '^{"status": ?"SUCCESS"') ~= nil
+    elseif string.byte(was, 1) ~= 123 then
+      local at = string.find(was, '\\166status\\167SUCCESS', 1, true)
+      done = (at ~= nil and at <= 4) or string.find('\\n' .. was .. '\\n', '\\nstatus: SUCCESS\\n', 1, true) ~= nil
     else
       local ok, meta = pcall(cjson.decode, was)
       done = ok and type(meta) == 'table' and meta['status'] == 'SUCCESS'

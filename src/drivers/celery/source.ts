@@ -347,6 +347,16 @@ export class CelerySource implements Source {
     };
   }
 
+  async #store(claim: Claim, { id, meta }: lifecycle.ResultWrite): Promise<void> {
+    try {
+      await this.backend.store(id, meta);
+    } catch (error) {
+      // An id that the store cannot hold will not fit later either; the job has run, and must not hang on that.
+      if (!(error instanceof WireError)) throw error;
+      this.#log.error({ queue: claim.queue, id, error }, 'this result cannot be stored');
+    }
+  }
+
   /** Writes of a settled task, in their order, each once however often this is called. */
   async carry(claim: Claim, writes: lifecycle.CeleryWrites, done: Progress): Promise<void> {
     if (!done.published) {
@@ -360,9 +370,8 @@ export class CelerySource implements Source {
     }
     if (!done.stored) {
       const [only] = writes.results;
-      if (writes.results.length === 1 && only !== undefined) await this.backend.store(only.id, only.meta);
-      else if (only !== undefined)
-        await Promise.all(writes.results.map(({ id, meta }) => this.backend.store(id, meta)));
+      if (writes.results.length === 1 && only !== undefined) await this.#store(claim, only);
+      else if (only !== undefined) await Promise.all(writes.results.map((result) => this.#store(claim, result)));
       done.stored = true;
     }
     if (done.acked) return;
