@@ -23,10 +23,16 @@ export function medians(rounds) {
   return row;
 }
 
-/** One number against its target. `atMost` turns the comparison round. */
+/** One number against its target, if it has one. `atMost` turns the comparison round. */
 export function against(value, target, { atMost = false, unit = 'x' } = {}) {
   if (value === undefined || Number.isNaN(value)) return { value: null, target, atMost, unit, met: null };
-  return { value: short(value), target, atMost, unit, met: atMost ? value <= target : value >= target };
+  return {
+    value: short(value),
+    target,
+    atMost,
+    unit,
+    met: target === null ? null : atMost ? value <= target : value >= target,
+  };
 }
 
 /** The document as text: one table of rows, one of ratios. */
@@ -48,7 +54,7 @@ export function asText({ bench, machine, rows, ratios }) {
   const wanted = Object.entries(ratios).map(([name, { value, target, atMost, unit, met }]) => [
     name,
     value === null ? '-' : `${value} ${unit}`,
-    `${atMost ? '<=' : '>='} ${target}`,
+    target === null ? 'none' : `${atMost ? '<=' : '>='} ${target}`,
     met === null ? '' : met ? 'yes' : 'NO',
   ]);
   return [
