@@ -6,7 +6,7 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { delimiter, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -57,11 +57,12 @@ export async function ensureVenv(version) {
     throw new SetupError(`no requirements for Celery ${version}: ${requirements} is missing`);
   const folder = join(cache, 'venvs', `celery-${version}`);
   const stamp = join(folder, 'jobglot.stamp');
-  const wanted = hashOf(readFileSync(requirements));
+  const shim = join(root, 'test/support/requirements', `celery-${version}.pth`);
+  const wanted = hashOf(readFileSync(requirements), text(shim) ?? '');
   const current = () => existsSync(venvPython(version)) && text(stamp) === wanted;
   await once(`venv-${version}`, current, () =>
     step(`create a Python environment with Celery ${version}`, async () => {
-      const python = await findPython();
+      const python = await findPython(pythons[version]);
       await rm(folder, { recursive: true, force: true });
       await mkdir(dirname(folder), { recursive: true });
       await run(python, ['-m', 'venv', folder]);
@@ -70,6 +71,13 @@ export async function ensureVenv(version) {
         ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-input', '-r', requirements],
         'pip needs to reach PyPI (or the index it is configured with) to install Celery',
       );
+      if (existsSync(shim)) {
+        const { output } = await capture(venvPython(version), [
+          '-c',
+          'import sysconfig; print(sysconfig.get_path("purelib"))',
+        ]);
+        await copyFile(shim, join(output.trim(), 'jobglot.pth'));
+      }
       // Last: an environment without its stamp is half made, and made again.
       await writeFile(stamp, wanted);
     }),
@@ -111,16 +119,26 @@ function redisHint() {
   );
 }
 
-async function findPython() {
-  const python = process.env['JOBGLOT_PYTHON'] || findProgram('python3');
+/**
+ * Celery 5.2 was made for Python up to 3.11. Where there is none, celery-5.2.pth gives a newer one what was taken away since.
+ * @type {Record<string, string[]>}
+ */
+const pythons = { 5.2: ['python3.11', 'python3.10', 'python3.9'] };
+
+/** @param {string[]} [preferred] */
+async function findPython(preferred = []) {
+  const own = process.env['JOBGLOT_PYTHON'];
+  if (!own)
+    for (const name of preferred)
+      if (await isUsable(findProgram(name))) return /** @type {string} */ (findProgram(name));
+  const python = own || findProgram('python3');
   if (python === undefined) {
     throw new SetupError(
       'python3 is not installed. Install it: `apt-get install python3 python3-venv` (Debian, Ubuntu), ' +
         '`brew install python` (macOS); or set JOBGLOT_PYTHON to the path of one.',
     );
   }
-  const probe = 'import sys, venv, ensurepip; sys.exit(0 if sys.version_info >= (3, 9) else 3)';
-  const { code, output } = await capture(python, ['-c', probe]);
+  const { code, output } = await capture(python, probe);
   if (code === 3)
     throw new SetupError(`${python} is too old: Python 3.9 or newer is needed. Set JOBGLOT_PYTHON to another.`);
   if (code !== 0) {
@@ -129,6 +147,13 @@ async function findPython() {
     );
   }
   return python;
+}
+
+const probe = ['-c', 'import sys, venv, ensurepip; sys.exit(0 if sys.version_info >= (3, 9) else 3)'];
+
+/** @param {string | undefined} python */
+async function isUsable(python) {
+  return python !== undefined && (await capture(python, probe)).code === 0;
 }
 
 function dependenciesAreCurrent() {
