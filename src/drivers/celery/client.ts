@@ -1,11 +1,21 @@
 import { randomUUID } from 'node:crypto';
 import { encodeTask, type Publication, type TaskCall } from '../../../protocols/celery/message.ts';
 import { exceptionOf } from '../../../protocols/celery/exceptions.ts';
-import { decodeMeta, PROPAGATE_STATES, READY_STATES, type TaskMeta } from '../../../protocols/celery/result.ts';
+import {
+  decodeGroupMeta,
+  decodeMeta,
+  groupMeta,
+  groupTuple,
+  PROPAGATE_STATES,
+  READY_STATES,
+  resultTuple,
+  type TaskMeta,
+} from '../../../protocols/celery/result.ts';
 import { isoText } from '../../../protocols/formats/values.ts';
 import type { Client } from '../../client.ts';
-import { ConfigError, RemoteError, ResultTimeoutError } from '../../errors.ts';
+import { ConfigError, ConnectionError, RemoteError, ResultTimeoutError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
+import { pause } from '../../source.ts';
 import { type Task, taskName } from '../../task.ts';
 import type { CeleryBroker, ResultBackend } from './broker.ts';
 import { backendFor, brokerFor } from './connect.ts';
@@ -13,8 +23,20 @@ import { type CeleryAppOptions, originOf, resolveApp, type ResolvedApp } from '.
 import { destination } from './routes.ts';
 
 export interface CeleryClientOptions extends CeleryAppOptions {
+  /**
+   * Send again when the broker does not answer: Celery's `task_publish_retry_policy`, in seconds. A connection lost with the
+   * answer on its way sends a task twice. False sends once. @default { maxRetries: 3, intervalStart: 0, intervalStep: 0.2, intervalMax: 1 }
+   */
+  readonly taskPublishRetry?: false | PublishRetry;
   /** Shaped like pino's. @default nothing is written */
   readonly log?: Logger;
+}
+
+export interface PublishRetry {
+  readonly maxRetries?: number;
+  readonly intervalStart?: number;
+  readonly intervalStep?: number;
+  readonly intervalMax?: number;
 }
 
 /** Options of Celery's `apply_async`, in camelCase; seconds where Celery has seconds. */
@@ -74,11 +96,13 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
   readonly #app: ResolvedApp;
   readonly #log: Logger;
   readonly #origin = originOf();
+  readonly #publishRetry: PublishRetry | false;
   #opened: Promise<void> | undefined;
 
   constructor(options: CeleryClientOptions) {
     this.#app = resolveApp(options);
     this.#log = options.log ?? silent;
+    this.#publishRetry = options.taskPublishRetry ?? {};
     this.broker = brokerFor(options);
     this.backend = backendFor(options);
   }
@@ -92,8 +116,7 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     call: Call<NoInfer<A>, NoInfer<K>> = {},
   ): Promise<AsyncResult<R>> {
     const publication = this.#publication(task, call);
-    await this.#open();
-    await this.broker.publish([publication]);
+    await this.#publish([publication]);
     return new AsyncResult<R>(this, idOf(publication));
   }
 
@@ -103,14 +126,35 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     calls: readonly Call<NoInfer<A>, NoInfer<K>>[],
   ): Promise<readonly AsyncResult<R>[]> {
     const publications = calls.map((call) => this.#publication(task, call));
-    await this.#open();
-    await this.broker.publish(publications);
+    await this.#publish(publications);
     return publications.map((publication) => new AsyncResult<R>(this, idOf(publication)));
   }
 
   /** The result of a task sent earlier, or by somebody else. */
   result<R = unknown>(id: string): AsyncResult<R> {
     return new AsyncResult<R>(this, id);
+  }
+
+  /** The members of a group saved under this id (Python's `GroupResult.save()`), in their order; undefined where none is stored. */
+  async group(groupId: string): Promise<readonly AsyncResult[] | undefined> {
+    await this.#open();
+    const stored = await this.backend.fetchGroup(groupId);
+    if (stored === undefined) return undefined;
+    return (decodeGroupMeta(stored)[1] ?? []).map(([[id]]) => new AsyncResult(this, id));
+  }
+
+  /** Save results as a group, for Python's `GroupResult.restore(groupId)` and for `group`. */
+  async saveGroup(groupId: string, results: readonly AsyncResult[]): Promise<void> {
+    await this.#open();
+    await this.backend.storeGroup(
+      groupId,
+      groupMeta(
+        groupTuple(
+          groupId,
+          results.map(({ id }) => resultTuple(id)),
+        ),
+      ),
+    );
   }
 
   /** The stored meta of a task, or undefined: PENDING, expired, forgotten or never sent. */
@@ -192,6 +236,25 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
         throw error;
       },
     ));
+  }
+
+  async #publish(publications: readonly Publication[]): Promise<void> {
+    const {
+      maxRetries = 3,
+      intervalStart = 0,
+      intervalStep = 0.2,
+      intervalMax = 1,
+    } = this.#publishRetry || { maxRetries: 0 };
+    for (let retries = 0; ; retries++) {
+      try {
+        await this.#open();
+        await this.broker.publish(publications);
+        return;
+      } catch (error) {
+        if (!(error instanceof ConnectionError) || retries >= maxRetries) throw error;
+        await pause(Math.min(intervalMax, intervalStart + intervalStep * retries) * 1000);
+      }
+    }
   }
 
   #publication<A, K>(task: Parameters<typeof taskName>[0], call: Call<A, K>): Publication {
