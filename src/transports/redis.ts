@@ -27,6 +27,8 @@ export interface RedisTargetOptions {
   readonly username?: string;
   readonly password?: string;
   readonly connectTimeoutMs?: number;
+  /** A server that answers nothing for so long is given up, and connected to anew. @default 30 000 */
+  readonly socketTimeoutMs?: number;
   /** TCP keep-alive. @default true */
   readonly socketKeepalive?: boolean;
   readonly clientName?: string;
@@ -47,8 +49,10 @@ export function redisTarget(url: string, options: RedisTargetOptions = {}): Redi
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
     autoResubscribe: false,
-    maxRetriesPerRequest: null,
+    // With null, ioredis forgets a pipeline that was under way when the connection closed: its promise never settles.
+    maxRetriesPerRequest: 0,
     connectTimeout: options.connectTimeoutMs ?? 10_000,
+    socketTimeout: options.socketTimeoutMs ?? 30_000,
     keepAlive: options.socketKeepalive === false ? 0 : 30_000,
     retryStrategy: (times) => Math.min(50 * 2 ** Math.min(times, 6), 2_000) * (0.5 + Math.random() / 2),
     ...(options.clientName === undefined ? {} : { connectionName: options.clientName }),
@@ -200,8 +204,8 @@ export class RedisConnection {
   readonly #redis: Redis | Cluster;
   readonly #known = new Set<string>();
   readonly #patienceMs: number;
+  readonly #closing = new AbortController();
   #turn: Turn | undefined;
-  #closed = false;
 
   constructor(target: RedisTarget, options: { readonly log?: Logger; readonly patienceMs?: number } = {}) {
     this.target = target;
@@ -309,10 +313,11 @@ export class RedisConnection {
   }
 
   async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
-    if (this.#turn !== undefined) await this.#turn.done.catch(() => undefined);
-    if (this.ready) await Promise.race([this.#redis.quit().catch(() => undefined), pause(1_000)]);
+    if (this.#closing.signal.aborted) return;
+    // What waits for a connection that is away ends now; what can still be written has a second.
+    this.#closing.abort();
+    if (this.#turn !== undefined) await within(1_000, this.#turn.done);
+    if (this.ready) await within(1_000, this.#redis.quit());
     this.#redis.disconnect();
   }
 
@@ -396,15 +401,18 @@ export class RedisConnection {
 
   async #untilReady(): Promise<void> {
     if (this.ready) return;
-    if (this.#closed) throw new ConnectionError(`redis: the connection to ${this.target.maskedUrl} is closed`);
-    if (this.#redis.status === 'wait') void this.#redis.connect().catch(() => undefined);
-    const limit = new AbortController();
-    const up = new Promise<boolean>((resolve) => this.#redis.once('ready', () => resolve(true)));
-    const late = pause(this.#patienceMs, limit.signal).then(() => false);
-    const ready = await Promise.race([up, late]);
-    limit.abort();
-    if (!ready)
-      throw new ConnectionError(`redis: ${this.target.maskedUrl} does not answer (waited ${this.#patienceMs} ms)`);
+    const closed = this.#closing.signal;
+    if (!closed.aborted) {
+      if (this.#redis.status === 'wait') void this.#redis.connect().catch(() => undefined);
+      const up = new AbortController();
+      const heard = (): void => up.abort();
+      this.#redis.once('ready', heard);
+      await pause(this.#patienceMs, AbortSignal.any([up.signal, closed]));
+      this.#redis.off('ready', heard);
+      if (up.signal.aborted) return;
+    }
+    if (closed.aborted) throw new ConnectionError(`redis: the connection to ${this.target.maskedUrl} is closed`);
+    throw new ConnectionError(`redis: ${this.target.maskedUrl} does not answer (waited ${this.#patienceMs} ms)`);
   }
 }
 
@@ -457,7 +465,7 @@ export class PushWatch {
       const done = (): void => {
         clearTimeout(timer);
         signal.removeEventListener('abort', done);
-        this.#wake = undefined;
+        if (this.#wake === done) this.#wake = undefined;
         resolve();
       };
       const timer = setTimeout(done, ms);
@@ -508,11 +516,17 @@ function shaOf(lua: string): string {
   return sha;
 }
 
+/** What the server itself refused is the caller's to handle; anything else is a connection that was lost or is not ready. */
 function refused(error: Error, target: RedisTarget): Error {
-  const lost =
-    /^(?:Connection is closed|Stream isn't writeable|LOADING|READONLY|MASTERDOWN|CLUSTERDOWN)/.test(error.message) ||
-    'code' in error;
-  return lost ? new ConnectionError(`redis: ${target.maskedUrl}: ${error.message}`, { cause: error }) : error;
+  const own = error.name === 'ReplyError' && !/^(?:LOADING|READONLY|MASTERDOWN|CLUSTERDOWN)/.test(error.message);
+  return own ? error : new ConnectionError(`redis: ${target.maskedUrl}: ${error.message}`, { cause: error });
+}
+
+/** Resolves when `work` has ended, whatever came of it, or after `ms`. */
+function within(ms: number, work: Promise<unknown>): Promise<unknown> {
+  const limit = new AbortController();
+  const ended = work.catch(() => undefined).finally(() => limit.abort());
+  return Promise.race([ended, pause(ms, limit.signal)]);
 }
 
 /** A unique name for this process's claims. */
