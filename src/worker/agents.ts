@@ -19,12 +19,15 @@ export class Agents {
     this.#running.push({ stop, done: this.#keep(agent, stop.signal) });
   }
 
-  async stop(): Promise<void> {
-    for (const { stop, done } of this.#running.reverse()) {
+  /** Waits for each before it stops the next; but not for ever, since what it does may wait for a server that is away. */
+  async stop(patienceMs = 1_000): Promise<void> {
+    const limit = new AbortController();
+    const late = pause(patienceMs, limit.signal);
+    for (const { stop, done } of this.#running.splice(0).reverse()) {
       stop.abort();
-      await done;
+      await Promise.race([done, late]);
     }
-    this.#running.length = 0;
+    limit.abort();
   }
 
   async #keep(agent: Agent, signal: AbortSignal): Promise<void> {

@@ -1,11 +1,12 @@
 import type { Job, Outcome } from '../../protocols/job.ts';
 import { type Logger, logs } from '../log.ts';
+import { persist } from '../persist.ts';
 import { type Delivery, pause, type Source } from '../source.ts';
 import type { Handler, Registration, Registry } from '../task.ts';
 import { backoff } from './backoff.ts';
 import type { Events } from './events.ts';
 import { compose, type Middleware } from './middleware.ts';
-import { CancelledError, type Ended, Run, settle, ShutdownError } from './runner.ts';
+import { CancelledError, Run, ShutdownError } from './runner.ts';
 
 export interface LaneOptions {
   readonly source: Source;
@@ -66,7 +67,12 @@ export class Lane {
   async quiet(): Promise<void> {
     this.#fetching.abort();
     this.#room?.();
-    await this.source.quiet();
+    try {
+      await this.source.quiet();
+    } catch (error) {
+      const { system } = this.source;
+      this.#options.log.warn({ system, error }, 'what waits could not all be given back; the system will return it');
+    }
     await this.#loop;
     await this.#releaseWaiting();
   }
@@ -166,19 +172,12 @@ export class Lane {
     const { delivery } = run;
     const found = this.#find(delivery.job.task);
     const started = performance.now();
-    let ended: Ended;
-    try {
-      ended = await run.execute(found?.registration, found?.handler);
-    } catch (error) {
-      // The start could not be recorded: nothing ran, so the job is given back.
-      this.#report('job:unsettled', run, error);
-      ended = undefined;
-    }
+    const ended = await run.execute(found?.registration, found?.handler, (error) => this.#report(run, error));
     this.#running.delete(run);
     this.#unsettled++;
     this.#pump();
     try {
-      if (ended === undefined) await this.#release(delivery);
+      if (ended === undefined) await this.#release(run.delivery);
       else await this.#settle(run, ended, performance.now() - started);
     } finally {
       this.#unsettled--;
@@ -192,8 +191,10 @@ export class Lane {
     const { events, log } = this.#options;
     const { system, delivery } = run;
     const { job } = delivery;
-    const disposition = await settle(delivery, outcome, this.#giveUp.signal, (error) =>
-      this.#report('job:unsettled', run, error),
+    const disposition = await persist(
+      () => delivery.settle(outcome),
+      this.#giveUp.signal,
+      (error) => this.#report(run, error),
     );
     if (disposition === undefined) {
       log.error(
@@ -212,16 +213,16 @@ export class Lane {
 
   async #release(delivery: Delivery): Promise<void> {
     const { system } = this.source;
-    try {
-      await delivery.release();
-      this.#options.events.emit('job:released', { system, job: delivery.job });
-    } catch (error) {
-      // What could not be given back stays claimed in the store; the system's own recovery returns it.
-      this.#options.log.warn(
-        { system, task: delivery.job.task, id: delivery.job.id, error },
-        'a job could not be given back; the system will return it',
-      );
-    }
+    const { events, log } = this.#options;
+    const { task, id, queue } = delivery.job;
+    let error: unknown;
+    const released = await persist(
+      () => delivery.release().then(() => true),
+      this.#giveUp.signal,
+      (thrown) => (error = thrown),
+    );
+    if (released === true) events.emit('job:released', { system, job: delivery.job });
+    else log.warn({ system, task, id, queue, error }, 'a job could not be given back; the system will return it');
   }
 
   async #releaseWaiting(): Promise<void> {
@@ -244,14 +245,14 @@ export class Lane {
     return found;
   }
 
-  #report(name: 'job:unsettled', run: Run, error: unknown): void {
+  #report(run: Run, error: unknown): void {
     const { events, log } = this.#options;
     const { system, job } = run;
     log.warn(
       { system, task: job.task, id: job.id, queue: job.queue, error },
       'a write for this job failed; trying again',
     );
-    events.emit(name, { system, job, error });
+    events.emit('job:unsettled', { system, job, error });
   }
 }
 

@@ -1,5 +1,5 @@
 import { toFailure } from '../../protocols/errors.ts';
-import type { Disposition, Job, Outcome } from '../../protocols/job.ts';
+import type { Job, Outcome } from '../../protocols/job.ts';
 import { ConfigError, JobTimeoutError, UnknownTaskError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { Discard, Fail, Retry } from '../signals.ts';
@@ -33,7 +33,8 @@ export class Run implements TaskContext {
   readonly log: Logger;
   #controller: AbortController | undefined;
   #reason: Error | undefined;
-  #end: ((ended: Ended) => void) | undefined;
+  #end: (ended: Ended) => void = () => {};
+  readonly #ended: Promise<Ended> = new Promise((resolve) => (this.#end = resolve));
 
   constructor(delivery: Delivery, system: string, log: Logger) {
     this.delivery = delivery;
@@ -67,22 +68,35 @@ export class Run implements TaskContext {
 
   /** End the run now, whatever the handler still does: the outcome to settle, or undefined to give the job back. */
   end(ended: Ended): void {
-    this.#end?.(ended);
+    this.#end(ended);
   }
 
-  /** Begin, run the handler, and say what it came to. Rejects only when `begin` cannot be written. */
-  async execute(registration: Registration | undefined, handler: Handler | undefined): Promise<Ended> {
-    const begun = this.delivery.begin();
-    if (begun !== undefined) await begun;
+  /** Begin, run the handler, and say what it came to. A start that cannot be written is tried again, and told to `failed`. */
+  async execute(
+    registration: Registration | undefined,
+    handler: Handler | undefined,
+    failed: (error: unknown) => void = () => {},
+  ): Promise<Ended> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        const begun = this.delivery.begin();
+        if (begun !== undefined) await begun;
+        break;
+      } catch (error) {
+        failed(error);
+        if (this.#reason === undefined) await pause(backoff(attempt, Math.random()), this.signal);
+        // Nothing ran, so nothing is to be told but that it will not.
+        if (this.#reason instanceof CancelledError) return { kind: 'cancelled', reason: this.#reason.message };
+        if (this.#reason !== undefined) return undefined;
+      }
+    }
     if (registration === undefined || handler === undefined) {
       return { kind: 'error', error: toFailure(new UnknownTaskError(this.system, this.job.task)), retriable: false };
     }
     const { timeoutMs, softTimeoutMs } = this.job;
-    const outcome = new Promise<Ended>((resolve) => {
-      this.#end = resolve;
-      // #call never rejects; whichever comes first, the handler or a forced end, counts.
-      void this.#call(registration, handler).then(resolve);
-    });
+    // #call never rejects; whichever comes first, the handler or a forced end, counts.
+    void this.#call(registration, handler).then(this.#end);
+    const outcome = this.#ended;
     if (timeoutMs === undefined && softTimeoutMs === undefined) return outcome;
     const timers: NodeJS.Timeout[] = [];
     if (softTimeoutMs !== undefined)
@@ -146,24 +160,6 @@ export class Run implements TaskContext {
     return error === reason || (error instanceof Error && (error.name === 'AbortError' || error.cause === reason))
       ? reason
       : error;
-  }
-}
-
-/** Writes the outcome, trying again with back-off until it sticks or `giveUp` aborts; then undefined: recovery is the system's. */
-export async function settle(
-  delivery: Delivery,
-  outcome: Outcome,
-  giveUp: AbortSignal,
-  failed: (error: unknown) => void,
-): Promise<Disposition | undefined> {
-  for (let attempt = 0; ; attempt++) {
-    try {
-      return await delivery.settle(outcome);
-    } catch (error) {
-      failed(error);
-      if (giveUp.aborted) return undefined;
-      await pause(backoff(attempt, Math.random()), giveUp);
-    }
   }
 }
 

@@ -170,22 +170,28 @@ export class Worker implements AsyncDisposable {
     const drained = Promise.all(this.#lanes.map((lane) => lane.drained()));
     if (!(await ends(drained, timeoutMs, this.#hurry.signal))) {
       for (const lane of this.#lanes) lane.abort();
-      if (!(await ends(drained, this.#options.abortGraceMs ?? 3_000))) {
+      // Where no handler runs any more, only writing is left, and that has its own time.
+      if (this.running.length === 0 || !(await ends(drained, this.#options.abortGraceMs ?? 3_000))) {
         for (const lane of this.#lanes) lane.releaseRunning();
         // What is being written may still need a moment; after that it is the system's recovery that helps.
         if (!(await ends(drained, 2_000))) for (const lane of this.#lanes) lane.giveUp();
         await ends(drained, 2_000);
       }
     }
-    await ends(quieted, 5_000);
+    if (!(await ends(quieted, 5_000))) for (const lane of this.#lanes) lane.giveUp();
     await this.#agents.stop();
-    for (const source of this.#options.sources) {
-      await source
-        .close()
-        .catch((error: unknown) => this.#log.warn({ system: source.system, error }, 'a source did not close cleanly'));
-    }
+    await Promise.all(this.#options.sources.map((source) => this.#close(source)));
     this.#enter('stopped');
     this.#ended();
+  }
+
+  async #close(source: Source): Promise<void> {
+    const { system } = source;
+    try {
+      if (!(await ends(source.close(), 5_000))) this.#log.warn({ system }, 'a source did not close in time');
+    } catch (error) {
+      this.#log.warn({ system, error }, 'a source did not close cleanly');
+    }
   }
 
   #enter(state: WorkerState): void {
