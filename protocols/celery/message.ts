@@ -145,9 +145,9 @@ export interface TaskCall {
 /**
  * Reads a task message of protocol 2 or 1 (or the hybrid: protocol 2 headers over a protocol 1 body).
  * Throws WireError: `content-disallowed`, `unknown-compression`, `too-large`, `too-deep`, `undecodable`, `wrong-shape`,
- * `missing-id`, `missing-task`, `bad-eta`. Source: celery/worker/strategy.py, celery/worker/request.py (5.6).
+ * `missing-id`, `missing-task`, `bad-eta`. `queue`, where it was found, is its routing key if it names none. Source: celery/worker/strategy.py, celery/worker/request.py (5.6).
  */
-export function decodeTask(wire: WireMessage, options: DecodeOptions): TaskMessage {
+export function decodeTask(wire: WireMessage, options: DecodeOptions, queue = ''): TaskMessage {
   const payload = decodeContent(contentOf(wire), options);
   if (wire.headers['task'] === undefined) {
     if (!isRecord(payload) || payload['task'] === undefined) {
@@ -165,6 +165,7 @@ export function decodeTask(wire: WireMessage, options: DecodeOptions): TaskMessa
       payload['kwargs'] ?? {},
       protocol1Embed(payload),
       options,
+      queue,
     );
   }
   if (isRecord(payload) && Object.hasOwn(payload, 'args')) {
@@ -176,6 +177,7 @@ export function decodeTask(wire: WireMessage, options: DecodeOptions): TaskMessa
       payload['kwargs'] ?? {},
       protocol1Embed(payload),
       options,
+      queue,
     );
   }
   if (!Array.isArray(payload) || payload.length !== 3) {
@@ -183,7 +185,7 @@ export function decodeTask(wire: WireMessage, options: DecodeOptions): TaskMessa
       `the body is not the array [args, kwargs, embed]${Array.isArray(payload) ? ` but has ${payload.length} elements` : ''}`,
     );
   }
-  return new DecodedTask(wire, 2, wire.headers, payload[0] ?? [], payload[1] ?? {}, payload[2], options);
+  return new DecodedTask(wire, 2, wire.headers, payload[0] ?? [], payload[1] ?? {}, payload[2], options, queue);
 }
 
 /** The task's name and id as far as the headers tell, for reports about messages that cannot be read. */
@@ -212,6 +214,7 @@ class DecodedTask implements TaskMessage {
   readonly softLimitMs: number | undefined;
   readonly #fields: Readonly<Record<string, unknown>>;
   readonly #options: DecodeOptions;
+  readonly #queue: string;
   #embed: Embed | undefined;
 
   constructor(
@@ -222,6 +225,7 @@ class DecodedTask implements TaskMessage {
     kwargs: unknown,
     embed: unknown,
     options: DecodeOptions,
+    queue: string,
   ) {
     const { task, id, timelimit } = fields;
     if (typeof task !== 'string' || task === '')
@@ -239,6 +243,7 @@ class DecodedTask implements TaskMessage {
     this.protocol = protocol;
     this.#fields = fields;
     this.#options = options;
+    this.#queue = queue;
     this.id = id;
     this.task = task;
     this.args = args;
@@ -288,7 +293,7 @@ class DecodedTask implements TaskMessage {
     return textOf(this.#deliveryInfo()['exchange']) ?? '';
   }
   get routingKey(): string {
-    return textOf(this.#deliveryInfo()['routing_key']) ?? '';
+    return textOf(this.#deliveryInfo()['routing_key']) ?? (this.exchange === '' ? this.#queue : '');
   }
   get stampedHeaders(): readonly string[] {
     const names = this.#fields['stamped_headers'];

@@ -390,7 +390,6 @@ export class RedisBroker implements CeleryBroker {
 
   async #restore(tag: string, value: Buffer, before: number): Promise<boolean> {
     const { lists, message } = await this.#destination(value);
-    if (lists.length === 0) return false;
     return this.#connection().run(wire.restore(this.#keys, tag, value, before, lists, message));
   }
 
@@ -398,14 +397,15 @@ export class RedisBroker implements CeleryBroker {
   async #destination(
     value: Buffer,
   ): Promise<{ readonly lists: readonly string[]; readonly message: string | Uint8Array }> {
-    const cut = lastTwoTexts(value.toString('utf8'));
+    // As latin1, every byte stays what it is, also where the text is not UTF-8.
+    const cut = lastTwoTexts(value.toString('latin1'));
     if (cut === undefined) {
       return { lists: [wire.quarantineKey(this.#keys, 'unacked')], message: value };
     }
     const { envelope, exchange, routingKey } = cut;
     const type = this.#types.get(exchange) ?? (FANOUT.test(exchange) ? 'fanout' : 'direct');
     // A broadcast reached everybody; restored, it would pile up in lists that nobody pops.
-    if (type === 'fanout') return { lists: [], message: envelope };
+    if (type === 'fanout') return { lists: [], message: '' };
     let priority: unknown = 0;
     try {
       priority = (JSON.parse(json.member(envelope, ['properties', 'priority']) ?? '0') as unknown) ?? 0;
@@ -419,7 +419,7 @@ export class RedisBroker implements CeleryBroker {
     const queues = found.length > 0 ? found : [routingKey];
     return {
       lists: queues.map((queue) => wire.listKey(this.#keys, queue, priority)),
-      message: redelivered(Buffer.from(envelope)),
+      message: redelivered(Buffer.from(envelope, 'latin1')),
     };
   }
 
@@ -486,19 +486,20 @@ function readClaim(queue: string, tag: string, bytes: Buffer): Claim {
 }
 
 /** `headers.redelivered` and `properties.delivery_info.redelivered`, set in the text; every other byte stays. */
-function redelivered(bytes: Uint8Array): string | Uint8Array {
+function redelivered(bytes: Uint8Array): Uint8Array {
   try {
-    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
-    return json.edit(text, [
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
+    const edited = json.edit(text, [
       { path: ['headers', 'redelivered'], value: 'true' },
       { path: ['properties', 'delivery_info', 'redelivered'], value: 'true' },
     ]);
+    return Buffer.from(edited, 'latin1');
   } catch {
     return bytes; // without these members it goes back as it came
   }
 }
 
-/** Cuts `[<envelope>, "<exchange>", "<routing key>"]` without touching the envelope: its last two members are plain texts. */
+/** Of latin1 text. Cuts `[<envelope>, "<exchange>", "<routing key>"]` without touching the envelope: its last two members are plain texts. */
 function lastTwoTexts(
   value: string,
 ): { readonly envelope: string; readonly exchange: string; readonly routingKey: string } | undefined {
@@ -507,8 +508,8 @@ function lastTwoTexts(
   const end = value.length - match[0].length;
   return {
     envelope: value.slice(1, end),
-    exchange: JSON.parse(match[1] as string) as string,
-    routingKey: JSON.parse(match[2] as string) as string,
+    exchange: JSON.parse(Buffer.from(match[1] as string, 'latin1').toString()) as string,
+    routingKey: JSON.parse(Buffer.from(match[2] as string, 'latin1').toString()) as string,
   };
 }
 
