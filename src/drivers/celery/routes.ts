@@ -1,5 +1,4 @@
 import type { ExactMap } from '../../../protocols/celery/message.ts';
-import { ConfigError } from '../../errors.ts';
 
 /** Where a task goes, as `task_routes` says it: a queue's name, or an exchange and a routing key. */
 export type TaskRoute =
@@ -79,24 +78,40 @@ function lookup(routes: TaskRoutes, task: string, args: readonly unknown[], kwar
 }
 
 function inPair([pattern, route]: readonly [RegExp | string, TaskRoute], task: string): TaskRoute | undefined {
-  return (typeof pattern === 'string' ? glob(pattern) : pattern).test(task) ? route : undefined;
+  const matches =
+    typeof pattern !== 'string'
+      ? task.search(pattern) >= 0
+      : isGlob(pattern)
+        ? glob(pattern).test(task)
+        : pattern === task;
+  return matches ? route : undefined;
 }
 
 function inTable(table: Readonly<Record<string, TaskRoute>>, task: string): TaskRoute | undefined {
   if (Object.hasOwn(table, task)) return table[task];
-  return Object.entries(table).find(([pattern]) => pattern.includes('*') && glob(pattern).test(task))?.[1];
+  return Object.entries(table).find(([pattern]) => isGlob(pattern) && glob(pattern).test(task))?.[1];
+}
+
+/** Only a star makes a pattern; then `?` and `[…]` count as well. */
+function isGlob(pattern: string): boolean {
+  return pattern.includes('*');
 }
 
 const globs = new Map<string, RegExp>();
 
+/** Python's fnmatch: `*` any text, `?` any character, `[abc]`, `[!a-c]`. */
 function glob(pattern: string): RegExp {
   let found = globs.get(pattern);
   if (found === undefined) {
-    if (pattern === '') throw new ConfigError('celery: an empty pattern in taskRoutes');
-    const source = pattern
-      .replace(/[\\^$.|+()[\]{}]/g, '\\$&')
-      .replaceAll('*', '.*')
-      .replaceAll('?', '.');
+    const source = pattern.replace(
+      /\*|\?|\[(!?)(\]?[^\]]*)\]|[\\^$.|+()[\]{}]/g,
+      (part, not: string | undefined, set: string | undefined) => {
+        if (part === '*') return '.*';
+        if (part === '?') return '.';
+        if (set === undefined || set === '') return [...part].map((character) => `\\${character}`).join('');
+        return `[${not === '!' ? '^' : ''}${set.replace(/[\\^\]]/g, '\\$&')}]`;
+      },
+    );
     globs.set(pattern, (found = new RegExp(`^${source}$`, 's')));
   }
   return found;
