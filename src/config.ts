@@ -1,3 +1,4 @@
+// oxlint-disable-next-line eslint/no-restricted-imports -- types only: the options of a config file are checked, and nothing is loaded
 import type { CeleryOptions } from './drivers/celery/options.ts';
 import { ConfigError } from './errors.ts';
 import type { Logger, LogLevel } from './log.ts';
@@ -29,10 +30,16 @@ export interface Config {
 const KNOWN: Readonly<Record<keyof Config, (value: unknown) => string | undefined>> = {
   tasks: (value) => (isTasks(value) ? undefined : 'must be a Tasks: new Tasks().handle(task, handler)'),
   celery: (value) => (isRecord(value) ? undefined : "must be an object of options: { broker: 'redis://localhost' }"),
-  sources: (value) => (Array.isArray(value) && value.every(isSource) ? undefined : 'must be a list of sources: [celery({ broker })]'),
-  middleware: (value) => (Array.isArray(value) && value.every((one) => typeof one === 'function') ? undefined : 'must be a list of functions'),
-  log: (value) => (isRecord(value) && typeof value['info'] === 'function' ? undefined : "must be a logger shaped like pino's"),
-  logLevel: (value) => (['debug', 'info', 'warn', 'error', 'silent'].includes(value as string) ? undefined : 'must be debug, info, warn, error or silent'),
+  sources: (value) =>
+    Array.isArray(value) && value.every(isSource) ? undefined : 'must be a list of sources: [celery({ broker })]',
+  middleware: (value) =>
+    Array.isArray(value) && value.every((one) => typeof one === 'function') ? undefined : 'must be a list of functions',
+  log: (value) =>
+    isRecord(value) && typeof value['info'] === 'function' ? undefined : "must be a logger shaped like pino's",
+  logLevel: (value) =>
+    ['debug', 'info', 'warn', 'error', 'silent'].includes(value as string)
+      ? undefined
+      : 'must be debug, info, warn, error or silent',
   logFormat: (value) => (value === 'json' || value === 'text' ? undefined : 'must be json or text'),
   shutdownTimeoutMs: milliseconds,
   abortGraceMs: milliseconds,
@@ -45,9 +52,11 @@ export function defineConfig(config: Config): Config {
 
 /** The same for a value of any kind; `where` is what its errors begin with. */
 export function checkConfig(value: unknown, where: string): Config {
-  if (!isRecord(value)) throw new ConfigError(`${where}: the configuration must be an object: { tasks, celery: { broker } }`);
+  if (!isRecord(value))
+    throw new ConfigError(`${where}: the configuration must be an object: { tasks, celery: { broker } }`);
   for (const [name, option] of Object.entries(value)) {
-    if (!Object.hasOwn(KNOWN, name)) throw new ConfigError(`${where}: unknown option '${name}'; known are ${Object.keys(KNOWN).join(', ')}`);
+    if (!Object.hasOwn(KNOWN, name))
+      throw new ConfigError(`${where}: unknown option '${name}'; known are ${Object.keys(KNOWN).join(', ')}`);
     const wrong = option === undefined ? undefined : KNOWN[name as keyof Config](option);
     if (wrong !== undefined) throw new ConfigError(`${where}: ${name} ${wrong}`);
   }

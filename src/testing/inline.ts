@@ -116,7 +116,7 @@ export class InlineClient implements Client<CallOptions, InlineResult> {
       return;
     }
     const run = new Run(delivery, 'celery', this.#options.log ?? silent);
-    const ended = await run.execute(registration, registration.handler);
+    const ended = await run.execute(registration, registration.handler, unwritten);
     // Only a worker that stops gives a job back.
     if (ended === undefined) throw new Error(`inline: '${delivery.job.task}' was given back instead of settled`);
     await delivery.settle(ended);
@@ -234,9 +234,7 @@ class InlineDelivery implements Delivery {
   }
 
   async settle(outcome: Outcome): Promise<Disposition> {
-    const { disposition, write } = lifecycle.settle(this.#message, outcome, this.#policy, moment(), {
-      retriable: outcome.kind === 'error' && outcome.retriable,
-    });
+    const { disposition, write } = lifecycle.settle(this.#message, outcome, this.#policy, moment());
     for (const { id, meta } of write.results) this.#store(id, meta);
     this.published.push(...write.publish);
     const [problem] = write.problems;
@@ -250,6 +248,11 @@ class InlineDelivery implements Delivery {
     const write = lifecycle.custom(this.#message, state, meta, this.#policy);
     this.#store(write.id, write.meta);
   }
+}
+
+/** `begin` of an inline delivery writes nothing, so nothing can fail. */
+function unwritten(error: unknown): never {
+  throw error;
 }
 
 function moment(): Moment {

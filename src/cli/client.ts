@@ -1,0 +1,66 @@
+import { existsSync } from 'node:fs';
+import type { CeleryClient, CeleryOptions } from '../drivers/celery/index.ts';
+import { ConfigError } from '../errors.ts';
+import { loadConfig } from './load.ts';
+import { type Connection, type ConnectionFlags, type Environment, resolveConnection } from './settings.ts';
+import { systems } from './systems.ts';
+
+export interface ClientFlags extends ConnectionFlags {
+  readonly config?: string;
+}
+
+/** A client for the broker and results that a worker started in the same folder would use, and where they are from. */
+export async function clientFor(
+  flags: ClientFlags,
+  env: Environment,
+  cwd: string,
+): Promise<{ readonly client: CeleryClient; readonly connection: Connection }> {
+  const { options, connection } = await resolveClient(flags, env, cwd);
+  const { CeleryClient } = await systems.celery.driver();
+  return { client: new CeleryClient(options), connection };
+}
+
+/** A client that only reads results: it opens no broker. */
+export async function resultClientFor(flags: ClientFlags, env: Environment, cwd: string): Promise<CeleryClient> {
+  const { options, connection } = await resolveClient(flags, env, cwd);
+  if (
+    options.backend === undefined ||
+    options.backend === '' ||
+    (connection.tryOut !== undefined &&
+      connection.backendFrom === 'the default' &&
+      !existsSync(connection.tryOut.results))
+  ) {
+    throw new ConfigError(
+      'where are the results? Pass --backend redis://localhost:6379/0, or set CELERY_RESULT_BACKEND',
+    );
+  }
+  const { CeleryClient } = await systems.celery.driver();
+  const { brokerTransportOptions: _, ...rest } = options;
+  return new CeleryClient({ ...rest, broker: 'memory://' });
+}
+
+async function resolveClient(
+  flags: ClientFlags,
+  env: Environment,
+  cwd: string,
+): Promise<{ readonly options: CeleryOptions; readonly connection: Connection }> {
+  const config = (await loadConfig(cwd, flags.config))?.config ?? {};
+  const file = config.celery ?? madeBy(config.sources ?? []);
+  const connection = resolveConnection(flags, env, file, cwd);
+  const { broker, backend, brokerTransportOptions } = connection;
+  const options: CeleryOptions = {
+    ...file,
+    broker,
+    ...(brokerTransportOptions === undefined ? {} : { brokerTransportOptions }),
+    ...(backend === undefined ? {} : { backend }),
+  };
+  return { options, connection };
+}
+
+/** What a source that a config file has made sends to and reads from. */
+function madeBy(sources: readonly { readonly system: string }[]): Partial<CeleryOptions> {
+  const source = sources.find(({ system }) => system === 'celery') as Partial<CeleryOptions> | undefined;
+  return source?.broker === undefined
+    ? {}
+    : { broker: source.broker, ...(source.backend === undefined ? {} : { backend: source.backend }) };
+}
