@@ -5,6 +5,7 @@ Run by `npm run demo`. It knows nothing of Node: a broker, a result backend, a q
 """
 
 import os
+import signal
 import sys
 import time
 from urllib.parse import urlsplit
@@ -86,7 +87,10 @@ print(f"Python {sys.version.split()[0]}, Celery {celery.__version__}: sending to
 try:
     for number, one in enumerate(STEPS, 1):
         step(number, **one)
+except KeyboardInterrupt:
+    sys.exit(130)
 finally:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Leave nothing behind in a broker that is somebody else's.
     try:
         with app.connection_for_write() as connection:

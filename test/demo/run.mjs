@@ -60,10 +60,10 @@ async function demo(options) {
   const sender = spawn(python, [join(here, 'app.py')], { env, stdio: ['ignore', 'inherit', 'inherit'] });
   hold(sender);
   const senderEnded = ended(sender);
-  for (const signal of ['SIGINT', 'SIGTERM'])
-    process.once(signal, () => (sender.kill('SIGTERM'), worker.kill('SIGTERM')));
+  // The sender stops, and deletes its queue; the worker follows below.
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => sender.kill('SIGINT'));
   const first = await Promise.race([senderEnded, workerEnded.then(() => undefined)]);
-  if (first === undefined) sender.kill('SIGTERM');
+  if (first === undefined) sender.kill('SIGINT');
   const sent = await senderEnded;
 
   // The worker stops as a deployment would stop it, and has to end well too.
