@@ -28,12 +28,22 @@ export function toFailure(thrown: unknown): Failure {
   }
   const extra = thrown as { readonly module?: unknown; readonly args?: unknown; readonly type?: unknown };
   return {
-    type: typeof extra.type === 'string' && extra.type !== '' ? extra.type : thrown.name || 'Error',
+    type: typeof extra.type === 'string' && extra.type !== '' ? extra.type : nameOf(thrown),
     ...(typeof extra.module === 'string' ? { module: extra.module } : {}),
     message: thrown.message,
     ...(Array.isArray(extra.args) ? { args: extra.args as readonly unknown[] } : {}),
     traceback: stackWithCauses(thrown),
   };
+}
+
+/** A class that never set its errors' `name` is still known by its own. */
+function nameOf(error: Error): string {
+  const own = error.constructor?.name;
+  return error.name !== 'Error' && error.name !== ''
+    ? error.name
+    : typeof own === 'string' && own !== ''
+      ? own
+      : 'Error';
 }
 
 function stackWithCauses(error: Error, depth = 0): string {

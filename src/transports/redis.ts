@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { Cluster, type ClusterNode, Redis, type RedisOptions as AnyRedisOptions } from 'ioredis';
 import type { Command, Exchange } from '../../protocols/redis.ts';
@@ -55,6 +55,8 @@ export function redisTarget(url: string, options: RedisTargetOptions = {}): Redi
     socketTimeout: options.socketTimeoutMs ?? 30_000,
     keepAlive: options.socketKeepalive === false ? 0 : 30_000,
     retryStrategy: (times) => Math.min(50 * 2 ** Math.min(times, 6), 2_000) * (0.5 + Math.random() / 2),
+    // After a failover the connection may be one to a replica: look for the master again.
+    reconnectOnError: (error) => error.message.includes('READONLY'),
     ...(options.clientName === undefined ? {} : { connectionName: options.clientName }),
   };
   const username = options.username ?? first.username;
@@ -102,13 +104,11 @@ interface ParsedUrl {
   readonly masked: string;
 }
 
-const SCHEMES = new Set(['redis', 'rediss', 'redis+socket', 'socket', 'unix', 'sentinel']);
+const SOCKETS = new Set(['redis+socket', 'socket', 'unix']);
+const SCHEMES = new Set(['redis', 'rediss', 'sentinel', ...SOCKETS]);
 
 function parse(part: string, whole: string): ParsedUrl {
-  const masked = part.replace(
-    /\/\/([^@/]*)@/,
-    (_, user: string) => `//${user.includes(':') ? `${user.split(':')[0]}:**` : '**'}@`,
-  );
+  const masked = maskedUrl(part);
   const match = /^([a-z][a-z0-9+]*):\/\/(.*)$/i.exec(part);
   const scheme = match?.[1]?.toLowerCase() ?? '';
   if (match === null || !SCHEMES.has(scheme)) {
@@ -118,26 +118,26 @@ function parse(part: string, whole: string): ParsedUrl {
   }
   const [address = '', search = ''] = splitOnce(match[2] as string, '?');
   const query = new URLSearchParams(search);
-  const at = address.lastIndexOf('@');
+  const at = endOfUser(scheme, address);
   const [rawUser, rawPassword] = at < 0 ? [] : splitOnce(address.slice(0, at), ':');
   const rest = address.slice(at + 1);
   const credentials = {
-    username: rawUser === undefined || rawUser === '' ? undefined : decodeURIComponent(rawUser),
-    password: rawPassword === undefined || rawPassword === '' ? undefined : decodeURIComponent(rawPassword),
+    username: rawUser === undefined || rawUser === '' ? undefined : unquote(rawUser),
+    password: rawPassword === undefined || rawPassword === '' ? undefined : unquote(rawPassword),
   };
   const fixed = { scheme, query, masked, tls: tlsOptions(query, masked), ...credentials };
-  if (scheme === 'redis+socket' || scheme === 'socket' || scheme === 'unix') {
+  if (SOCKETS.has(scheme)) {
     return {
       ...fixed,
       host: '',
       port: undefined,
       db: database(query.get('virtual_host') ?? query.get('db') ?? '', masked),
-      socketPath: decodeURIComponent(rest),
+      socketPath: unquote(rest),
     };
   }
   const slash = rest.indexOf('/');
   const hostPort = slash < 0 ? rest : rest.slice(0, slash);
-  const path = slash < 0 ? '' : decodeURIComponent(rest.slice(slash + 1));
+  const path = slash < 0 ? '' : unquote(rest.slice(slash + 1));
   const host = /^(\[[^\]]+\]|[^:]*)(?::(\d+))?$/.exec(hostPort);
   if (host === null)
     throw new ConfigError(
@@ -151,6 +151,31 @@ function parse(part: string, whole: string): ParsedUrl {
     db: database(query.get('virtual_host') ?? query.get('db') ?? path, masked),
     socketPath: undefined,
   };
+}
+
+/** Where user and password end: at the last `@`, as people write passwords. In a path of a socket it is part of the path. */
+function endOfUser(scheme: string, address: string): number {
+  const path = SOCKETS.has(scheme) ? address.indexOf('/') : -1;
+  return path < 0 ? address.lastIndexOf('@') : address.lastIndexOf('@', path);
+}
+
+function maskedUrl(part: string): string {
+  const [, scheme = '', address = '', query = ''] = /^([^:]*):\/\/([^?]*)(.*)$/s.exec(part) ?? [];
+  const at = endOfUser(scheme.toLowerCase(), address);
+  if (at < 0) return part;
+  const [user, password] = splitOnce(address.slice(0, at), ':');
+  return `${scheme}://${password === undefined ? '**' : `${user}:**`}${address.slice(at)}${query}`;
+}
+
+/** Percent-decoded as Python does it: what is no escape stays. */
+function unquote(text: string): string {
+  return text.replace(/(?:%[0-9a-f]{2})+/gi, (escapes) => {
+    try {
+      return decodeURIComponent(escapes);
+    } catch {
+      return escapes;
+    }
+  });
 }
 
 function database(text: string, masked: string): number {
@@ -174,9 +199,13 @@ function tlsOptions(query: URLSearchParams, masked: string): NonNullable<RedisOp
   const cert = file('ssl_certfile');
   const key = file('ssl_keyfile');
   const needs = (query.get('ssl_cert_reqs') ?? 'required').toLowerCase().replace('cert_', '');
+  if (!['required', 'optional', 'none'].includes(needs)) {
+    throw new ConfigError(`redis: '${masked}': ssl_cert_reqs must be required, optional or none, not '${needs}'`);
+  }
   const check = (query.get('ssl_check_hostname') ?? 'true').toLowerCase() !== 'false';
   return {
-    rejectUnauthorized: needs === 'required',
+    // For a client, Python's CERT_OPTIONAL means CERT_REQUIRED.
+    rejectUnauthorized: needs !== 'none',
     ...(ca === undefined ? {} : { ca }),
     ...(cert === undefined ? {} : { cert }),
     ...(key === undefined ? {} : { key }),
@@ -206,6 +235,7 @@ export class RedisConnection {
   readonly #patienceMs: number;
   readonly #closing = new AbortController();
   #turn: Turn | undefined;
+  #failure: Error | undefined;
 
   constructor(target: RedisTarget, options: { readonly log?: Logger; readonly patienceMs?: number } = {}) {
     this.target = target;
@@ -219,12 +249,16 @@ export class RedisConnection {
             redisOptions: target.options,
           });
     let down = false;
-    this.#redis.on('error', (error: Error) => {
+    this.#redis.on('error', (error: Error & { readonly command?: { readonly name?: string } }) => {
+      this.#failure = error;
+      // ioredis would go on in database 0, which is somebody else's.
+      if (error.command?.name === 'select') this.#redis.disconnect(true);
       if (!down) options.log?.warn({ broker: target.maskedUrl, error }, 'the connection to Redis failed; reconnecting');
       down = true;
     });
     this.#redis.on('ready', () => {
       this.#known.clear();
+      this.#failure = undefined;
       if (down) options.log?.info({ broker: target.maskedUrl }, 'connected to Redis again');
       down = false;
     });
@@ -242,19 +276,24 @@ export class RedisConnection {
     this.#redis.on('close', listener);
   }
 
-  /** Rejects with ConnectionError when the first attempt fails. */
+  /** Rejects with ConnectionError, naming the cause, when the first attempt fails or takes longer than `connectTimeoutMs`. */
   async connect(): Promise<void> {
-    if (this.#redis.status === 'ready') return;
-    try {
-      if (this.#redis.status === 'wait') await this.#redis.connect();
-      else await this.#untilReady();
-    } catch (cause) {
-      // ioredis goes on trying; whoever asked gave up, so must it.
-      this.#redis.disconnect();
-      throw new ConnectionError(`redis: cannot connect to ${this.target.maskedUrl}: ${(cause as Error).message}`, {
-        cause,
-      });
-    }
+    if (this.ready) return;
+    const { maskedUrl, options } = this.target;
+    const limitMs = options.connectTimeout ?? 10_000;
+    const first = this.#redis.status === 'wait' ? this.#redis.connect() : this.#untilReady();
+    let cause: unknown;
+    await within(
+      limitMs,
+      first.catch((error: unknown) => (cause = error)),
+    );
+    if (this.ready) return;
+    // ioredis goes on trying; whoever asked gave up, so must it.
+    this.#redis.disconnect();
+    // It says "Connection is closed", whatever it was that closed it.
+    cause = this.#failure ?? cause;
+    const why = cause instanceof Error ? describe(cause) : `no answer within ${limitMs} ms`;
+    throw new ConnectionError(`redis: cannot connect to ${maskedUrl}: ${why}`, { cause });
   }
 
   /** One round trip. Not atomic: it joins what else is sent this turn. Atomic: MULTI, alone in its pipeline. */
@@ -508,6 +547,54 @@ export class PushWatch {
   }
 }
 
+/**
+ * A connection that waits at one list. It sends BLMOVE of the list onto itself, which moves nothing and answers when there is a
+ * message, and right behind it what the caller wants done then; the server does that in the same breath, so that a claim
+ * comes back in the one trip a blocking pop would take, without taking a message that nobody holds yet.
+ */
+export class ListWaiter {
+  readonly list: string;
+  readonly #connection: RedisConnection;
+  #id: number | undefined;
+
+  constructor(list: string, target: RedisTarget, log: Logger) {
+    this.list = list;
+    this.#connection = new RedisConnection(target, { log });
+    this.#connection.onReady(() => void this.#learnId().catch(() => undefined));
+  }
+
+  /** Its id for CLIENT UNBLOCK, from another connection. */
+  get id(): number | undefined {
+    return this.#connection.ready ? this.#id : undefined;
+  }
+
+  /** After a push, or after `seconds` at most: the answer to `exchange`. */
+  wait<Reply>(seconds: number, exchange: Exchange<Reply>): Promise<Reply> {
+    return this.#connection.run({
+      commands: [['BLMOVE', this.list, this.list, 'RIGHT', 'RIGHT', seconds], ...exchange.commands],
+      atomic: false,
+      read: (replies) => exchange.read(replies.slice(1)),
+    });
+  }
+
+  async open(): Promise<void> {
+    await this.#connection.connect();
+    await this.#learnId();
+  }
+  close(): Promise<void> {
+    return this.#connection.close();
+  }
+
+  async #learnId(): Promise<void> {
+    this.#id = undefined;
+    this.#id = await this.#connection.run({
+      commands: [['CLIENT', 'ID']],
+      atomic: false,
+      read: ([reply]) => reply as number,
+    });
+  }
+}
+
 const shas = new Map<string, string>();
 
 function shaOf(lua: string): string {
@@ -522,6 +609,12 @@ function refused(error: Error, target: RedisTarget): Error {
   return own ? error : new ConnectionError(`redis: ${target.maskedUrl}: ${error.message}`, { cause: error });
 }
 
+/** An AggregateError, as of a name with several addresses, has no message of its own. */
+function describe(error: Error): string {
+  if (error.message !== '') return error.message;
+  return error instanceof AggregateError ? error.errors.map((one: Error) => one.message).join(', ') : error.name;
+}
+
 /** Resolves when `work` has ended, whatever came of it, or after `ms`. */
 function within(ms: number, work: Promise<unknown>): Promise<unknown> {
   const limit = new AbortController();
@@ -531,5 +624,5 @@ function within(ms: number, work: Promise<unknown>): Promise<unknown> {
 
 /** A unique name for this process's claims. */
 export function claimant(): string {
-  return randomUUID();
+  return randomBytes(9).toString('base64url');
 }

@@ -5,10 +5,12 @@ import * as wire from '../../../protocols/celery/redis.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import * as json from '../../../protocols/formats/json.ts';
 import type { Command, Exchange } from '../../../protocols/redis.ts';
-import { ConfigError } from '../../errors.ts';
+import { ConfigError, ConnectionError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
-import { type Agent, every } from '../../source.ts';
+import { type Agent, every, pause } from '../../source.ts';
 import {
+  claimant,
+  ListWaiter,
   PushWatch,
   RedisConnection,
   redisTarget,
@@ -39,6 +41,11 @@ export interface RedisBrokerOptions extends RedisTargetOptions {
   readonly queueOrderStrategy?: 'round_robin' | 'priority' | 'sorted';
   readonly fanoutPrefix?: boolean | string;
   readonly fanoutPatterns?: boolean;
+  /**
+   * The types of exchanges that are published to and not consumed from, which Redis does not keep: needed for fanout; a topic
+   * exchange shows by the patterns in its table. @default direct
+   */
+  readonly exchangeTypes?: Readonly<Record<string, 'direct' | 'topic' | 'fanout'>>;
   /** Seconds between two looks at empty queues, where the server cannot tell of a push. @default 0.05 */
   readonly pollingInterval?: number;
   /** Larger messages go to quarantine. @default 32 MiB */
@@ -46,7 +53,18 @@ export interface RedisBrokerOptions extends RedisTargetOptions {
 }
 
 /** Exchange types known without a declaration: what Celery itself uses. */
-const FANOUT = /^celeryev$|\.pidbox$/;
+const FANOUT = /^celeryev$|^(?!reply\.).*\.pidbox$/;
+
+/** A connection each; the lists of other queues and priorities are heard of through the watch. */
+const LISTS_WAITED_AT = 4;
+
+type ClaimExchange = ReturnType<typeof wire.claim>;
+type Claimed = Awaited<ReturnType<ClaimExchange['read']>>;
+
+interface Waiting {
+  readonly waiter: ListWaiter;
+  pending: Promise<void> | undefined;
+}
 
 export class RedisBroker implements CeleryBroker {
   readonly kind = 'redis';
@@ -55,7 +73,7 @@ export class RedisBroker implements CeleryBroker {
   readonly #options: RedisBrokerOptions;
   readonly #target: RedisTarget;
   readonly #keys: wire.Keyspace;
-  readonly #nonce = randomUUID();
+  readonly #nonce = claimant();
   readonly #limits: wire.ClaimLimits;
   readonly #held = new Set<string>();
   readonly #types = new Map<string, 'direct' | 'topic' | 'fanout'>();
@@ -65,9 +83,12 @@ export class RedisBroker implements CeleryBroker {
   #ack: ((tag: string) => Promise<void>) | undefined;
   #push: ((item: { readonly key: string; readonly envelope: string }) => Promise<void>) | undefined;
   #watch: PushWatch | undefined;
+  #waiters: Waiting[] = [];
+  #arrived: Claim[] = [];
   #fanout: FanoutInbox | undefined;
   #queues: string[] = [];
   #claims = 0;
+  readonly #underWay = new Set<string>();
   #uncertain = false;
 
   constructor(url: string, options: RedisBrokerOptions = {}) {
@@ -89,6 +110,7 @@ export class RedisBroker implements CeleryBroker {
       ...(options.sep === undefined ? {} : { separator: options.sep }),
     });
     const messageBytes = options.maxMessageBytes ?? 32 * 2 ** 20;
+    for (const [exchange, type] of Object.entries(options.exchangeTypes ?? {})) this.#types.set(exchange, type);
     this.#limits = { messageBytes, batchBytes: Math.max(messageBytes, 16 * 2 ** 20) };
     const visibilityMs = this.#visibility * 1000;
     const sweepMs = (options.unackedRestoreInterval ?? 10) * 1000;
@@ -136,7 +158,14 @@ export class RedisBroker implements CeleryBroker {
     this.#queues = this.#options.queueOrderStrategy === 'sorted' ? lists.sort() : lists;
     this.#watch = new PushWatch(redis, this.#log);
     // In a cluster each node has its own tracking table; there we poll.
-    if (this.#target.cluster === undefined) await this.#watch.open();
+    if (this.#target.cluster === undefined) {
+      await this.#watch.open();
+      for (const queue of this.#queues.slice(0, LISTS_WAITED_AT)) {
+        const waiter = new ListWaiter(wire.listKey(this.#keys, queue), this.#target, this.#log);
+        await waiter.open();
+        this.#waiters.push({ waiter, pending: undefined });
+      }
+    }
     void this.#sweep().catch((error: unknown) =>
       this.#log.warn({ error }, 'the first sweep for abandoned claims failed'),
     );
@@ -145,16 +174,45 @@ export class RedisBroker implements CeleryBroker {
   async receive(max: number, signal: AbortSignal): Promise<readonly Claim[]> {
     const watch = this.#watch as PushWatch;
     while (!signal.aborted) {
+      if (this.#arrived.length > 0) return this.#arrived.splice(0);
       const { seen } = watch;
       const broadcast = this.#fanout?.take(max) ?? [];
       if (broadcast.length > 0) return broadcast.map(({ queue, bytes }) => readClaim(queue, '', bytes));
       const claims = await this.#claim(max);
       if (claims.length > 0) return claims;
-      const waitMs = watch.active ? 1_000 : (this.#options.pollingInterval ?? 0.05) * 1000;
-      if (this.#fanout === undefined) await watch.next(seen, waitMs, signal);
-      else await Promise.race([watch.next(seen, Math.min(waitMs, 250), signal), this.#fanout.next()]);
+      await this.#nextPush(seen, signal);
     }
-    return [];
+    return this.#arrived.splice(0);
+  }
+
+  /** Until something was pushed, or it is time to look again. */
+  async #nextPush(seen: number, signal: AbortSignal): Promise<void> {
+    const watch = this.#watch as PushWatch;
+    const waitMs = watch.active ? 1_000 : (this.#options.pollingInterval ?? 0.05) * 1000;
+    const pushes: Promise<void>[] = [
+      watch.next(seen, this.#fanout === undefined ? waitMs : Math.min(waitMs, 250), signal),
+    ];
+    for (const waiting of this.#waiters) pushes.push((waiting.pending ??= this.#waitAt(waiting)));
+    if (this.#fanout !== undefined) pushes.push(this.#fanout.next());
+    await (pushes.length === 1 ? pushes[0] : Promise.race(pushes));
+  }
+
+  /** One message, claimed by the server at the moment of the push: no more, since nobody may want more by then. */
+  async #waitAt(waiting: Waiting): Promise<void> {
+    try {
+      this.#arrived.push(...(await this.#claimBy(1, (claim) => waiting.waiter.wait(1, claim))));
+    } catch (error) {
+      if (error instanceof ConnectionError) {
+        await pause(1_000);
+      } else {
+        // A server without BLMOVE, or a user who may not call it: pushes are heard of all the same, a trip later.
+        this.#log.debug({ error }, 'this Redis does not let us wait at a list');
+        this.#waiters = this.#waiters.filter((one) => one !== waiting);
+        await waiting.waiter.close();
+      }
+    } finally {
+      waiting.pending = undefined;
+    }
   }
 
   async publish(publications: readonly Publication[]): Promise<void> {
@@ -167,7 +225,7 @@ export class RedisBroker implements CeleryBroker {
         items.push(this.#item(publication, routingKey));
         continue;
       }
-      const type = this.#types.get(exchange) ?? (FANOUT.test(exchange) ? 'fanout' : 'direct');
+      const type = this.#typeOf(exchange);
       if (type === 'fanout') {
         const channel = wire.fanoutChannel(
           this.#keys,
@@ -193,11 +251,6 @@ export class RedisBroker implements CeleryBroker {
     if (fanouts.length > 0) await redis.run({ commands: fanouts, atomic: false, read: () => undefined });
     if (items.length === 1) await this.#push?.(items[0] as { readonly key: string; readonly envelope: string });
     else if (items.length > 0) await redis.run(wire.publish(items));
-  }
-
-  /** Teach this process the type of an exchange it only publishes to: Redis does not keep it. */
-  declareExchange(name: string, type: 'direct' | 'topic' | 'fanout'): void {
-    this.#types.set(name, type);
   }
 
   async ack(claim: Claim): Promise<void> {
@@ -240,9 +293,22 @@ export class RedisBroker implements CeleryBroker {
 
   async quiet(): Promise<void> {
     await this.#fanout?.close();
+    const waiters = this.#waiters.splice(0);
+    const ids = waiters.map(({ waiter }) => waiter.id).filter((id) => id !== undefined);
+    const unblock: Exchange<void> = {
+      commands: ids.map((id) => ['CLIENT', 'UNBLOCK', id] as const),
+      atomic: false,
+      read: () => undefined,
+    };
+    // Where CLIENT is forbidden, the wait ends by itself within a second.
+    if (this.#redis?.ready === true) await this.#redis.run(unblock).catch(() => undefined);
+    await Promise.all(waiters.map(({ pending }) => pending));
+    await Promise.all(waiters.map(({ waiter }) => waiter.close()));
+    await Promise.all(this.#arrived.splice(0).map((claim) => this.requeue(claim, 'front')));
   }
 
   async close(): Promise<void> {
+    await Promise.all(this.#waiters.splice(0).map(({ waiter }) => waiter.close()));
     await this.#watch?.close();
     await this.#fanout?.close();
     await this.#redis?.close();
@@ -274,6 +340,10 @@ export class RedisBroker implements CeleryBroker {
     return this.#redis;
   }
 
+  #typeOf(exchange: string): 'direct' | 'topic' | 'fanout' | undefined {
+    return this.#types.get(exchange) ?? (FANOUT.test(exchange) ? 'fanout' : undefined);
+  }
+
   #item(publication: Publication, queue: string): { readonly key: string; readonly envelope: string } {
     return {
       key: wire.listKey(this.#keys, queue, publication.priority),
@@ -284,24 +354,33 @@ export class RedisBroker implements CeleryBroker {
   async #claim(max: number): Promise<readonly Claim[]> {
     if (this.#queues.length === 0) return [];
     if (this.#uncertain) await this.#recoverLost();
+    return this.#claimBy(max, (claim) => this.#connection().run(claim));
+  }
+
+  /** A claim by any connection. While its answer is under way its claims are nobody's to recover. */
+  async #claimBy(max: number, run: (claim: ClaimExchange) => Promise<Claimed>): Promise<readonly Claim[]> {
     const prefix = `${this.#nonce}:${(this.#claims++).toString(36)}:`;
-    let taken;
+    this.#underWay.add(prefix);
+    let taken: Claimed;
     try {
-      taken = await this.#connection().run(
+      taken = await run(
         wire.claim(this.#keys, this.#queues, { max, prefix, at: Date.now() / 1000, limits: this.#limits }),
       );
     } catch (error) {
       // The server may have claimed for us and the answer been lost; looked into before the next claim.
       this.#uncertain = true;
       throw error;
+    } finally {
+      this.#underWay.delete(prefix);
     }
-    if (this.#options.queueOrderStrategy === undefined || this.#options.queueOrderStrategy === 'round_robin')
-      this.#rotate();
     const claims: Claim[] = [];
+    const gave = new Set<string>();
     for (const { queue, tag, bytes } of taken.claimed) {
       this.#held.add(tag);
+      gave.add(queue);
       claims.push(readClaim(queue, tag, bytes));
     }
+    if ((this.#options.queueOrderStrategy ?? 'round_robin') === 'round_robin') this.#toTheEnd(gave);
     for (const { queue, code, size, start } of taken.aside) {
       const list = wire.quarantineKey(this.#keys, queue);
       const what =
@@ -320,9 +399,10 @@ export class RedisBroker implements CeleryBroker {
     return claims;
   }
 
-  #rotate(): void {
-    const first = this.#queues.shift();
-    if (first !== undefined) this.#queues.push(first);
+  /** A queue that gave messages waits for the others; one that had none keeps its turn. */
+  #toTheEnd(gave: ReadonlySet<string>): void {
+    if (gave.size === 0 || gave.size === this.#queues.length) return;
+    this.#queues = [...this.#queues.filter((queue) => !gave.has(queue)), ...gave];
   }
 
   async #move(claim: Claim, target: Parameters<typeof wire.move>[2]): Promise<void> {
@@ -346,7 +426,8 @@ export class RedisBroker implements CeleryBroker {
       });
       for (let at = 0; at < found.length; at += 2) {
         const tag = String(found[at]);
-        if (!this.#held.has(tag)) await this.#restore(tag, found[at + 1] as Buffer, Date.now() / 1000 + 60);
+        if (!this.#held.has(tag) && !this.#underWay.has(tag.slice(0, tag.lastIndexOf(':') + 1)))
+          await this.#restore(tag, found[at + 1] as Buffer, Date.now() / 1000 + 60);
       }
       cursor = next;
       if (cursor === '0') break;
@@ -403,7 +484,7 @@ export class RedisBroker implements CeleryBroker {
       return { lists: [wire.quarantineKey(this.#keys, 'unacked')], message: value };
     }
     const { envelope, exchange, routingKey } = cut;
-    const type = this.#types.get(exchange) ?? (FANOUT.test(exchange) ? 'fanout' : 'direct');
+    const type = this.#typeOf(exchange);
     // A broadcast reached everybody; restored, it would pile up in lists that nobody pops.
     if (type === 'fanout') return { lists: [], message: '' };
     let priority: unknown = 0;
