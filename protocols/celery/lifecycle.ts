@@ -159,7 +159,7 @@ function succeed(message: TaskMessage, value: unknown, policy: CeleryPolicy, mom
     if (!(error instanceof WireError)) throw error;
     // Nothing has been published yet: a value or a callback that cannot be written fails the task itself.
     const exception =
-      error.code === 'unencodable'
+      error.code === 'unencodable' || error.code === 'too-deep'
         ? encodeError(error.message)
         : { type: 'InvalidTaskError', module: 'celery.exceptions', args: [error.message] };
     return fail(message, exception, null, policy, moment);

@@ -7,12 +7,14 @@ import {
   type Publication,
   type TaskMessage,
   toJob,
+  type WireMessage,
 } from '../../../protocols/celery/message.ts';
 import { acceptSet, type DecodeOptions } from '../../../protocols/celery/serializers.ts';
-import { WireError } from '../../../protocols/errors.ts';
+import { toFailure, WireError } from '../../../protocols/errors.ts';
 import type { Disposition, Job, Moment, Outcome, Transition } from '../../../protocols/job.ts';
 import { type Logger, logs, silent } from '../../log.ts';
-import type { Agent, Delivery, Host, Source } from '../../source.ts';
+import { persist } from '../../persist.ts';
+import { type Agent, type Delivery, type Host, pause, type Source } from '../../source.ts';
 import type { Registration, Registry } from '../../task.ts';
 import type { CeleryBroker, Claim, QueueSpec, ResultBackend } from './broker.ts';
 import { builtins } from './builtins.ts';
@@ -60,6 +62,9 @@ export class CelerySource implements Source {
   #host: Host | undefined;
   #log: Logger = silent;
   #claiming: Promise<readonly Claim[]> | undefined;
+  /** Writes under way for messages that became no delivery. */
+  readonly #chores = new Set<Promise<unknown>>();
+  readonly #closing = new AbortController();
 
   constructor(options: CeleryOptions, broker: CeleryBroker, backend: ResultBackend) {
     this.#options = options;
@@ -101,7 +106,13 @@ export class CelerySource implements Source {
       if (ready.length > 0) return ready;
       const claiming = (this.#claiming ??= this.broker.receive(max, signal));
       // A hold that falls due must not wait for the next push; the claim under way stays, for the next call.
-      const claims = this.#holds.size === 0 ? await claiming : await Promise.race([claiming, this.#holds.next()]);
+      let claims: readonly Claim[] | void;
+      try {
+        claims = await (this.#holds.size === 0 ? claiming : Promise.race([claiming, this.#holds.next()]));
+      } catch (error) {
+        this.#claiming = undefined;
+        throw error;
+      }
       if (claims === undefined) continue;
       this.#claiming = undefined;
       const deliveries: Delivery[] = [];
@@ -120,10 +131,15 @@ export class CelerySource implements Source {
     this.#claiming = undefined;
     await this.broker.quiet();
     const waiting = this.#holds.clear().map(({ claim }) => claim);
-    await Promise.all([...late, ...waiting].reverse().map((claim) => this.#back(claim, 'front')));
+    for (const claim of [...late, ...waiting].reverse()) {
+      this.#carryOut(claim, 'give back', () => this.#back(claim, 'front'));
+    }
+    await Promise.all(this.#chores);
   }
 
   async close(): Promise<void> {
+    await Promise.race([Promise.all(this.#chores), pause(2_000)]);
+    this.#closing.abort();
     await this.broker.close();
     await this.backend.close();
   }
@@ -142,7 +158,7 @@ export class CelerySource implements Source {
     try {
       if (claim.message === undefined)
         throw claim.error ?? new WireError('celery', 'undecodable', 'the message cannot be read');
-      message = decodeTask(claim.message, this.#decode);
+      message = decodeTask(claim.message, this.#decode, claim.queue);
     } catch (error) {
       this.#poison(claim, error);
       return undefined;
@@ -159,7 +175,8 @@ export class CelerySource implements Source {
     const wait = this.#waitUntil(message, known, now);
     if (wait === undefined) return this.#delivery(claim, message, known);
     if (this.#holds.size >= this.#etaLimit && this.broker.park !== undefined) {
-      this.#carryOut(claim, 'park', this.broker.park(claim, new Date(wait)));
+      const { broker } = this;
+      this.#carryOut(claim, 'park', async () => broker.park?.(claim, new Date(wait)));
       return undefined;
     }
     this.#holds.add(wait, {
@@ -181,7 +198,7 @@ export class CelerySource implements Source {
       { task: message.shownAs, id: message.id, queue: claim.queue },
       expired ? 'discarded: it has expired' : 'discarded: it was revoked',
     );
-    this.#carryOut(claim, 'settle', delivery.settle(outcome));
+    this.#carryOut(claim, 'settle', () => delivery.settle(outcome));
     return true;
   }
 
@@ -202,7 +219,10 @@ export class CelerySource implements Source {
   /** Nobody here runs it. By default it goes back for others; nothing of theirs is destroyed. */
   #unknown(claim: Claim, message: TaskMessage): void {
     const way = this.#options.unknownTask ?? 'requeue';
-    const { task, id } = message;
+    const { id } = message;
+    // Names of other people's tasks: any length, any number.
+    const task = message.task.slice(0, 200);
+    if (this.#unknownSaid.size > 1_000) this.#unknownSaid.clear();
     const said = this.#unknownSaid.get(task) ?? 0;
     if (Date.now() - said > 60_000) {
       this.#unknownSaid.set(task, Date.now());
@@ -221,41 +241,24 @@ export class CelerySource implements Source {
       this.#holds.add(Date.now() + (this.#options.unknownTaskDelayMs ?? 1_000), {
         claim,
         due: () => {
-          this.#carryOut(claim, 'requeue', this.#back(claim, 'back'));
+          this.#carryOut(claim, 'requeue', () => this.#back(claim, 'back'));
           return undefined;
         },
       });
     } else if (way === 'reject') {
-      const { policy } = this.#resolve(task);
-      this.#carryOut(
-        claim,
-        'reject',
-        this.carry(claim, lifecycle.unknownTask(message, 'reject', policy, moment()).write, {
-          published: false,
-          stored: false,
-          acked: false,
-        }),
-      );
+      const { policy } = this.#resolve(message.task);
+      const { write } = lifecycle.unknownTask(message, 'reject', policy, moment());
+      this.#carryOut(claim, 'reject', (done) => this.carry(claim, write, done));
     } else {
-      this.#carryOut(claim, 'forward', this.#forward(claim, message, way.forward));
+      const write: lifecycle.CeleryWrites = {
+        publish: [forwarded(message.wire, way.forward)],
+        results: [],
+        chordParts: [],
+        problems: [],
+        ack: 'ack',
+      };
+      this.#carryOut(claim, 'forward', (done) => this.carry(claim, write, done));
     }
-  }
-
-  /** The same message under another queue's name: headers and body as they were. Published before the claim is forgotten. */
-  async #forward(claim: Claim, message: TaskMessage, queue: string): Promise<void> {
-    const { wire } = message;
-    const publication: Publication = {
-      body: wire.body,
-      contentType: wire.contentType ?? 'application/data',
-      contentEncoding: wire.contentEncoding ?? 'binary',
-      exchange: '',
-      routingKey: queue,
-      headers: exactHeaders(wire),
-      properties: new Map(Object.entries(wire.properties)),
-      priority: wire.properties['priority'] ?? 0,
-    };
-    await this.broker.publish([publication]);
-    await this.broker.ack(claim);
   }
 
   #poison(claim: Claim, thrown: unknown): void {
@@ -263,26 +266,32 @@ export class CelerySource implements Source {
       thrown instanceof WireError ? thrown : new WireError('celery', 'undecodable', String(thrown), { cause: thrown });
     const { id, task } = peek(claim.message);
     const reason = error.message.replace(/^celery: /, '');
-    const report = async (): Promise<void> => {
+    this.#carryOut(claim, 'quarantine', async () => {
       const kept = await this.broker.quarantine(claim, {
         code: error.code,
         reason,
         ...(id === undefined ? {} : { id }),
       });
-      const named = task === undefined ? reason : `${reason} (task '${task}')`;
+      const named = task === undefined ? reason : `${reason} (task '${task.slice(0, 200)}')`;
       this.#host?.poison({ system: 'celery', queue: claim.queue, id, code: error.code, reason: named, kept });
-    };
-    this.#carryOut(claim, 'quarantine', report());
+    });
   }
 
-  /** Work on a claim outside of any delivery: a failure leaves the claim in the broker, whose recovery returns it. */
-  #carryOut(claim: Claim, what: string, work: Promise<unknown>): void {
-    work.catch((error: unknown) => {
+  /**
+   * Work on a claim outside of any delivery, tried again until it is done: while this process lives its claims are refreshed,
+   * and nobody else would get the message.
+   */
+  #carryOut(claim: Claim, what: string, work: (done: Progress) => Promise<unknown>): void {
+    const done: Progress = { published: false, stored: false, acked: false };
+    const failed = (error: unknown): void =>
       this.#log.warn(
         { queue: claim.queue, id: peek(claim.message).id, error },
-        `could not ${what} a message; it stays claimed and will come again`,
+        `could not ${what} a message; trying again while this worker lives`,
       );
-    });
+    const chore: Promise<unknown> = persist(() => work(done), this.#closing.signal, failed).finally(() =>
+      this.#chores.delete(chore),
+    );
+    this.#chores.add(chore);
   }
 
   async #back(claim: Claim, where: 'front' | 'back'): Promise<void> {
@@ -389,6 +398,20 @@ export class CelerySource implements Source {
   }
 }
 
+/** The same message under another queue's name: headers and body as they were. */
+function forwarded(wire: WireMessage, queue: string): Publication {
+  return {
+    body: wire.body,
+    contentType: wire.contentType ?? 'application/data',
+    contentEncoding: wire.contentEncoding ?? 'binary',
+    exchange: '',
+    routingKey: queue,
+    headers: exactHeaders(wire),
+    properties: new Map(Object.entries(wire.properties)),
+    priority: wire.properties['priority'] ?? 0,
+  };
+}
+
 interface Progress {
   published: boolean;
   stored: boolean;
@@ -423,15 +446,26 @@ class CeleryDelivery implements Delivery {
 
   begin(): Promise<void> | undefined {
     const { policy, trackStarted } = this.#known;
+    if (!policy.acksLate || trackStarted) return this.#begin();
     this.#started = true;
-    return policy.acksLate && !trackStarted ? undefined : this.#begin();
+    return undefined;
   }
 
   async settle(outcome: Outcome): Promise<Disposition> {
     // Decided once: a write that is tried again writes the same bytes.
-    const transition = (this.#transition ??= lifecycle.settle(this.#message, outcome, this.#known.policy, moment()));
+    const transition = (this.#transition ??= this.#decide(outcome));
     await this.#source.carry(this.#claim, transition.write, this.#done);
     return transition.disposition;
+  }
+
+  #decide(outcome: Outcome): Transition<lifecycle.CeleryWrites> {
+    const { policy } = this.#known;
+    try {
+      return lifecycle.settle(this.#message, outcome, policy, moment());
+    } catch (error) {
+      // A message that cannot be written once more (a retry of headers nested too deep): tried for ever, it would never end.
+      return lifecycle.settle(this.#message, { kind: 'fail', error: toFailure(error) }, policy, moment());
+    }
   }
 
   async release(): Promise<void> {
@@ -457,13 +491,13 @@ class CeleryDelivery implements Delivery {
 
   async #begin(): Promise<void> {
     const { policy, trackStarted } = this.#known;
-    if (!policy.acksLate) {
+    if (!policy.acksLate && !this.#done.acked) {
       await this.#source.broker.ack(this.#claim);
       this.#done.acked = true;
     }
-    if (!trackStarted) return;
-    const write = lifecycle.started(this.#message, this.#by, policy);
+    const write = trackStarted ? lifecycle.started(this.#message, this.#by, policy) : undefined;
     if (write !== undefined) await this.#source.backend.store(write.id, write.meta);
+    this.#started = true;
   }
 }
 
