@@ -1,10 +1,11 @@
 import { Buffer } from 'node:buffer';
+import zlib from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { decodeEnvelope, encodeEnvelope } from '../../protocols/celery/envelope.ts';
 import { decodeTask, encodeTask, type Publication, type TaskCall } from '../../protocols/celery/message.ts';
 import { reprArgs, reprKwargs } from '../../protocols/celery/repr.ts';
 import { bind, bindingKey, fanoutChannel, keyspace, listKey } from '../../protocols/celery/redis.ts';
-import { acceptSet, defaultLimits } from '../../protocols/celery/serializers.ts';
+import { acceptSet, defaultLimits, encodeJson } from '../../protocols/celery/serializers.ts';
 import * as json from '../../protocols/formats/json.ts';
 import {
   CELERY_VERSIONS,
@@ -167,6 +168,20 @@ for (const version of CELERY_VERSIONS) {
   });
 }
 
+describe('values that Celery 5.2 had no marks for', () => {
+  const before = new Map(load<Enqueued>('5.2', 'enqueue-typed-').map((fixture) => [fixture.name, fixture]));
+  const since = load<Enqueued>('5.6', 'enqueue-typed-').filter(({ name }) => before.has(name));
+
+  it.each(since.map((fixture) => [fixture.name, fixture] as const))(
+    '%s: are written as it wrote them',
+    (name, fixture) => {
+      const { args } = callOf(fixture.means.messages[0] as Message, exactMessage(fixture.exact, 0));
+      const recorded = before.get(name)?.means.messages[0]?.body as { readonly text: string };
+      expect(recorded.text.startsWith(`[${encodeJson(args, false)}, {`)).toBe(true);
+    },
+  );
+});
+
 function publicationOf(version: CeleryVersion, message: Message, exact: ReadonlyMap<string, unknown>): Publication {
   const publication = encodeTask(callOf(message, exact));
   if (version !== '5.2') return publication;
@@ -176,7 +191,7 @@ function publicationOf(version: CeleryVersion, message: Message, exact: Readonly
   return { body, contentEncoding, contentType, exchange, priority, properties, routingKey, headers };
 }
 
-/** The call that means this message. Its reprs are not taken over where ours are to be the same. */
+/** The call that means this message. */
 function callOf(message: Message, exact: ReadonlyMap<string, unknown>): TaskCall {
   const value = (name: string): unknown => valueOf(exact.get(name), { typed: true, exact: true });
   const headers = value('headers') as ReadonlyMap<string, unknown>;
@@ -252,7 +267,7 @@ function unreadableHere(message: Message): string | undefined {
   const { compression } = message.headers;
   if (compression === 'application/x-bz2' || compression === 'application/x-lzma')
     return ` [skipped: no ${COMPRESSIONS[compression]} in Node]`;
-  if (compression === 'application/zstd' && !process.versions.node.match(/^2[2-9]|^[3-9]/))
-    return ' [skipped: zstd from Node 22 on]';
+  if (compression === 'application/zstd' && !('zstdDecompressSync' in zlib))
+    return ' [skipped: zstd from Node 22.15 on]';
   return undefined;
 }

@@ -108,7 +108,10 @@ export const CELERY_VERSIONS = ['5.2', '5.4', '5.6'] as const;
 export type CeleryVersion = (typeof CELERY_VERSIONS)[number];
 
 /** Every fixture of a version whose name begins so. */
-export function load<Means>(version: CeleryVersion, prefix: 'enqueue-' | 'life-'): readonly Fixture<Means>[] {
+export function load<Means>(
+  version: CeleryVersion,
+  prefix: `${'enqueue' | 'life'}-${string}`,
+): readonly Fixture<Means>[] {
   const folder = new URL(`../../fixtures/celery/${version}/redis/`, import.meta.url);
   return readdirSync(folder)
     .filter((file) => file.startsWith(prefix))
@@ -147,7 +150,8 @@ export function envelopesOf(wire: readonly Step[]): readonly { readonly target: 
 /** What a `BRPOP` brought. */
 export function takenFrom(wire: readonly Step[]): { readonly list: string; readonly envelope: string } {
   const pop = wire.find((step) => textOf(step.command[0]) === 'BRPOP');
-  const [list, envelope] = (pop?.reply as { readonly array: readonly Argument[] }).array;
+  const reply = pop?.reply as { readonly array: readonly Argument[] } | undefined;
+  const [list, envelope] = reply?.array ?? [];
   return { list: textOf(list), envelope: textOf(envelope) };
 }
 
