@@ -71,8 +71,10 @@ export function parkedKeys(keys: Keyspace): { readonly index: string; readonly m
 }
 
 /** `LPUSH` of many envelopes, one command a list. */
-export function publish(items: readonly { readonly key: string; readonly envelope: string }[]): Exchange<void> {
-  const lists = new Map<string, string[]>();
+export function publish(
+  items: readonly { readonly key: string; readonly envelope: string | Uint8Array }[],
+): Exchange<void> {
+  const lists = new Map<string, (string | Uint8Array)[]>();
   for (const { key, envelope } of items) {
     const list = lists.get(key);
     if (list === undefined) lists.set(key, [envelope]);
@@ -473,16 +475,23 @@ export function bindings(keys: Keyspace, exchange: string): Exchange<readonly Bi
 export function topicPattern(routingKey: string): string {
   const words = routingKey
     .split('.')
-    .map((word) => (word === '*' ? '.*?[^\\.]' : word === '#' ? '.*?' : escapePython(word)));
+    .map((word) => (word === '*' ? '.*?[^\\.]' : word === '#' ? '.*?' : escapeForKombu(word)));
   return `^${words.join('\\.')}$`;
 }
 
-/** The queues a message goes to. Own matching of topic keys: the stored pattern is data from the wire, never run as one. */
-export function route(type: 'direct' | 'topic', table: readonly Binding[], routingKey: string): readonly string[] {
-  const matches =
-    type === 'direct'
-      ? ({ routingKey: key }: Binding): boolean => key === routingKey
-      : ({ routingKey: key }: Binding): boolean => topicMatches(key.split('.'), routingKey.split('.'));
+/**
+ * The queues a message goes to. Where the type is not known, a binding with a pattern is a topic exchange's. Own matching of
+ * topic keys: the stored pattern is data from the wire, never run as one.
+ */
+export function route(
+  type: 'direct' | 'topic' | undefined,
+  table: readonly Binding[],
+  routingKey: string,
+): readonly string[] {
+  const matches = ({ routingKey: key, pattern }: Binding): boolean =>
+    type === 'topic' || (type === undefined && pattern !== '')
+      ? topicMatches(key.split('.'), routingKey.split('.'))
+      : key === routingKey;
   return [...new Set(table.filter(matches).map(({ queue }) => queue))].sort();
 }
 
@@ -568,7 +577,7 @@ function asciiJson(text: string): string {
   return JSON.stringify(text).replace(/[\u0080-\uffff]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
-/** Python's re.escape, as of 3.7. */
-function escapePython(word: string): string {
-  return word.replace(/[\\^$.|?*+()[\]{}\-&~# \t\n\r\v\f]/g, '\\$&');
+/** Two writers of one binding must write the same text. Source: kombu/utils/text.py escape_regex. */
+function escapeForKombu(word: string): string {
+  return word.replace(/[^\p{L}\p{N}#*]/gu, (character) => (character === '\0' ? '\\000' : `\\${character}`));
 }

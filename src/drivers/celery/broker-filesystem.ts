@@ -205,7 +205,7 @@ export class FilesystemBroker implements CeleryBroker {
     return [];
   }
 
-  async publish(publications: readonly Publication[]): Promise<void> {
+  async publish(publications: Iterable<Publication>): Promise<void> {
     const messages: { readonly path: string; readonly content: string }[] = [];
     for (const publication of publications) {
       for (const queue of await this.#queuesOf(publication)) {

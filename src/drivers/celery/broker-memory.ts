@@ -82,7 +82,7 @@ export class MemoryBroker implements CeleryBroker {
     return [];
   }
 
-  publish(publications: readonly Publication[]): Promise<void> {
+  publish(publications: Iterable<Publication>): Promise<void> {
     for (const publication of publications) {
       for (const queue of this.#store.queuesOf(publication)) {
         this.#store.put(queue, Buffer.from(encodeEnvelope(publication, randomUUID())), 'back');

@@ -81,7 +81,7 @@ export class RedisBroker implements CeleryBroker {
   #redis: RedisConnection | undefined;
   #opening: Promise<void> | undefined;
   #ack: ((tag: string) => Promise<void>) | undefined;
-  #push: ((item: { readonly key: string; readonly envelope: string }) => Promise<void>) | undefined;
+  #push: ((item: { readonly key: string; readonly envelope: Uint8Array }) => Promise<void>) | undefined;
   #watch: PushWatch | undefined;
   #waiters: Waiting[] = [];
   #arrived: Claim[] = [];
@@ -215,8 +215,8 @@ export class RedisBroker implements CeleryBroker {
     }
   }
 
-  async publish(publications: readonly Publication[]): Promise<void> {
-    const items: { readonly key: string; readonly envelope: string }[] = [];
+  async publish(publications: Iterable<Publication>): Promise<void> {
+    const items: { readonly key: string; readonly envelope: Uint8Array }[] = [];
     const fanouts: Command[] = [];
     for (const publication of publications) {
       const { exchange, routingKey } = publication;
@@ -249,7 +249,7 @@ export class RedisBroker implements CeleryBroker {
     }
     const redis = this.#connection();
     if (fanouts.length > 0) await redis.run({ commands: fanouts, atomic: false, read: () => undefined });
-    if (items.length === 1) await this.#push?.(items[0] as { readonly key: string; readonly envelope: string });
+    if (items.length === 1) await this.#push?.(items[0] as { readonly key: string; readonly envelope: Uint8Array });
     else if (items.length > 0) await redis.run(wire.publish(items));
   }
 
@@ -302,7 +302,7 @@ export class RedisBroker implements CeleryBroker {
     };
     // Where CLIENT is forbidden, the wait ends by itself within a second.
     if (this.#redis?.ready === true) await this.#redis.run(unblock).catch(() => undefined);
-    await Promise.all(waiters.map(({ pending }) => pending));
+    await Promise.all(waiters.map(({ pending }) => pending ?? Promise.resolve()));
     await Promise.all(waiters.map(({ waiter }) => waiter.close()));
     await Promise.all(this.#arrived.splice(0).map((claim) => this.requeue(claim, 'front')));
   }
@@ -330,7 +330,7 @@ export class RedisBroker implements CeleryBroker {
     }
     this.#redis = redis;
     this.#ack = redis.fold((tags: readonly string[]) => wire.ack(this.#keys, tags));
-    this.#push = redis.fold((items: readonly { readonly key: string; readonly envelope: string }[]) =>
+    this.#push = redis.fold((items: readonly { readonly key: string; readonly envelope: Uint8Array }[]) =>
       notAtomic(wire.publish(items)),
     );
   }
@@ -344,10 +344,11 @@ export class RedisBroker implements CeleryBroker {
     return this.#types.get(exchange) ?? (FANOUT.test(exchange) ? 'fanout' : undefined);
   }
 
-  #item(publication: Publication, queue: string): { readonly key: string; readonly envelope: string } {
+  #item(publication: Publication, queue: string): { readonly key: string; readonly envelope: Uint8Array } {
     return {
       key: wire.listKey(this.#keys, queue, publication.priority),
-      envelope: encodeEnvelope(publication, randomUUID()),
+      // ASCII by construction; bytes are cheaper to send than a text put together from forty pieces.
+      envelope: Buffer.from(encodeEnvelope(publication, randomUUID()), 'latin1'),
     };
   }
 

@@ -41,8 +41,8 @@ export interface CeleryBroker {
   consume(queues: readonly QueueSpec[]): Promise<void>;
   /** Claim up to `max`; waits for at least one; [] when `signal` aborts or there is nothing for now. */
   receive(max: number, signal: AbortSignal): Promise<readonly Claim[]>;
-  /** Resolves when the broker has them all. */
-  publish(publications: readonly Publication[]): Promise<void>;
+  /** Resolves when the broker has them all. Taken one by one, so that many need not be in memory at once. */
+  publish(publications: Iterable<Publication>): Promise<void>;
   ack(claim: Claim): Promise<void>;
   /** Give a message back: `front`, it runs next (shutdown, restore); `back`, after what waits (reject with requeue). */
   requeue(claim: Claim, where: 'front' | 'back'): Promise<void>;

@@ -115,9 +115,9 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     task: Task<A, K, R> | string,
     call: Call<NoInfer<A>, NoInfer<K>> = {},
   ): Promise<AsyncResult<R>> {
-    const publication = this.#publication(task, call);
-    await this.#publish([publication]);
-    return new AsyncResult<R>(this, idOf(publication));
+    const id = idOf(call);
+    await this.#publish(() => [this.#publication(task, call, id)]);
+    return new AsyncResult<R>(this, id);
   }
 
   /** Send many calls of one task in one round trip. */
@@ -125,9 +125,12 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     task: Task<A, K, R> | string,
     calls: readonly Call<NoInfer<A>, NoInfer<K>>[],
   ): Promise<readonly AsyncResult<R>[]> {
-    const publications = calls.map((call) => this.#publication(task, call));
-    await this.#publish(publications);
-    return publications.map((publication) => new AsyncResult<R>(this, idOf(publication)));
+    const ids = calls.map(idOf);
+    const publications = function* (this: CeleryClient): Iterable<Publication> {
+      for (const [index, call] of calls.entries()) yield this.#publication(task, call, ids[index] as string);
+    };
+    await this.#publish(publications.bind(this));
+    return ids.map((id) => new AsyncResult<R>(this, id));
   }
 
   /** The result of a task sent earlier, or by somebody else. */
@@ -238,7 +241,7 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     ));
   }
 
-  async #publish(publications: readonly Publication[]): Promise<void> {
+  async #publish(publications: () => Iterable<Publication>): Promise<void> {
     const {
       maxRetries = 3,
       intervalStart = 0,
@@ -248,7 +251,7 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     for (let retries = 0; ; retries++) {
       try {
         await this.#open();
-        await this.broker.publish(publications);
+        await this.broker.publish(publications());
         return;
       } catch (error) {
         if (!(error instanceof ConnectionError) || retries >= maxRetries) throw error;
@@ -257,11 +260,10 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     }
   }
 
-  #publication<A, K>(task: Parameters<typeof taskName>[0], call: Call<A, K>): Publication {
+  #publication<A, K>(task: Parameters<typeof taskName>[0], call: Call<A, K>, id: string): Publication {
     const name = taskName(task, 'celery');
     const args = (call.args ?? []) as readonly unknown[];
     const kwargs = (call.kwargs ?? {}) as Readonly<Record<string, unknown>>;
-    const id = call.taskId ?? randomUUID();
     if (id === '') throw new ConfigError(`celery: the taskId of '${name}' is empty; a Python worker would end on it`);
     const to = destination(this.#app.taskRoutes, this.#app.taskDefaultQueue, name, call, args, kwargs);
     const fields: Mutable<TaskCall> = {
@@ -354,8 +356,8 @@ export class AsyncResult<R = unknown> {
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 
-function idOf(publication: Publication): string {
-  return publication.headers.get('id') as string;
+function idOf(call: EnqueueOptions): string {
+  return call.taskId ?? randomUUID();
 }
 
 function signatures(link: SignatureLike | readonly SignatureLike[]): readonly unknown[] {
