@@ -41,6 +41,8 @@ export type Outcome =
   /** Never retry this. */
   | { readonly kind: 'fail'; readonly error: Failure }
   | { readonly kind: 'discard'; readonly reason: string }
+  /** The handler will not take it: back to its queue for others, or refused as the system refuses a message. */
+  | { readonly kind: 'reject'; readonly reason: string; readonly requeue: boolean }
   /** The hard time limit passed. */
   | { readonly kind: 'timeout'; readonly limitMs: number }
   | { readonly kind: 'expired' }

@@ -27,3 +27,16 @@ export class Discard extends Error {
     super(reason);
   }
 }
+
+/**
+ * Not mine: hand the job back to its queue (`requeue: true`), or refuse it as the system refuses a message (Celery: rejected without
+ * requeue; a dead-letter exchange gets it where there is one). No result is stored and no attempt counted.
+ */
+export class Reject extends Error {
+  override readonly name: string = 'Reject';
+  readonly requeue: boolean;
+  constructor(reason = 'rejected by its handler', options: { readonly requeue?: boolean } = {}) {
+    super(reason);
+    this.requeue = options.requeue ?? false;
+  }
+}

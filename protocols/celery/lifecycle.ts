@@ -104,6 +104,7 @@ export interface CeleryPolicy {
  *     timeout            errbacks                     FAILURE, here and down a chain ack, or requeue
  *     expired, cancelled                              REVOKED                        ack
  *     discard                                                                        ack
+ *     reject             the same message, if it was acked and is to be requeued     requeue, or reject
  *
  * Source: celery/app/trace.py build_tracer, celery/backends/base.py mark_as_*, celery/worker/request.py on_* (5.6).
  */
@@ -136,7 +137,19 @@ export function settle(
       return revoke(message, outcome.reason === 'revoked' ? 'revoked' : 'terminated', policy, moment, late(policy));
     case 'discard':
       return { disposition: { state: 'discarded' }, write: { ...NOTHING, ack: late(policy) } };
+    case 'reject':
+      return reject(message, outcome.requeue, policy);
   }
+}
+
+/** Celery cannot requeue what it has acknowledged, and loses it; we publish it once more. Source: celery/app/trace.py Reject. */
+function reject(message: TaskMessage, requeue: boolean, policy: CeleryPolicy): Transition<CeleryWrites> {
+  if (!requeue)
+    return { disposition: { state: 'discarded' }, write: { ...NOTHING, ack: policy.acksLate ? 'reject' : 'done' } };
+  const disposition = { state: 'requeued' } as const;
+  if (policy.acksLate) return { disposition, write: { ...NOTHING, ack: 'requeue' } };
+  const again = retryOf(message, { retries: message.retries, eta: null, origin: policy.origin });
+  return { disposition, write: { ...NOTHING, publish: [again], ack: 'done' } };
 }
 
 function succeed(message: TaskMessage, value: unknown, policy: CeleryPolicy, moment: Moment): Transition<CeleryWrites> {

@@ -267,6 +267,7 @@ function why(outcome: Outcome): { readonly error?: string; readonly reason?: str
     case 'retry':
       return outcome.error === undefined ? {} : { error: `${outcome.error.type}: ${outcome.error.message}` };
     case 'discard':
+    case 'reject':
     case 'cancelled':
       return { reason: outcome.reason };
     case 'timeout':
