@@ -644,7 +644,6 @@ function shown(value: unknown): string {
 }
 
 // Controls, and what reorders or hides text.
-// oxlint-disable-next-line no-control-regex -- these are the characters to keep out
 const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb]/;
 
 /** Text of the input inside ours. */

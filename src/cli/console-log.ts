@@ -55,7 +55,6 @@ function shown(value: unknown): string {
 
 /** Names and messages come off the wire: they must not move the cursor, or begin a line of their own. */
 function safe(text: string): string {
-  // oxlint-disable-next-line no-control-regex -- these are the characters to keep out
   return text.replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (unit) =>
     unit === '\n' ? '\\n' : `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );

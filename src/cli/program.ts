@@ -1,10 +1,8 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { decode } from './decode.ts';
-import { enqueue, type EnqueueFlags } from './enqueue.ts';
-import { type Output, type ResultFlags, showResult } from './result.ts';
+import type { EnqueueFlags } from './enqueue.ts';
+import type { Output, ResultFlags } from './result.ts';
 import type { Environment, WorkerFlags } from './settings.ts';
 import { version } from './version.ts';
-import { runWorker } from './worker.ts';
 
 export interface Surroundings extends Output {
   readonly env: Environment;
@@ -13,7 +11,7 @@ export interface Surroundings extends Output {
   readonly done: (code: number) => void;
 }
 
-/** The commands and their flags. Wrong usage throws CommanderError; so do help and version, once they are printed. */
+/** The commands and their flags; each loads what it needs when it runs. Wrong usage throws CommanderError; so do help and version, once they are printed. */
 export function program({ env, cwd, out, err, done }: Surroundings): Command {
   const output: Output = { out, err };
   const root = new Command('jobglot')
@@ -61,7 +59,7 @@ export function program({ env, cwd, out, err, done }: Surroundings): Command {
     )
     .option('--shutdown-timeout <seconds>', 'how long a stop waits for running jobs (default: 25)', secondsOrZero)
     .addHelpText('after', WORKER_HELP)
-    .action(async (flags: WorkerFlags) => done(await runWorker(flags, env, cwd)));
+    .action(async (flags: WorkerFlags) => done(await (await import('./worker.ts')).runWorker(flags, env, cwd)));
 
   const enqueueCommand = root.command('enqueue').description('send a task');
   where(
@@ -88,7 +86,7 @@ export function program({ env, cwd, out, err, done }: Surroundings): Command {
     .option('--json', 'print JSON')
     .addHelpText('after', ENQUEUE_HELP)
     .action(async (name: string, args: string | undefined, flags: EnqueueFlags) =>
-      done(await enqueue(name, args, flags, env, cwd, output)),
+      done(await (await import('./enqueue.ts')).enqueue(name, args, flags, env, cwd, output)),
     );
 
   const resultCommand = root.command('result').description('show the result of a task');
@@ -97,7 +95,9 @@ export function program({ env, cwd, out, err, done }: Surroundings): Command {
   )
     .option('--wait <seconds>', 'wait until it has ended', seconds)
     .option('--json', 'print everything that is stored, as JSON')
-    .action(async (id: string, flags: ResultFlags) => done(await showResult(id, flags, env, cwd, output)));
+    .action(async (id: string, flags: ResultFlags) =>
+      done(await (await import('./result.ts')).showResult(id, flags, env, cwd, output)),
+    );
 
   const decodeCommand = root.command('decode').description('explain a stored message field by field');
   decodeCommand
@@ -107,7 +107,7 @@ export function program({ env, cwd, out, err, done }: Surroundings): Command {
     .option('--json', 'print JSON')
     .addHelpText('after', DECODE_HELP)
     .action(async (file: string, flags: { readonly json?: boolean }) =>
-      done(await decode('celery', file, flags, output)),
+      done(await (await import('./decode.ts')).decode('celery', file, flags, output)),
     );
 
   return root;

@@ -97,7 +97,6 @@ function rawMember(stored: Buffer | undefined, name: string): string | undefined
 
 /** Messages and tracebacks are the other side's: lines stay lines, control characters are shown. */
 function printable(text: string): string {
-  // oxlint-disable-next-line no-control-regex -- these are the characters to keep out
   return text.replaceAll(
     /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g,
     (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
