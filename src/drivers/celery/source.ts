@@ -39,6 +39,9 @@ interface Held {
   readonly due: () => Delivery | undefined;
 }
 
+/** How many unknown tasks are held at once, at most. */
+const STRANGERS = 1_000;
+
 /** A Celery worker's consuming side, over any broker and any result backend. */
 export class CelerySource implements Source {
   readonly system = 'celery';
@@ -59,6 +62,9 @@ export class CelerySource implements Source {
   readonly #known = new Map<string, Known>();
   readonly #unknownSaid = new Map<string, number>();
   readonly #etaLimit: number;
+  /** Unknown tasks held before they go back. */
+  #strangers = 0;
+  #chordSaid = 0;
   #host: Host | undefined;
   #log: Logger = silent;
   #claiming: Promise<readonly Claim[]> | undefined;
@@ -104,6 +110,11 @@ export class CelerySource implements Source {
     while (!signal.aborted) {
       const ready = this.#due();
       if (ready.length > 0) return ready;
+      if (this.#strangers >= STRANGERS) {
+        // A queue full of other people's tasks: they pass through here a thousand at a time, not all at once.
+        await Promise.race([this.#holds.next(), pause(1_000, signal)]);
+        continue;
+      }
       const claiming = (this.#claiming ??= this.broker.receive(max, signal));
       // A hold that falls due must not wait for the next push; the claim under way stays, for the next call.
       let claims: readonly Claim[] | void;
@@ -167,24 +178,42 @@ export class CelerySource implements Source {
       this.#unknown(claim, message);
       return undefined;
     }
-    const known = this.#of(message.task);
-    const now = Date.now();
     if (logs(this.#log, 'debug'))
       this.#log.debug({ task: message.shownAs, id: message.id, queue: claim.queue }, 'received');
+    return this.#admit(claim, message, this.#of(message.task));
+  }
+
+  /** A delivery, unless it must wait: for its ETA first, then for its turn under the rate limit. */
+  #admit(claim: Claim, message: TaskMessage, known: Known): Delivery | undefined {
+    const now = Date.now();
     if (this.#refusedNow(claim, message, known, now)) return undefined;
-    const wait = this.#waitUntil(message, known, now);
-    if (wait === undefined) return this.#delivery(claim, message, known);
-    if (this.#holds.size >= this.#etaLimit && this.broker.park !== undefined) {
-      const { broker } = this;
-      this.#carryOut(claim, 'park', async () => broker.park?.(claim, new Date(wait)));
+    const eta = message.eta?.getTime() ?? 0;
+    if (eta > now) {
+      this.#hold(eta, claim, () => this.#admit(claim, message, known));
       return undefined;
     }
-    this.#holds.add(wait, {
-      claim,
-      due: () =>
-        this.#refusedNow(claim, message, known, Date.now()) ? undefined : this.#delivery(claim, message, known),
-    });
+    const turn = known.rate?.next(now) ?? now;
+    if (turn <= now) {
+      known.rate?.take(now);
+      return this.#delivery(claim, message, known);
+    }
+    const held = this.#hold(turn, claim, () =>
+      this.#refusedNow(claim, message, known, Date.now()) ? undefined : this.#delivery(claim, message, known),
+    );
+    // A message that was parked takes its turn when it comes back: a turn nobody uses would be lost.
+    if (held) known.rate?.take(now);
     return undefined;
+  }
+
+  /** Keep it here until then; beyond the limit, in the broker, and it comes again. Whether it is here. */
+  #hold(until: number, claim: Claim, due: Held['due']): boolean {
+    if (this.#holds.size >= this.#etaLimit && this.broker.park !== undefined) {
+      const { broker } = this;
+      this.#carryOut(claim, 'park', async () => broker.park?.(claim, new Date(until)));
+      return false;
+    }
+    this.#holds.add(until, { claim, due });
+    return true;
   }
 
   /** Expired or revoked: answered without a run. */
@@ -200,12 +229,6 @@ export class CelerySource implements Source {
     );
     this.#carryOut(claim, 'settle', () => delivery.settle(outcome));
     return true;
-  }
-
-  #waitUntil(message: TaskMessage, known: Known, now: number): number | undefined {
-    const eta = message.eta?.getTime() ?? 0;
-    const at = known.rate === undefined ? eta : known.rate.reserve(Math.max(now, eta));
-    return at > now ? at : undefined;
   }
 
   #delivery(claim: Claim, message: TaskMessage, known: Known): CeleryDelivery {
@@ -238,9 +261,11 @@ export class CelerySource implements Source {
       );
     }
     if (way === 'requeue') {
+      this.#strangers++;
       this.#holds.add(Date.now() + (this.#options.unknownTaskDelayMs ?? 1_000), {
         claim,
         due: () => {
+          this.#strangers--;
           this.#carryOut(claim, 'requeue', () => this.#back(claim, 'back'));
           return undefined;
         },
@@ -356,6 +381,16 @@ export class CelerySource implements Source {
     };
   }
 
+  /** The member's own result is stored; the chord's counter is not told yet. */
+  #sayChord(claim: Claim): void {
+    if (Date.now() - this.#chordSaid < 60_000) return;
+    this.#chordSaid = Date.now();
+    this.#log.error(
+      { queue: claim.queue, id: peek(claim.message).id },
+      'this task is part of a chord, which is not counted here yet: the chord will not complete. Route its header to Python workers',
+    );
+  }
+
   async #store(claim: Claim, { id, meta }: lifecycle.ResultWrite): Promise<void> {
     try {
       await this.backend.store(id, meta);
@@ -383,6 +418,7 @@ export class CelerySource implements Source {
       else if (only !== undefined) await Promise.all(writes.results.map((result) => this.#store(claim, result)));
       done.stored = true;
     }
+    if (writes.chordParts.length > 0) this.#sayChord(claim);
     if (done.acked) return;
     switch (writes.ack) {
       case 'ack':
