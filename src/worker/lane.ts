@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { Job, Outcome } from '../../protocols/job.ts';
 import { type Logger, logs } from '../log.ts';
 import { persist } from '../persist.ts';
@@ -46,6 +47,8 @@ export class Lane {
     this.source = options.source;
     this.#total = options.source.concurrency + options.source.prefetch;
     this.#unsettledLimit = Math.max(100, 4 * options.source.concurrency);
+    // Each outcome that cannot be written waits for it.
+    setMaxListeners(0, this.#giveUp.signal);
   }
 
   get running(): readonly Job[] {

@@ -1,0 +1,455 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import type { Redis } from 'ioredis';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import type { CeleryOptions } from '../../src/drivers/celery/index.ts';
+import { pause } from '../../src/source.ts';
+import { hold } from '../support/leash.mjs';
+import { startPythonWorker } from '../support/python.ts';
+import { type RedisServer, startRedis, until } from '../support/redis.ts';
+import { startProxy } from './proxy.ts';
+import { type Handlers, message, startWorker } from './scene.ts';
+
+/** What is left of the work when processes die, servers go away and connections lie. Asked of the store, not of the worker. */
+
+describe('a worker process that is killed', () => {
+  test(
+    '5,000 tasks, three SIGKILLs and one restart of Redis: every task ran, every result is there',
+    { timeout: 120_000 },
+    async () => {
+      await using redis = await startRedis({ persistence: true });
+      const client = redis.client({ maxRetriesPerRequest: null });
+      const COUNT = 5_000;
+      const ids = Array.from({ length: COUNT }, (_, index) => `task-${index}`);
+      await push(client, ids, { task: 'count', args: [10] });
+      const options: CeleryOptions = {
+        broker: redis.url,
+        backend: redis.url,
+        acksLate: true,
+        concurrency: 50,
+        brokerTransportOptions: { visibilityTimeout: 3 },
+      };
+      const results = async (): Promise<number> => (await client.keys('celery-task-meta-*')).length;
+      let worker = await startProcess(options, redis.url);
+      for (const killAt of [500, 1_500, 2_500]) {
+        await until(`${killAt} results`, 60_000, async () => (await results()) >= killAt);
+        worker.child.kill('SIGKILL');
+        await worker.gone;
+        worker = await startProcess(options, redis.url);
+      }
+      await until('3,500 results', 60_000, async () => (await results()) >= 3_500);
+      await redis.restart();
+      const from = performance.now();
+      await until('all results', 60_000, async () => (await results()) >= COUNT);
+      const seconds = ((performance.now() - from) / 1000).toFixed(1);
+      await until('nothing is claimed', 20_000, () => nothingClaimed(client));
+      const runs = await client.hgetall('runs');
+      expect(Object.keys(runs).length).toBe(COUNT);
+      for (const id of ids) expect(Number(runs[id])).toBeGreaterThanOrEqual(1);
+      const metas = (await client.mget(ids.map((id) => `celery-task-meta-${id}`))) as string[];
+      expect(metas.every((meta) => meta.startsWith('{"status": "SUCCESS"'))).toBe(true);
+      expect(await client.llen('celery')).toBe(0);
+      const again = Object.values(runs).filter((count) => Number(count) > 1).length;
+      // Never more than what was running or waiting to be settled when the process or the server died.
+      expect(again).toBeLessThan(4 * 250);
+      console.log(
+        `5,000 tasks, 3 SIGKILLs, 1 restart: ${again} ran more than once; done ${seconds} s after the restart`,
+      );
+      await worker.stop();
+    },
+  );
+
+  test('SIGTERM in mid work: what runs is finished, what waits is back in the queue, nothing ran twice', async () => {
+    await using redis = await startRedis();
+    const client = redis.client();
+    const ids = Array.from({ length: 300 }, (_, index) => `task-${index}`);
+    await push(client, ids, { task: 'count', args: [100] });
+    const worker = await startProcess({ broker: redis.url, backend: redis.url, concurrency: 20 }, redis.url);
+    await until('some ran', 20_000, async () => (await client.hlen('runs')) >= 40);
+    await worker.stop();
+    expect(worker.child.exitCode).toBe(0);
+    const runs = await client.hgetall('runs');
+    const waiting = await client.lrange('celery', 0, -1);
+    expect(Object.values(runs).every((count) => count === '1')).toBe(true);
+    expect((await client.keys('celery-task-meta-*')).length).toBe(Object.keys(runs).length);
+    expect(Object.keys(runs).length + waiting.length).toBe(ids.length);
+    // In their order, oldest at the right end, as if they had never been taken.
+    const order = waiting.map((item) => (JSON.parse(item) as { headers: { id: string } }).headers.id).reverse();
+    expect(order).toEqual(ids.slice(ids.length - order.length));
+    expect(await nothingClaimed(client)).toBe(true);
+  });
+
+  test('early ack is at most once: a task whose worker was killed after its start does not run again', async () => {
+    await using redis = await startRedis();
+    const client = redis.client();
+    const options: CeleryOptions = {
+      broker: redis.url,
+      backend: redis.url,
+      concurrency: 4,
+      brokerTransportOptions: { visibilityTimeout: 1 },
+    };
+    await push(client, ['early-1'], { task: 'count', args: [60_000] });
+    const worker = await startProcess(options, redis.url);
+    await until('it runs', 20_000, async () => (await client.hget('runs', 'early-1')) === '1');
+    expect(await nothingClaimed(client)).toBe(true);
+    worker.child.kill('SIGKILL');
+    await worker.gone;
+    await using _ = await startWorker(options, { count: () => client.hincrby('runs', 'early-1', 1) });
+    await push(client, ['other'], { task: 'count' });
+    await until('another one ran', 10_000, async () => (await client.exists('celery-task-meta-other')) === 1);
+    // Two visibility timeouts and two sweeps later.
+    await pause(2_500);
+    expect(await client.hget('runs', 'early-1')).toBe('2'); // the other one counted it once
+    expect(await client.exists('celery-task-meta-early-1')).toBe(0);
+  });
+});
+
+describe('Redis goes away and comes back', () => {
+  test('while the worker is idle: it goes on within seconds', async () => {
+    await using redis = await startRedis({ persistence: true });
+    await using scene = await startWorker(optionsOf(redis), HANDLERS);
+    await runs(redis, 'before');
+    const down = scene.worker.once('source:down');
+    await redis.stop();
+    await down;
+    await redis.restart();
+    console.log(`restarted while idle: ${await timeOf(() => runs(redis, 'after'))} ms`);
+    expect(scene.worker.state).toBe('running');
+  });
+
+  test('while handlers run: they end, their results are stored, and more is fetched', async () => {
+    await using redis = await startRedis({ persistence: true });
+    let open = (): void => {};
+    const gate = new Promise<void>((resolve) => (open = resolve));
+    await using scene = await startWorker(optionsOf(redis, { acksLate: true }), {
+      ...HANDLERS,
+      gated: () => gate.then(() => 'through'),
+    });
+    const client = redis.client();
+    await push(client, ['gated-1', 'gated-2'], { task: 'gated' });
+    await until('both run', 5_000, () => scene.started.length === 2);
+    await redis.restart();
+    open();
+    const ms = await timeOf(async () => {
+      await until(
+        'both are stored',
+        10_000,
+        async () => (await redis.client().exists(meta('gated-1'), meta('gated-2'))) === 2,
+      );
+    });
+    console.log(`restarted while running: ${ms} ms`);
+    await runs(redis, 'after');
+    await until('nothing is claimed', 5_000, () => nothingClaimed(redis.client()));
+    expect(scene.started).toEqual(['gated-1', 'gated-2', 'after']);
+  });
+
+  test('while an outcome is to be written: it is written when the server is back, and the task runs once', async () => {
+    await using redis = await startRedis({ persistence: true });
+    await using scene = await startWorker(optionsOf(redis, { acksLate: true }), {
+      ...HANDLERS,
+      settling: () => redis.stop().then(() => 'settled'),
+    });
+    const unsettled = scene.worker.once('job:unsettled');
+    await push(redis.client(), ['settling-1'], { task: 'settling' });
+    await unsettled;
+    await redis.restart();
+    const settled = scene.worker.once('job:settled');
+    console.log(`restarted while settling: ${await timeOf(() => settled)} ms`);
+    expect(await redis.client().get(meta('settling-1'))).toContain('"settled"');
+    await until('nothing is claimed', 5_000, () => nothingClaimed(redis.client()));
+    await runs(redis, 'after');
+    expect(scene.started).toEqual(['settling-1', 'after']);
+  });
+
+  test('before an early ack could be written: the task starts when the server is back, once', async () => {
+    await using redis = await startRedis({ persistence: true });
+    await using proxy = await startProxy(redis.port);
+    await using scene = await startWorker(optionsOf(redis, { broker: proxy.url }), HANDLERS);
+    const client = redis.client();
+    await runs(redis, 'before');
+    // The claim arrives; what is sent from then on does not.
+    scene.worker.on('job:started', () => proxy.goSilentForAll());
+    await push(client, ['early-1'], { task: 'ok' });
+    await until('it is claimed', 5_000, () => scene.started.includes('early-1'));
+    proxy.comeBack();
+    await until('it ran', 10_000, async () => (await client.exists(meta('early-1'))) === 1);
+    await until('nothing is claimed', 5_000, () => nothingClaimed(client));
+  });
+
+  test('the results are on another server, which is down: the outcome waits, and no message is acknowledged before it', async () => {
+    await using broker = await startRedis();
+    await using results = await startRedis({ persistence: true });
+    await using scene = await startWorker(optionsOf(broker, { backend: results.url, acksLate: true }), HANDLERS);
+    const client = broker.client();
+    await results.stop();
+    const unsettled = scene.worker.once('job:unsettled');
+    await push(client, ['waits-1'], { task: 'ok' });
+    await unsettled;
+    expect(await client.hlen('unacked')).toBe(1);
+    await results.restart();
+    await until('it is acknowledged', 15_000, () => nothingClaimed(client));
+    expect(await results.client().get(meta('waits-1'))).toContain('SUCCESS');
+    expect(scene.started).toEqual(['waits-1']);
+  });
+
+  test('for good: a worker that is told to stop ends within its deadline', async () => {
+    await using redis = await startRedis();
+    const scene = await startWorker(
+      optionsOf(redis, { acksLate: true }),
+      {
+        ...HANDLERS,
+        settling: () => redis.kill().then(() => 'never stored'),
+        long: (_, { signal }) => pause(60_000, signal).then(() => signal.throwIfAborted()),
+      },
+      { abortGraceMs: 500 },
+    );
+    const unsettled = scene.worker.once('job:unsettled');
+    await push(redis.client(), ['long-1', 'settling-1'], { task: 'long' }, { 'settling-1': 'settling' });
+    await unsettled;
+    const ms = await timeOf(() => scene.worker.stop({ timeoutMs: 1_000 }));
+    console.log(`stopped while Redis was away: ${ms} ms`);
+    expect(ms).toBeLessThan(15_000);
+    expect(scene.worker.state).toBe('stopped');
+  });
+
+  test('for good, and idle: a worker that is told to stop now ends', async () => {
+    await using redis = await startRedis();
+    const scene = await startWorker(optionsOf(redis), HANDLERS);
+    const down = scene.worker.once('source:down');
+    await redis.kill();
+    await down;
+    expect(await timeOf(() => scene.worker.stop({ timeoutMs: 0 }))).toBeLessThan(8_000);
+  });
+});
+
+describe('connections that lie', () => {
+  test('every connection is killed, ten times over: the worker goes on', async () => {
+    await using redis = await startRedis();
+    await using scene = await startWorker(optionsOf(redis), HANDLERS);
+    const client = redis.client({ maxRetriesPerRequest: null });
+    const ids = Array.from({ length: 500 }, (_, index) => `kill-${index}`);
+    await push(client, ids, { task: 'brief' });
+    for (let round = 0; round < 10; round++) {
+      await client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+      await client.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
+      await until('some more ran', 10_000, async () => (await client.keys(meta('kill-*'))).length >= 40 * round);
+    }
+    await until('all ran', 20_000, async () => (await client.keys(meta('kill-*'))).length === ids.length);
+    await until('nothing is claimed', 5_000, () => nothingClaimed(client));
+    expect(scene.started.length - new Set(scene.started).size).toBe(0);
+  });
+
+  test('the answer to a claim is lost: the same worker has the messages back at once, not after the visibility timeout', async () => {
+    await using redis = await startRedis();
+    await using proxy = await startProxy(redis.port);
+    await using scene = await startWorker(optionsOf(redis, { broker: proxy.url }), HANDLERS);
+    const client = redis.client();
+    await runs(redis, 'before');
+    const dropped = proxy.dropAnswerWith('lost-1');
+    await push(client, ['lost-1'], { task: 'ok' });
+    await dropped;
+    const ms = await timeOf(() => until('it ran', 10_000, async () => (await client.exists(meta('lost-1'))) === 1));
+    console.log(`lost claim: run ${ms} ms after its answer was lost`);
+    expect(ms).toBeLessThan(5_000);
+    expect(scene.started).toEqual(['before', 'lost-1']);
+    await until('nothing is claimed', 5_000, () => nothingClaimed(client));
+  });
+
+  test('connections that went silent for good are given up, and new ones made', async () => {
+    await using redis = await startRedis();
+    await using proxy = await startProxy(redis.port);
+    await using scene = await startWorker(
+      optionsOf(redis, { broker: proxy.url, brokerTransportOptions: { socketTimeoutMs: 1_500 } }),
+      HANDLERS,
+    );
+    await runs(redis, 'before');
+    proxy.goSilent();
+    const ms = await timeOf(() => runs(redis, 'after'));
+    console.log(`half-open, socketTimeoutMs 1,500: ${ms} ms`);
+    expect(ms).toBeLessThan(8_000);
+    expect(scene.started).toEqual(['before', 'after']);
+  });
+
+  test('a network that is silent for a while and comes back loses nothing', async () => {
+    await using redis = await startRedis();
+    await using proxy = await startProxy(redis.port);
+    await using scene = await startWorker(
+      optionsOf(redis, { broker: proxy.url, acksLate: true, brokerTransportOptions: { socketTimeoutMs: 1_000 } }),
+      HANDLERS,
+    );
+    const client = redis.client();
+    const ids = Array.from({ length: 200 }, (_, index) => `silent-${index}`);
+    await push(client, ids, { task: 'brief' });
+    await until('some ran', 10_000, () => scene.started.length > 20);
+    proxy.goSilentForAll();
+    await pause(3_000);
+    proxy.comeBack();
+    await until('all ran', 20_000, async () => (await client.keys(meta('silent-*'))).length === ids.length);
+    await until('nothing is claimed', 10_000, () => nothingClaimed(client));
+  });
+
+  test('Redis pauses for two seconds: nothing is lost, nothing runs twice', async () => {
+    await using redis = await startRedis();
+    await using scene = await startWorker(optionsOf(redis, { acksLate: true }), HANDLERS);
+    const client = redis.client();
+    const ids = Array.from({ length: 100 }, (_, index) => `pause-${index}`);
+    await push(client, ids, { task: 'brief' });
+    await until('some ran', 10_000, () => scene.started.length > 10);
+    await client.client('PAUSE', 2_000);
+    await until('all ran', 20_000, async () => (await client.keys(meta('pause-*'))).length === ids.length);
+    await until('nothing is claimed', 5_000, () => nothingClaimed(client));
+    expect(scene.started.length).toBe(ids.length);
+  });
+
+  test('the server forgets its scripts, or everything: the worker goes on', async () => {
+    await using redis = await startRedis();
+    await using scene = await startWorker(optionsOf(redis, { acksLate: true }), HANDLERS);
+    const client = redis.client();
+    const ids = Array.from({ length: 300 }, (_, index) => `flush-${index}`);
+    await push(client, ids, { task: 'brief' });
+    for (let round = 0; round < 10; round++) {
+      await client.script('FLUSH');
+      await until('some more ran', 5_000, async () => (await client.keys(meta('flush-*'))).length >= 25 * round);
+    }
+    await until('all ran', 10_000, async () => (await client.keys(meta('flush-*'))).length === ids.length);
+    await push(client, ['slow-1'], { task: 'brief', args: [500] });
+    await until('it runs', 5_000, () => scene.started.includes('slow-1'));
+    await client.flushall();
+    await runs(redis, 'after');
+    await until('nothing is claimed', 5_000, () => nothingClaimed(client));
+    expect(scene.worker.state).toBe('running');
+  });
+});
+
+describe('longer than the visibility timeout', () => {
+  const brokerTransportOptions = { visibilityTimeout: 1, unackedRestoreInterval: 1 };
+
+  test('a task that runs longer is not run twice, though others sweep (Node and Python)', async () => {
+    await using redis = await startRedis();
+    const client = redis.client();
+    await using scene = await startWorker(optionsOf(redis, { acksLate: true, brokerTransportOptions }), HANDLERS);
+    await push(client, ['long-1'], { task: 'brief', args: [8_000] });
+    await until('it runs', 5_000, () => scene.started.length === 1);
+    await using other = await startWorker(optionsOf(redis, { acksLate: true, brokerTransportOptions }), HANDLERS);
+    // Python sweeps at its start, and the second one is started late enough to find the claim old, were it not refreshed.
+    const config = { broker_transport_options: { visibility_timeout: 1 }, task_acks_late: true };
+    await using _ = await startPythonWorker('5.6', { broker: redis.url, backend: redis.url, config });
+    await until('it ended', 15_000, async () => (await client.exists(meta('long-1'))) === 1);
+    await until('nothing is claimed', 5_000, () => nothingClaimed(client));
+    expect([...scene.started, ...other.started]).toEqual(['long-1']);
+    expect(await client.llen('celery')).toBe(0);
+  });
+
+  test('a message held for its ETA is not swept, and runs when due', async () => {
+    await using redis = await startRedis();
+    const client = redis.client();
+    await using scene = await startWorker(optionsOf(redis, { brokerTransportOptions }), HANDLERS);
+    await using other = await startWorker(optionsOf(redis, { brokerTransportOptions }), HANDLERS);
+    const due = Date.now() + 4_000;
+    await client.lpush('celery', message({ id: 'eta-1', headers: { eta: new Date(due).toISOString() } }));
+    await until('it is held', 5_000, async () => (await client.hlen('unacked')) === 1);
+    const [tag] = await client.hkeys('unacked');
+    await until('it ran', 10_000, async () => {
+      const claims = await client.hkeys('unacked');
+      // Held by the same worker all the time: nobody restored it.
+      if (claims.length > 0) expect(claims).toEqual([tag]);
+      return (await client.exists(meta('eta-1'))) === 1;
+    });
+    expect(Date.now()).toBeGreaterThanOrEqual(due);
+    expect([...scene.started, ...other.started]).toEqual(['eta-1']);
+  });
+
+  test('what is beyond etaLimit is parked in Redis, survives the worker, and runs when due', async () => {
+    await using redis = await startRedis();
+    const client = redis.client();
+    const first = await startWorker(optionsOf(redis, { etaLimit: 2 }), HANDLERS);
+    const due = Date.now() + 3_000;
+    const eta = new Date(due).toISOString();
+    const ids = Array.from({ length: 10 }, (_, index) => `parked-${index}`);
+    for (const id of ids) await client.lpush('celery', message({ id, headers: { eta } }));
+    await until('eight are parked', 5_000, async () => (await client.zcard('jobglot:parked')) === 8);
+    expect(await client.hlen('jobglot:parked:messages')).toBe(8);
+    expect(await client.hlen('unacked')).toBe(2);
+    await first.worker.stop();
+    expect(await client.llen('celery')).toBe(2);
+    await using second = await startWorker(optionsOf(redis), HANDLERS);
+    await until('all ran', 10_000, async () => (await client.keys(meta('parked-*'))).length === 10);
+    expect(Date.now()).toBeGreaterThanOrEqual(due);
+    expect([...second.started].sort()).toEqual(ids);
+    expect(await client.exists('jobglot:parked', 'jobglot:parked:messages')).toBe(0);
+  });
+});
+
+const HANDLERS: Handlers = {
+  ok: () => 'ran',
+  brief: async ({ args: [ms] }) => {
+    await pause((ms as number | undefined) ?? 20);
+    return 'ran';
+  },
+};
+
+function optionsOf(redis: RedisServer, options: Partial<CeleryOptions> = {}): CeleryOptions {
+  return { broker: redis.url, backend: redis.url, concurrency: 10, ...options };
+}
+
+async function push(
+  client: Redis,
+  ids: readonly string[],
+  { task, args = [] }: { readonly task: string; readonly args?: readonly unknown[] },
+  tasks: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const items = ids.map((id) => message({ id, task: tasks[id] ?? task, args }));
+  for (let at = 0; at < items.length; at += 500) await client.lpush('celery', ...items.slice(at, at + 500));
+}
+
+/** Send a task and wait until its result is stored. */
+async function runs(redis: RedisServer, id: string): Promise<void> {
+  const client = redis.client();
+  await push(client, [id], { task: 'ok' });
+  await until(`${id} ran`, 20_000, async () => (await client.exists(meta(id))) === 1);
+  client.disconnect();
+}
+
+async function timeOf(work: () => Promise<unknown>): Promise<number> {
+  const from = performance.now();
+  await work();
+  return Math.round(performance.now() - from);
+}
+
+function meta(id: string): string {
+  return `celery-task-meta-${id}`;
+}
+
+async function nothingClaimed(client: Redis): Promise<boolean> {
+  return (await client.hlen('unacked')) === 0 && (await client.zcard('unacked_index')) === 0;
+}
+
+interface WorkerProcess {
+  readonly child: ChildProcess;
+  readonly gone: Promise<unknown>;
+  stop(): Promise<void>;
+}
+
+async function startProcess(options: CeleryOptions, counters: string): Promise<WorkerProcess> {
+  const script = fileURLToPath(new URL('worker-process.ts', import.meta.url));
+  const child = spawn(process.execPath, ['--import', 'tsx', script, JSON.stringify(options), counters], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  hold(child);
+  let said = '';
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  const gone = new Promise((resolve) => child.once('close', resolve));
+  onTestFinished(() => void child.kill('SIGKILL'));
+  await until('the worker process runs', 20_000, () => {
+    if (child.exitCode !== null) throw new Error(`the worker process ended:\n${said}`);
+    return said.includes('running');
+  });
+  return {
+    child,
+    gone,
+    async stop() {
+      child.kill('SIGTERM');
+      await gone;
+    },
+  };
+}
