@@ -250,7 +250,7 @@ export class RedisConnection {
           });
     let down = false;
     this.#redis.on('error', (error: Error & { readonly command?: { readonly name?: string } }) => {
-      this.#failure = error;
+      this.#failure ??= error;
       // ioredis would go on in database 0, which is somebody else's.
       if (error.command?.name === 'select') this.#redis.disconnect(true);
       if (!down) options.log?.warn({ broker: target.maskedUrl, error }, 'the connection to Redis failed; reconnecting');

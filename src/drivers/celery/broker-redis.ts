@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { decodeEnvelope, encodeEnvelope } from '../../../protocols/celery/envelope.ts';
 import type { Publication, WireMessage } from '../../../protocols/celery/message.ts';
 import * as wire from '../../../protocols/celery/redis.ts';
@@ -179,7 +180,11 @@ export class RedisBroker implements CeleryBroker {
       const broadcast = this.#fanout?.take(max) ?? [];
       if (broadcast.length > 0) return broadcast.map(({ queue, bytes }) => readClaim(queue, '', bytes));
       const claims = await this.#claim(max);
-      if (claims.length > 0) return claims;
+      if (claims.length > 0) {
+        // A waiter was served at the push, before this claim; its answer may be the next to be read.
+        if (this.#waiters.some(({ pending }) => pending !== undefined)) await nextTurn();
+        return [...this.#arrived.splice(0), ...claims];
+      }
       await this.#nextPush(seen, signal);
     }
     return this.#arrived.splice(0);

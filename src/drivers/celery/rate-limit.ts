@@ -18,10 +18,13 @@ export class RateLimit {
     this.#spacingMs = 1000 / perSecond;
   }
 
-  /** Reserve the next run: milliseconds since the epoch when it may start; not later than `now` is at once. */
-  reserve(now: number): number {
-    const at = Math.max(now, this.#next);
-    this.#next = at + this.#spacingMs;
-    return at;
+  /** When the next run may start, in milliseconds since the epoch; not later than `now` is at once. */
+  next(now: number): number {
+    return Math.max(now, this.#next);
+  }
+
+  /** Use that turn: the one after it comes its spacing later. */
+  take(now: number): void {
+    this.#next = this.next(now) + this.#spacingMs;
   }
 }

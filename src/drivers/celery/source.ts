@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import * as lifecycle from '../../../protocols/celery/lifecycle.ts';
 import {
   decodeTask,
@@ -87,6 +88,8 @@ export class CelerySource implements Source {
     this.nodename = nodename(options.nodename);
     this.agents = broker.agents;
     this.#decode = { accept: acceptSet(this.#app.accept), limits: this.#app.limits };
+    // Each chore that fails waits for it.
+    setMaxListeners(0, this.#closing.signal);
     this.#etaLimit = wholeNumber('etaLimit', options.etaLimit ?? 1000, 0);
     this.tasks = builtins({
       backend,
@@ -124,7 +127,8 @@ export class CelerySource implements Source {
         this.#claiming = undefined;
         throw error;
       }
-      if (claims === undefined) continue;
+      // Quiet may have come first, and given these back.
+      if (claims === undefined || this.#claiming !== claiming) continue;
       this.#claiming = undefined;
       const deliveries: Delivery[] = [];
       for (const claim of claims) {
@@ -137,8 +141,10 @@ export class CelerySource implements Source {
   }
 
   async quiet(): Promise<void> {
-    // What was claimed for a call that will not come is given back with the rest.
-    const late = (await this.#claiming?.catch(() => [])) ?? [];
+    // What was claimed for a call that will not come is given back with the rest; a receive that still waits takes its own.
+    const claiming = this.#claiming;
+    const claims = (await claiming?.catch(() => [])) ?? [];
+    const late = this.#claiming === claiming ? claims : [];
     this.#claiming = undefined;
     await this.broker.quiet();
     const waiting = this.#holds.clear().map(({ claim }) => claim);
@@ -178,8 +184,8 @@ export class CelerySource implements Source {
       this.#unknown(claim, message);
       return undefined;
     }
-    if (logs(this.#log, 'debug'))
-      this.#log.debug({ task: message.shownAs, id: message.id, queue: claim.queue }, 'received');
+    if (logs(this.#log, 'info'))
+      this.#log.info({ task: message.shownAs, id: message.id, queue: claim.queue }, 'received');
     return this.#admit(claim, message, this.#of(message.task));
   }
 

@@ -1,0 +1,68 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { CeleryAppOptions } from '../../src/drivers/celery/index.ts';
+import { celeryMessages, celeryResult, celerySender, celerySource } from './celery.ts';
+import { conformance } from './suite.ts';
+
+interface Store extends AsyncDisposable {
+  readonly folder: string;
+  readonly app: CeleryAppOptions;
+}
+
+const NO_SERVER = 'a folder is always there';
+let messages = 0;
+
+conformance<Store>({
+  name: 'celery-filesystem',
+  async store() {
+    const folder = await mkdtemp(join(tmpdir(), 'jobglot-conformance-'));
+    await mkdir(join(folder, 'results'));
+    const app = { broker: `filesystem://${folder}/queue`, backend: `file://${folder}/results` };
+    return { folder, app, [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
+  },
+  source: ({ app }, options) => celerySource(app, options),
+  client: ({ app }) => celerySender(app),
+  raw({ folder }) {
+    const queued = join(folder, 'queue');
+    const names = (path: string): Promise<readonly string[]> => readdir(path).catch(() => []);
+    return {
+      ...celeryMessages,
+      async put(queue, bytes) {
+        // As kombu names them; renamed into place, so that nobody sees half of it.
+        const ms = Math.round(Number(process.hrtime.bigint()) / 1e6) + ++messages;
+        await mkdir(queued, { recursive: true });
+        await writeFile(join(queued, 'half'), bytes);
+        await rename(join(queued, 'half'), join(queued, `${ms}_${randomUUID()}.${queue}.msg`));
+      },
+      async waiting(queue) {
+        const own = (await names(queued)).filter((name) => name.endsWith(`.${queue}.msg`)).sort();
+        return Promise.all(own.map((name) => readFile(join(queued, name))));
+      },
+      async claimed() {
+        const owners = await names(join(queued, '.jobglot-claimed'));
+        const claimed = await Promise.all(owners.map((owner) => names(join(queued, '.jobglot-claimed', owner))));
+        return claimed.flat().filter((name) => name.endsWith('.msg')).length;
+      },
+      async aside(queue) {
+        const path = join(queued, '.jobglot-quarantine');
+        const own = (await names(path)).filter((name) => name.endsWith(`.${queue}.msg`));
+        return Promise.all(
+          own.map(async (name) => ({
+            bytes: await readFile(join(path, name)),
+            reason: await readFile(join(path, `${name}.reason.json`), 'utf8'),
+          })),
+        );
+      },
+      result: async (id) =>
+        celeryResult(await readFile(join(folder, 'results', `celery-task-meta-${id}`)).catch(() => undefined)),
+    };
+  },
+  without: {
+    'an idle worker consumes again': NO_SERVER,
+    'what waits is still there, and is run once': NO_SERVER,
+    'a job that runs meanwhile ends, and its result is stored': NO_SERVER,
+    'a job that ends while the store is away is settled when it is back': NO_SERVER,
+  },
+});
