@@ -147,6 +147,18 @@ def replace(self, x, y):
 
 
 @task(bind=True)
+def replace_with_node(self, x):
+    """Becomes a task of the other side."""
+    raise self.replace(app.signature("node.mul", args=(x, 10), options={"queue": "node"}))
+
+
+@task(bind=True)
+def stamps(self):
+    """What the message is stamped with."""
+    return [self.request.stamped_headers, self.request.stamps]
+
+
+@task(bind=True)
 def context(self):
     """What the message said about the task."""
     request = self.request
@@ -168,6 +180,8 @@ def context(self):
         "argsrepr": request.argsrepr,
         "kwargsrepr": request.kwargsrepr,
         "ignore_result": request.ignore_result,
+        # A header of one's own is an attribute in every version, and in `headers` since 5.3.
+        "x_tenant": getattr(request, "x_tenant", None),
     }
 
 

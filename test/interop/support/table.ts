@@ -1,0 +1,82 @@
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, onTestFinished, test } from 'vitest';
+import type { CeleryVersion } from '../../support/python.ts';
+import { root } from '../../support/setup.mjs';
+
+export const VERSIONS: readonly CeleryVersion[] = ['5.2', '5.4', '5.6'];
+
+export type Direction = 'Python → Node' | 'Node → Python' | 'both';
+
+/** One feature, seen with one version of Celery. */
+export interface Row {
+  readonly feature: string;
+  readonly version: CeleryVersion;
+  readonly direction: Direction;
+  readonly ok: boolean;
+  /** Why this version has it not; then `ok` is false and nothing was run. */
+  readonly lacks?: string;
+}
+
+/** What a version lacks, and why: `{ '5.2': 'kombu 5.2 writes dates as text' }`. */
+export type Lacks = Partial<Record<CeleryVersion, string>>;
+
+export type Fact = (feature: string, statement: string, run: () => Promise<void>, lacks?: Lacks) => void;
+
+/**
+ * Tests that fill the support table as they run: `fact('retries', 'a retry keeps its id', async () => …)`. A feature is
+ * supported when all its facts hold. A version that lacks it is a row too, with the reason.
+ */
+export function facts(file: string, version: CeleryVersion, direction: Direction): Fact {
+  const rows = new Map<string, Row | undefined>();
+  afterAll(() =>
+    save(
+      file,
+      version,
+      direction,
+      [...rows.values()].filter((row) => row !== undefined),
+    ),
+  );
+  return (feature, statement, run, lacks = {}) => {
+    const reason = lacks[version];
+    if (reason !== undefined) {
+      if (rows.get(feature) === undefined) rows.set(feature, { feature, version, direction, ok: false, lacks: reason });
+      test.skip(`${statement} (not with ${version}: ${reason})`, run);
+      return;
+    }
+    // The table has the order of the declarations.
+    if (!rows.has(feature)) rows.set(feature, undefined);
+    test(statement, async () => {
+      onTestFinished(({ task }) => {
+        const passed = task.result?.state !== 'fail';
+        const before = rows.get(feature);
+        rows.set(feature, {
+          feature,
+          version,
+          direction,
+          ok: passed && (before === undefined || before.ok || before.lacks !== undefined),
+        });
+      });
+      await run();
+    });
+  };
+}
+
+const path = join(root, '.cache/support-table.json');
+
+/** One file for all tests, which run one file at a time: the rows of this file are replaced, those of others stay. */
+function save(file: string, version: CeleryVersion, direction: Direction, rows: readonly Row[]): void {
+  let before: readonly (Row & { readonly file: string })[] = [];
+  try {
+    before = JSON.parse(readFileSync(path, 'utf8'));
+  } catch {
+    // The first.
+  }
+  const others = before.filter((row) => row.file !== file || row.version !== version || row.direction !== direction);
+  mkdirSync(join(root, '.cache'), { recursive: true });
+  writeFileSync(
+    `${path}.${process.pid}`,
+    `${JSON.stringify([...others, ...rows.map((row) => ({ file, ...row }))], null, 1)}\n`,
+  );
+  renameSync(`${path}.${process.pid}`, path);
+}
