@@ -1,8 +1,18 @@
-/** What a handler may throw on purpose. Anything else it throws is an error, and the system's own policy decides. */
+/**
+ * What a handler may throw on purpose. Anything else it throws is an error, and the system's own policy decides.
+ * Each is known by a mark, not by its class alone: a task file may have taken it from another copy of this package.
+ */
+function marked(thrown: unknown, name: string): boolean {
+  return typeof thrown === 'object' && thrown !== null && 'jobglotSignal' in thrown && thrown.jobglotSignal === name;
+}
 
 /** Run me again, after `delayMs` (the policy's delay when left out). `cause` is recorded as the reason. */
 export class Retry extends Error {
+  static override [Symbol.hasInstance](thrown: unknown): boolean {
+    return marked(thrown, 'Retry');
+  }
   override readonly name: string = 'Retry';
+  readonly jobglotSignal: string = 'Retry';
   readonly delayMs: number | undefined;
   constructor(options: { readonly delayMs?: number; readonly cause?: unknown; readonly message?: string } = {}) {
     super(options.message ?? 'the handler asked to be run again', { cause: options.cause });
@@ -12,7 +22,11 @@ export class Retry extends Error {
 
 /** Never retry this. The error is recorded as the job's failure. */
 export class Fail extends Error {
+  static override [Symbol.hasInstance](thrown: unknown): boolean {
+    return marked(thrown, 'Fail');
+  }
   override readonly name: string = 'Fail';
+  readonly jobglotSignal: string = 'Fail';
   constructor(reason: string | Error, options: { readonly cause?: unknown } = {}) {
     super(typeof reason === 'string' ? reason : reason.message, {
       cause: typeof reason === 'string' ? options.cause : reason,
@@ -22,7 +36,11 @@ export class Fail extends Error {
 
 /** Forget this job: no result, no failure, no retry. */
 export class Discard extends Error {
+  static override [Symbol.hasInstance](thrown: unknown): boolean {
+    return marked(thrown, 'Discard');
+  }
   override readonly name: string = 'Discard';
+  readonly jobglotSignal: string = 'Discard';
   constructor(reason = 'discarded by its handler') {
     super(reason);
   }
@@ -33,7 +51,11 @@ export class Discard extends Error {
  * requeue; a dead-letter exchange gets it where there is one). No result is stored and no attempt counted.
  */
 export class Reject extends Error {
+  static override [Symbol.hasInstance](thrown: unknown): boolean {
+    return marked(thrown, 'Reject');
+  }
   override readonly name: string = 'Reject';
+  readonly jobglotSignal: string = 'Reject';
   readonly requeue: boolean;
   constructor(reason = 'rejected by its handler', options: { readonly requeue?: boolean } = {}) {
     super(reason);

@@ -21,7 +21,7 @@ import { cache, ensureBuild, ensureDependencies, ensureRedis, ensureVenv, root, 
 /** What each part needs beyond the dependencies. */
 const parts = {
   golden: [],
-  unit: [],
+  unit: ['build'],
   conformance: ['redis'],
   interop: ['build', 'redis', '5.2', '5.4', '5.6'],
   faults: ['build', 'redis', '5.6'],

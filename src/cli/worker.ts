@@ -9,7 +9,6 @@ import { banner, type Facts, factsOf, type SourceFacts } from './banner.ts';
 import { consoleLog } from './console-log.ts';
 import { EXIT } from './exit.ts';
 import { conventionalTasks, loadConfig, loadTasks } from './load.ts';
-import { isOtherCopy, translateSignals } from './other-copy.ts';
 import { type Connection, type Environment, refuseSourceFlags, resolveCelery, type WorkerFlags } from './settings.ts';
 import { StopSignals } from './stop-signals.ts';
 import { systems } from './systems.ts';
@@ -29,13 +28,12 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
   }
   const shutdownTimeoutMs =
     flags.shutdownTimeout === undefined ? (config.shutdownTimeoutMs ?? 25_000) : flags.shutdownTimeout * 1000;
-  const otherCopy = isOtherCopy(tasks);
   const worker = new Worker({
     tasks,
     sources,
     log,
     shutdownTimeoutMs,
-    middleware: [...(config.middleware ?? []), ...(otherCopy ? [translateSignals] : [])],
+    middleware: config.middleware ?? [],
     ...(config.abortGraceMs === undefined ? {} : { abortGraceMs: config.abortGraceMs }),
   });
   tell(
@@ -53,12 +51,6 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
     log,
     config.log === undefined && format === 'text' && level !== 'silent',
   );
-  if (otherCopy) {
-    log.warn(
-      { app: app ?? loaded?.file },
-      "the tasks come from another copy of jobglot than this command: run the project's own (npx jobglot), and use ES modules",
-    );
-  }
   return live(worker, log, env, shutdownTimeoutMs, sources);
 }
 

@@ -211,6 +211,8 @@ export class Lane {
     if (!logs(log, failed ? 'error' : 'info')) return;
     const fields = { system, task: job.task, id: job.id, queue: job.queue, ms: Math.round(ms * 10) / 10 };
     if (failed) log.error({ ...fields, ...why(outcome) }, `failed in ${seconds(ms)}`);
+    else if (disposition.state === 'retrying')
+      log.info({ ...fields, ...why(outcome) }, `to be retried at ${disposition.at.toISOString()}`);
     else log.info({ ...fields, ...why(outcome) }, `${disposition.state} in ${seconds(ms)}`);
   }
 

@@ -54,10 +54,13 @@ export class Run implements TaskContext {
     return this.#controller.signal;
   }
 
-  async update(state: string, meta?: unknown): Promise<void> {
-    if (this.delivery.update === undefined)
-      throw new ConfigError(`${this.system}: this system keeps no states of a job`);
-    await this.delivery.update(state, meta);
+  /** A getter, so that a handler may take it out of its context: `(job, { update }) => …`. */
+  get update(): TaskContext['update'] {
+    return async (state, meta) => {
+      if (this.delivery.update === undefined)
+        throw new ConfigError(`${this.system}: this system keeps no states of a job`);
+      await this.delivery.update(state, meta);
+    };
   }
 
   /** Ask the handler to end. The first reason counts. */

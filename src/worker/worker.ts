@@ -35,6 +35,7 @@ export class Worker implements AsyncDisposable {
   readonly #agents: Agents;
   #lanes: readonly Lane[] = [];
   #state: WorkerState = 'idle';
+  #started: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
   #quieted: Promise<void> | undefined;
   #hurry: AbortController = new AbortController();
@@ -93,10 +94,14 @@ export class Worker implements AsyncDisposable {
   }
 
   /** Open every source and begin to fetch. Rejects with ConnectionError when one cannot be opened; then nothing runs. */
-  async start(): Promise<void> {
+  start(): Promise<void> {
     if (this.#state !== 'idle')
-      throw new ConfigError(`Worker.start: the worker is ${this.#state}; a worker starts once`);
+      return Promise.reject(new ConfigError(`Worker.start: the worker is ${this.#state}; a worker starts once`));
     this.#enter('running');
+    return (this.#started = this.#start());
+  }
+
+  async #start(): Promise<void> {
     const host = this.#host();
     const opened: Source[] = [];
     try {
@@ -160,6 +165,8 @@ export class Worker implements AsyncDisposable {
   }
 
   async #stop(timeoutMs: number): Promise<void> {
+    // A source half open cannot be closed; one that cannot be opened ends the start by itself.
+    await this.#started?.catch(() => undefined);
     if (this.#state === 'idle' || this.#state === 'stopped') {
       this.#enter('stopped');
       this.#ended();
