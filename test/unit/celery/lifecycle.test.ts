@@ -294,6 +294,30 @@ describe('settling a retry', () => {
   });
 });
 
+describe('settling a rejection', () => {
+  const rejected = (requeue: boolean): Outcome => ({ kind: 'reject', reason: 'not mine', requeue });
+
+  it('stores nothing and refuses the message', () => {
+    const { disposition, write } = run('value', rejected(false), { acksLate: true });
+    expect(disposition).toEqual({ state: 'discarded' });
+    expect(write).toMatchObject({ publish: [], results: [], ack: 'reject' });
+  });
+
+  it('gives the message back while it is not acknowledged', () => {
+    const { disposition, write } = run('value', rejected(true), { acksLate: true });
+    expect(disposition).toEqual({ state: 'requeued' });
+    expect(write).toMatchObject({ publish: [], results: [], ack: 'requeue' });
+  });
+
+  it('publishes it once more, with no retry counted, where it was acknowledged at its start', () => {
+    const { write } = run('value', rejected(true), { acksLate: false });
+    expect(write.ack).toBe('done');
+    expect(write.publish).toHaveLength(1);
+    expect(write.publish[0]?.headers.get('retries')).toBe(0);
+    expect(write.publish[0]?.headers.get('id')).toBe(celery.in['value']?.headers['id']);
+  });
+});
+
 describe('the delay of a retry', () => {
   it.each([
     [{}, 0, 0, 180_000],
