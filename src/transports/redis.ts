@@ -74,7 +74,9 @@ export function redisTarget(url: string, options: RedisTargetOptions = {}): Redi
     const sentinels = parts.map(({ host, port }) => ({ host, port: port ?? 26379 }));
     const secret = options.sentinelPassword === undefined ? {} : { sentinelPassword: options.sentinelPassword };
     const user = options.sentinelUsername === undefined ? {} : { sentinelUsername: options.sentinelUsername };
-    return { maskedUrl, db, options: { ...common, ...auth, ...secret, ...user, ...tls, sentinels, name, db } };
+    // The old master goes on answering until the sentinels have told it, ten seconds later; they tell us at once.
+    const follow = { sentinels, name, failoverDetector: true };
+    return { maskedUrl, db, options: { ...common, ...auth, ...secret, ...user, ...tls, ...follow, db } };
   }
   if (options.cluster === true) {
     if (db !== 0)
@@ -579,7 +581,8 @@ export class ListWaiter {
 
   async open(): Promise<void> {
     await this.#connection.connect();
-    await this.#learnId();
+    // A user who may not call CLIENT waits all the same; the wait then ends by its own limit.
+    await this.#learnId().catch(() => undefined);
   }
   close(): Promise<void> {
     return this.#connection.close();

@@ -32,7 +32,7 @@ export interface RedisBrokerOptions extends RedisTargetOptions {
   readonly unackedKey?: string;
   readonly unackedIndexKey?: string;
   readonly unackedMutexKey?: string;
-  /** Seconds. @default 300 */
+  /** Seconds. Shorter than kombu's 300: a sweeper that was killed holds up the others, and two at once do no harm. @default 30 */
   readonly unackedMutexExpire?: number;
   /** At most so many claims are restored in one sweep. @default 1000 */
   readonly unackedRestoreLimit?: number;
@@ -91,6 +91,7 @@ export class RedisBroker implements CeleryBroker {
   #claims = 0;
   readonly #underWay = new Set<string>();
   #uncertain = false;
+  #lookAgainAt = Number.POSITIVE_INFINITY;
 
   constructor(url: string, options: RedisBrokerOptions = {}) {
     this.#options = options;
@@ -143,15 +144,9 @@ export class RedisBroker implements CeleryBroker {
       await redis.run(wire.bind(this.#keys, exchange, type, type === 'fanout' ? '' : routingKey, queue.name));
       if (type === 'fanout') {
         this.#fanout ??= new FanoutInbox(this.#target, this.#log);
-        const channel = wire.fanoutChannel(
-          this.#keys,
-          this.#target.db,
-          exchange,
-          queue.routingKey ?? '',
-          this.#options.fanoutPrefix,
-          this.#options.fanoutPatterns,
-        );
-        await this.#fanout.listen(channel, queue.name);
+        // Celery gives a queue of task_queues without a key its default one, so a broadcast comes under any key or none.
+        const keys = queue.routingKey === undefined ? ['', '*'] : [queue.routingKey];
+        for (const key of keys) await this.#fanout.listen(this.#channel(exchange, key), queue.name);
       } else {
         lists.push(queue.name);
       }
@@ -232,15 +227,7 @@ export class RedisBroker implements CeleryBroker {
       }
       const type = this.#typeOf(exchange);
       if (type === 'fanout') {
-        const channel = wire.fanoutChannel(
-          this.#keys,
-          this.#target.db,
-          exchange,
-          routingKey,
-          this.#options.fanoutPrefix,
-          this.#options.fanoutPatterns,
-        );
-        fanouts.push(['PUBLISH', channel, encodeEnvelope(publication, randomUUID())]);
+        fanouts.push(['PUBLISH', this.#channel(exchange, routingKey), encodeEnvelope(publication, randomUUID())]);
         continue;
       }
       const queues = wire.route(type, await this.#connection().run(wire.bindings(this.#keys, exchange)), routingKey);
@@ -345,6 +332,11 @@ export class RedisBroker implements CeleryBroker {
     return this.#redis;
   }
 
+  #channel(exchange: string, routingKey: string): string {
+    const { fanoutPrefix, fanoutPatterns } = this.#options;
+    return wire.fanoutChannel(this.#keys, this.#target.db, exchange, routingKey, fanoutPrefix, fanoutPatterns);
+  }
+
   #typeOf(exchange: string): 'direct' | 'topic' | 'fanout' | undefined {
     return this.#types.get(exchange) ?? (FANOUT.test(exchange) ? 'fanout' : undefined);
   }
@@ -359,7 +351,7 @@ export class RedisBroker implements CeleryBroker {
 
   async #claim(max: number): Promise<readonly Claim[]> {
     if (this.#queues.length === 0) return [];
-    if (this.#uncertain) await this.#recoverLost();
+    if (this.#uncertain || Date.now() >= this.#lookAgainAt) await this.#recoverLost();
     return this.#claimBy(max, (claim) => this.#connection().run(claim));
   }
 
@@ -438,6 +430,8 @@ export class RedisBroker implements CeleryBroker {
       cursor = next;
       if (cursor === '0') break;
     }
+    // A server that was frozen may carry out a claim after it was given up here, and after this look.
+    this.#lookAgainAt = this.#uncertain ? Date.now() + 10_000 : Number.POSITIVE_INFINITY;
     this.#uncertain = false;
   }
 
@@ -457,7 +451,7 @@ export class RedisBroker implements CeleryBroker {
     const redis = this.#redis;
     if (redis === undefined) return;
     const token = randomUUID();
-    if (!(await redis.run(wire.lockRestore(this.#keys, token, this.#options.unackedMutexExpire ?? 300)))) return;
+    if (!(await redis.run(wire.lockRestore(this.#keys, token, this.#options.unackedMutexExpire ?? 30)))) return;
     try {
       const before = Date.now() / 1000 - this.#visibility;
       const tags = await redis.run(wire.abandoned(this.#keys, before, this.#options.unackedRestoreLimit ?? 1000));
