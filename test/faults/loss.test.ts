@@ -6,7 +6,7 @@ import type { CeleryOptions } from '../../src/drivers/celery/index.ts';
 import { pause } from '../../src/source.ts';
 import { hold } from '../support/leash.mjs';
 import { startPythonWorker } from '../support/python.ts';
-import { type RedisServer, startRedis, until } from '../support/redis.ts';
+import { type RedisServer, startRedis, startSentinel, until } from '../support/redis.ts';
 import { startProxy } from './proxy.ts';
 import { type Handlers, message, startWorker } from './scene.ts';
 
@@ -167,13 +167,53 @@ describe('Redis goes away and comes back', () => {
     await using scene = await startWorker(optionsOf(redis, { broker: proxy.url }), HANDLERS);
     const client = redis.client();
     await runs(redis, 'before');
-    // The claim arrives; what is sent from then on does not.
-    scene.worker.on('job:started', () => proxy.goSilentForAll());
+    // The claim arrives; the acknowledgement of the start does not.
+    const off = scene.worker.on('job:started', () => {
+      off();
+      proxy.cut();
+    });
     await push(client, ['early-1'], { task: 'ok' });
-    await until('it is claimed', 5_000, () => scene.started.includes('early-1'));
-    proxy.comeBack();
     await until('it ran', 10_000, async () => (await client.exists(meta('early-1'))) === 1);
     await until('nothing is claimed', 5_000, () => nothingClaimed(client));
+    expect(scene.started).toEqual(['before', 'early-1']);
+  });
+
+  test('and another server is the master by then (Sentinel): the worker follows', { timeout: 90_000 }, async () => {
+    await using sentinel = await startSentinel();
+    const options = { masterName: sentinel.name };
+    await using scene = await startWorker(
+      optionsOf(sentinel.master, {
+        broker: sentinel.url,
+        backend: sentinel.url,
+        brokerTransportOptions: options,
+        resultBackendTransportOptions: options,
+      }),
+      HANDLERS,
+    );
+    await runs(sentinel.master, 'before');
+    const port = await sentinel.failover();
+    const master = sentinel.replicas.find((replica) => replica.port === port) as RedisServer;
+    console.log(`failover: ${await timeOf(() => runs(master, 'after'))} ms until the next task ran`);
+    expect(scene.started).toEqual(['before', 'after']);
+  });
+
+  test('and has no memory left: results wait for memory, and no message is lost', async () => {
+    await using redis = await startRedis();
+    const client = redis.client();
+    await using scene = await startWorker(optionsOf(redis, { acksLate: true }), HANDLERS);
+    const ids = Array.from({ length: 50 }, (_, index) => `oom-${index}`);
+    await push(client, ids, { task: 'brief' });
+    const unsettled = scene.worker.once('job:unsettled');
+    await client.config('SET', 'maxmemory', '1');
+    await unsettled;
+    const stored = (await client.keys(meta('oom-*'))).length;
+    expect(stored).toBeLessThan(ids.length);
+    // What was popped is claimed: the script that took it may go on writing.
+    expect((await client.llen('celery')) + (await client.hlen('unacked'))).toBeGreaterThanOrEqual(ids.length - stored);
+    await client.config('SET', 'maxmemory', '0');
+    await until('all are stored', 15_000, async () => (await client.keys(meta('oom-*'))).length === ids.length);
+    await until('nothing is claimed', 5_000, () => nothingClaimed(client));
+    expect([...scene.started].sort()).toEqual([...ids].sort());
   });
 
   test('the results are on another server, which is down: the outcome waits, and no message is acknowledged before it', async () => {
@@ -299,6 +339,68 @@ describe('connections that lie', () => {
     await until('all ran', 20_000, async () => (await client.keys(meta('pause-*'))).length === ids.length);
     await until('nothing is claimed', 5_000, () => nothingClaimed(client));
     expect(scene.started.length).toBe(ids.length);
+  });
+
+  test('Redis is frozen until everybody has given up on it: nothing is lost, nothing stays claimed', async () => {
+    await using redis = await startRedis();
+    const transport = { socketTimeoutMs: 500 };
+    await using scene = await startWorker(
+      optionsOf(redis, { brokerTransportOptions: transport, resultBackendTransportOptions: transport }),
+      HANDLERS,
+    );
+    const client = redis.client({ maxRetriesPerRequest: null });
+    const ids = Array.from({ length: 400 }, (_, index) => `frozen-${index}`);
+    await push(client, ids, { task: 'brief' });
+    for (let round = 1; round <= 3; round++) {
+      await until('some more ran', 10_000, () => scene.started.length > 30 * round);
+      redis.freeze();
+      await pause(1_200);
+      redis.thaw();
+    }
+    await until('all ran', 20_000, async () => (await client.keys(meta('frozen-*'))).length === ids.length);
+    await until('nothing is claimed', 15_000, () => nothingClaimed(client));
+  });
+
+  test('a worker that lost either of its connections still hears of a push at once, in every priority', async () => {
+    await using redis = await startRedis();
+    await using _ = await startWorker(optionsOf(redis), HANDLERS);
+    const client = redis.client();
+    for (const type of ['pubsub', 'normal']) {
+      await runs(redis, `before-${type}`);
+      await client.call('CLIENT', 'KILL', 'TYPE', type, 'SKIPME', 'yes');
+      await pause(500);
+      const times: number[] = [];
+      for (let at = 0; at < 5; at++) {
+        const id = `${type}-${at}`;
+        const item = message({ id, properties: { priority: 9 } });
+        times.push(
+          await timeOf(async () => {
+            await client.lpush('celery\x06\x169', item);
+            await until('it ran', 5_000, async () => (await client.exists(meta(id))) === 1);
+          }),
+        );
+      }
+      // Polled, it would take half a second on average.
+      expect(times.sort((a, b) => a - b)[2]).toBeLessThan(250);
+    }
+  });
+
+  test('broadcasts are heard again after the connection was lost', async () => {
+    await using redis = await startRedis();
+    const client = redis.client();
+    await using scene = await startWorker(
+      optionsOf(redis, { queues: ['celery', { name: 'all.1', exchange: 'all', exchangeType: 'fanout' }] }),
+      HANDLERS,
+    );
+    const heard = (id: string): Promise<void> =>
+      until(`${id} is heard`, 10_000, async () => {
+        await client.publish('/0.all', message({ id }));
+        return scene.started.includes(id);
+      });
+    await heard('all-1');
+    await client.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
+    await heard('all-2');
+    expect(await nothingClaimed(client)).toBe(true);
   });
 
   test('the server forgets its scripts, or everything: the worker goes on', async () => {

@@ -10,6 +10,8 @@ export interface Proxy extends AsyncDisposable {
   goSilent(): void;
   /** As goSilent, but new connections get no answer either. */
   goSilentForAll(): void;
+  /** Cut every connection there is. */
+  cut(): void;
   /** What was held back goes on. */
   comeBack(): void;
   /** Cut the connection that is about to bring an answer with these bytes, without the answer. Resolves when done. */
@@ -70,6 +72,9 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
     goSilentForAll() {
       silentForAll = true;
       for (const pair of pairs) hush(pair);
+    },
+    cut() {
+      for (const pair of pairs) for (const socket of pair) socket.destroy();
     },
     comeBack() {
       silentForAll = false;
