@@ -180,7 +180,8 @@ export class RedisBroker implements CeleryBroker {
         if (this.#waiters.some(({ pending }) => pending !== undefined)) await nextTurn();
         return [...this.#arrived.splice(0), ...claims];
       }
-      await this.#nextPush(seen, signal);
+      // A waiter's answer may have come while this one was under way.
+      if (this.#arrived.length === 0) await this.#nextPush(seen, signal);
     }
     return this.#arrived.splice(0);
   }
@@ -195,6 +196,8 @@ export class RedisBroker implements CeleryBroker {
     for (const waiting of this.#waiters) pushes.push((waiting.pending ??= this.#waitAt(waiting)));
     if (this.#fanout !== undefined) pushes.push(this.#fanout.next());
     await (pushes.length === 1 ? pushes[0] : Promise.race(pushes));
+    // The watch hears of a push that a waiter was served with, too, and often first: its answer is in this very turn.
+    if (this.#waiters.length > 0 && this.#arrived.length === 0) await nextTurn();
   }
 
   /** One message, claimed by the server at the moment of the push: no more, since nobody may want more by then. */
