@@ -31,6 +31,7 @@ export class Lane {
   readonly #unsettledLimit: number;
   readonly #handlers = new Map<string, { readonly registration: Registration; readonly handler: Handler }>();
   readonly #running = new Set<Run>();
+  readonly #troubled = new WeakSet<Run>();
   readonly #fetching = new AbortController();
   readonly #giveUp = new AbortController();
   #waiting: Delivery[] = [];
@@ -253,10 +254,12 @@ export class Lane {
   #report(run: Run, error: unknown): void {
     const { events, log } = this.#options;
     const { system, job } = run;
-    log.warn(
-      { system, task: job.task, id: job.id, queue: job.queue, error },
-      'a write for this job failed; trying again',
-    );
+    // An hour without the store is one line a job, not thousands.
+    if (!this.#troubled.has(run)) {
+      this.#troubled.add(run);
+      const fields = { system, task: job.task, id: job.id, queue: job.queue, error };
+      log.warn(fields, 'a write for this job failed; trying again until it sticks');
+    }
     events.emit('job:unsettled', { system, job, error });
   }
 }

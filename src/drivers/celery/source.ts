@@ -314,11 +314,13 @@ export class CelerySource implements Source {
    */
   #carryOut(claim: Claim, what: string, work: (done: Progress) => Promise<unknown>): void {
     const done: Progress = { published: false, stored: false, acked: false };
-    const failed = (error: unknown): void =>
-      this.#log.warn(
-        { queue: claim.queue, id: peek(claim.message).id, error },
-        `could not ${what} a message; trying again while this worker lives`,
-      );
+    let said = false;
+    const failed = (error: unknown): void => {
+      if (said) return;
+      said = true;
+      const fields = { queue: claim.queue, id: peek(claim.message).id, error };
+      this.#log.warn(fields, `could not ${what} a message; trying again while this worker lives`);
+    };
     const chore: Promise<unknown> = persist(() => work(done), this.#closing.signal, failed).finally(() =>
       this.#chores.delete(chore),
     );
