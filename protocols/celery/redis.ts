@@ -98,10 +98,10 @@ const CHUNK = 1000;
  * The envelope is spliced in as it is; Lua's cjson would change it.
  *
  * What cannot be spliced (not an object's text) or is larger than allowed goes to quarantine here and now.
- * When nothing was there, every list is read once, so that a client that tracks keys is told of the next push.
+ * When nothing was there, the lists are read once, so that a client that tracks keys is told of the next push.
  *
  * KEYS unacked, unacked_index, then lists. ARGV max, claim prefix, unix time, byte limit of one message, byte limit of a
- * batch, then per list: `, "<exchange>", "<queue>"]`, quarantine key, queue as JSON.
+ * batch, then per list: `, "<exchange>", "<queue>"]`, quarantine key, queue as JSON, 1 to be told of a push.
  * Returns flat: for every list with messages: list number, count, messages …; then 0, and what was set aside:
  * list number, code, size, first bytes …
  */
@@ -115,7 +115,7 @@ for l = 3, #KEYS do
   if left <= 0 or budget <= 0 then break end
   local found = redis.call('RPOP', KEYS[l], left)
   if found then
-    local tail, at, count = ARGV[(l - 3) * 3 + 6], #out + 2, 0
+    local tail, at, count = ARGV[(l - 3) * 4 + 6], #out + 2, 0
     out[#out + 1] = l - 2
     out[at] = 0
     for i = 1, #found do
@@ -123,9 +123,9 @@ for l = 3, #KEYS do
       local size = #m
       if size > biggest or string.byte(m, 1) ~= 123 or string.byte(m, size) ~= 125 then
         local code = size > biggest and 'too-large' or 'undecodable'
-        local store = ARGV[(l - 3) * 3 + 7]
+        local store = ARGV[(l - 3) * 4 + 7]
         redis.call('LPUSH', store, m)
-        redis.call('LPUSH', store .. ':why', '{"code": "' .. code .. '", "queue": ' .. ARGV[(l - 3) * 3 + 8] .. ', "bytes": ' .. size .. ', "at": ' .. now .. '}')
+        redis.call('LPUSH', store .. ':why', '{"code": "' .. code .. '", "queue": ' .. ARGV[(l - 3) * 4 + 8] .. ', "bytes": ' .. size .. ', "at": ' .. now .. '}')
         aside[#aside + 1] = l - 2
         aside[#aside + 1] = code
         aside[#aside + 1] = size
@@ -153,7 +153,7 @@ if n > 0 then
   redis.call('HSET', KEYS[1], unpack(hash))
   redis.call('ZADD', KEYS[2], unpack(index))
 elseif #aside == 0 then
-  for l = 3, #KEYS do redis.call('LLEN', KEYS[l]) end
+  for l = 3, #KEYS do if ARGV[(l - 3) * 4 + 9] == '1' then redis.call('LLEN', KEYS[l]) end end
 end
 out[#out + 1] = 0
 for i = 1, #aside do out[#out + 1] = aside[i] end
@@ -185,7 +185,14 @@ export interface SetAside {
 export function claim(
   keys: Keyspace,
   queues: readonly string[],
-  claims: { readonly max: number; readonly prefix: string; readonly at: number; readonly limits: ClaimLimits },
+  claims: {
+    readonly max: number;
+    readonly prefix: string;
+    readonly at: number;
+    readonly limits: ClaimLimits;
+    /** Lists at which somebody waits anyhow: their pushes need not be told of. */
+    readonly waitedAt?: ReadonlySet<string>;
+  },
 ): Exchange<{ readonly claimed: readonly ClaimedMessage[]; readonly aside: readonly SetAside[] }> {
   const lists = listsOf(keys, queues);
   const command = callScript(
@@ -197,7 +204,12 @@ export function claim(
       claims.at,
       claims.limits.messageBytes,
       claims.limits.batchBytes,
-      ...lists.flatMap(({ queue }) => [`, "", ${asciiJson(queue)}]`, quarantineKey(keys, queue), asciiJson(queue)]),
+      ...lists.flatMap(({ key, queue }) => [
+        `, "", ${asciiJson(queue)}]`,
+        quarantineKey(keys, queue),
+        asciiJson(queue),
+        claims.waitedAt?.has(key) === true ? '0' : '1',
+      ]),
     ],
   );
   return {

@@ -85,6 +85,8 @@ export class RedisBroker implements CeleryBroker {
   #push: ((item: { readonly key: string; readonly envelope: Uint8Array }) => Promise<void>) | undefined;
   #watch: PushWatch | undefined;
   #waiters: Waiting[] = [];
+  /** The lists of the waiters that are waiting, or about to. */
+  readonly #waitedAt = new Set<string>();
   #arrived: Claim[] = [];
   #fanout: FanoutInbox | undefined;
   #queues: string[] = [];
@@ -160,6 +162,7 @@ export class RedisBroker implements CeleryBroker {
         const waiter = new ListWaiter(wire.listKey(this.#keys, queue), this.#target, this.#log);
         await waiter.open();
         this.#waiters.push({ waiter, pending: undefined });
+        this.#waitedAt.add(waiter.list);
       }
     }
     void this.#sweep().catch((error: unknown) =>
@@ -204,7 +207,9 @@ export class RedisBroker implements CeleryBroker {
   async #waitAt(waiting: Waiting): Promise<void> {
     try {
       this.#arrived.push(...(await this.#claimBy(1, (claim) => waiting.waiter.wait(1, claim))));
+      this.#waitedAt.add(waiting.waiter.list);
     } catch (error) {
+      this.#waitedAt.delete(waiting.waiter.list);
       if (error instanceof ConnectionError) {
         await pause(1_000);
       } else {
@@ -365,7 +370,13 @@ export class RedisBroker implements CeleryBroker {
     let taken: Claimed;
     try {
       taken = await run(
-        wire.claim(this.#keys, this.#queues, { max, prefix, at: Date.now() / 1000, limits: this.#limits }),
+        wire.claim(this.#keys, this.#queues, {
+          max,
+          prefix,
+          at: Date.now() / 1000,
+          limits: this.#limits,
+          waitedAt: this.#waitedAt,
+        }),
       );
     } catch (error) {
       // The server may have claimed for us and the answer been lost; looked into before the next claim.
