@@ -469,6 +469,7 @@ export class PushWatch {
   #wake: (() => void) | undefined;
   #seen = 0;
   #tracking = false;
+  #refused = false;
 
   constructor(commands: RedisConnection, log: Logger) {
     this.#commands = commands;
@@ -541,8 +542,10 @@ export class PushWatch {
       this.#tracking = true;
     } catch (error) {
       this.#tracking = false;
-      if (this.#subscriber.ready)
+      if (this.#subscriber.ready && !this.#refused) {
+        this.#refused = true;
         this.#log.warn({ error }, 'this Redis does not track keys (CLIENT TRACKING); polling instead');
+      }
     }
     // Whatever was tracked before is forgotten: look again.
     this.#changed();
