@@ -1,5 +1,5 @@
 import { toFailure } from '../../protocols/errors.ts';
-import type { Job, Outcome } from '../../protocols/job.ts';
+import type { Failure, Job, Outcome } from '../../protocols/job.ts';
 import { ConfigError, JobTimeoutError, UnknownTaskError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { Discard, Fail, Reject, Retry } from '../signals.ts';
@@ -126,7 +126,12 @@ export class Run implements TaskContext {
         ? { kind: 'cancelled', reason: this.#reason.message }
         : { kind: 'success', value };
     } catch (error) {
-      return this.#thrown(error, registration);
+      try {
+        return this.#thrown(error, registration);
+      } catch (thrown) {
+        // `retry.on` threw, or what was thrown cannot even be looked at: the job fails by that, and its slot is free.
+        return { kind: 'error', error: failureOf(thrown), retriable: false };
+      }
     }
   }
 
@@ -164,6 +169,15 @@ export class Run implements TaskContext {
     return error === reason || (error instanceof Error && (error.name === 'AbortError' || error.cause === reason))
       ? reason
       : error;
+  }
+}
+
+function failureOf(thrown: unknown): Failure {
+  try {
+    return toFailure(thrown);
+  } catch {
+    const message = 'the handler threw something that cannot be described';
+    return { type: 'Error', message, traceback: `Error: ${message}` };
   }
 }
 

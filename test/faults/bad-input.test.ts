@@ -23,6 +23,10 @@ const handlers: Handlers = {
     if (attempt === 1) throw new Retry({ delayMs: 0 });
     return attempt;
   },
+  later: ({ args, attempt }) => {
+    if (attempt === 1) throw new Retry({ delayMs: Number(args[0]) });
+    return attempt;
+  },
   nested: () => nested(100_000),
   cyclic: () => {
     const cycle: unknown[] = [];
@@ -273,6 +277,15 @@ describe('a message that is odd, but a task', () => {
     expect(['SUCCESS', 'FAILURE']).toContain(meta.status);
     await nothingClaimed();
   });
+
+  test.each([Number.POSITIVE_INFINITY, Number.NaN, 1e300, -1])(
+    'a retry asked for in %f ms ends, one way or the other',
+    async (delayMs) => {
+      const id = await push({ task: 'later', args: [String(delayMs)] });
+      expect((await resultOf(id)).status).toBe(delayMs > 0 ? 'FAILURE' : 'SUCCESS');
+      await nothingClaimed();
+    },
+  );
 
   test('a retry count without end is a failure, not another run', async () => {
     const id = await push({ task: 'again', headers: { retries: 1e308 } });

@@ -56,6 +56,8 @@ describe('a worker process that is killed', () => {
         `5,000 tasks, 3 SIGKILLs, 1 restart: ${again} ran more than once; done ${seconds} s after the restart`,
       );
       await worker.stop();
+      // Nor did anything in it go unhandled.
+      expect(worker.child.exitCode).toBe(0);
     },
   );
 
@@ -230,6 +232,14 @@ describe('Redis goes away and comes back', () => {
     await until('it is acknowledged', 15_000, () => nothingClaimed(client));
     expect(await results.client().get(meta('waits-1'))).toContain('SUCCESS');
     expect(scene.started).toEqual(['waits-1']);
+  });
+
+  test('before the worker starts: it says where it could not connect, and leaves nothing behind', async () => {
+    const redis = await startRedis();
+    await redis[Symbol.asyncDispose]();
+    const from = performance.now();
+    await expect(startWorker(optionsOf(redis), HANDLERS)).rejects.toThrow(`127.0.0.1:${redis.port}`);
+    expect(performance.now() - from).toBeLessThan(11_000);
   });
 
   test('for good: a worker that is told to stop ends within its deadline', async () => {
@@ -440,6 +450,32 @@ describe('longer than the visibility timeout', () => {
     await until('nothing is claimed', 5_000, () => nothingClaimed(client));
     expect([...scene.started, ...other.started]).toEqual(['long-1']);
     expect(await client.llen('celery')).toBe(0);
+  });
+
+  test('a worker that was cut off meanwhile does not undo what Python did with its task', async () => {
+    await using redis = await startRedis();
+    await using proxy = await startProxy(redis.port);
+    const client = redis.client();
+    let open = (): void => {};
+    const gate = new Promise<void>((resolve) => (open = resolve));
+    await using scene = await startWorker(
+      optionsOf(redis, { broker: proxy.url, acksLate: true, brokerTransportOptions }),
+      { 'both.add': () => gate.then(() => 'late'), ...HANDLERS },
+    );
+    await push(client, ['cut-1'], { task: 'both.add', args: [2, 3] });
+    await until('it runs', 5_000, () => scene.started.length === 1);
+    proxy.goSilentForAll();
+    await pause(1_100);
+    const config = { broker_transport_options: { visibility_timeout: 1 } };
+    await using _ = await startPythonWorker('5.6', { broker: redis.url, backend: redis.url, config });
+    await until('Python has restored and run it', 10_000, async () => (await client.exists(meta('cut-1'))) === 1);
+    const settled = scene.worker.once('job:settled');
+    open();
+    proxy.comeBack();
+    await settled;
+    expect(await client.get(meta('cut-1'))).toContain('"result": 5');
+    expect(await client.llen('celery')).toBe(0);
+    await until('nothing is claimed', 10_000, () => nothingClaimed(client));
   });
 
   test('a message held for its ETA is not swept, and runs when due', async () => {

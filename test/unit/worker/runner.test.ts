@@ -96,6 +96,24 @@ describe('what a handler does and what it comes to', () => {
     expect(await runOf(handler, {}, options).ended).toMatchObject(expected);
   });
 
+  test('its retry policy throws: the job fails by that', async () => {
+    const on = (): never => {
+      throw new RangeError('the policy has a bug');
+    };
+    const { ended } = runOf(thrower(new Error('x')), {}, { retry: { on } });
+    expect(await ended).toMatchObject({ kind: 'error', retriable: false, error: { type: 'RangeError' } });
+  });
+
+  test('throws what cannot even be looked at: the job fails', async () => {
+    const trap = (): never => {
+      throw new Error('hands off');
+    };
+    const secretive = new Proxy({}, { get: trap, getPrototypeOf: trap, has: trap, ownKeys: trap });
+    const touchy = Object.defineProperty(new Error('x'), 'message', { get: () => trap() });
+    for (const error of [secretive, touchy])
+      expect(await runOf(thrower(error)).ended).toMatchObject({ kind: 'error', retriable: false });
+  });
+
   test('is not known: the job fails as an unknown task', async () => {
     expect(await runOf(undefined).ended).toMatchObject({
       kind: 'error',
