@@ -38,6 +38,11 @@ export class RedisResults implements ResultBackend {
     this.#expires = Math.trunc(options.resultExpires ?? 86_400);
     const prefix = options.globalKeyprefix ?? '';
     this.#prefix = prefix === '' || /[:_\-.]$/.test(prefix) ? prefix : `${prefix}_`;
+    if (this.#target.cluster !== undefined && !/\{[^}]+\}/.test(prefix)) {
+      throw new ConfigError(
+        `celery: ${this.address} is a cluster: set globalKeyprefix of resultBackendTransportOptions to a hash tag such as '{celery}:' (and global_keyprefix of result_backend_transport_options to the same in Python), so that all keys share one slot`,
+      );
+    }
   }
 
   open(log: Logger): Promise<void> {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { celery } from '../../../src/drivers/celery/index.ts';
 import { ConfigError } from '../../../src/errors.ts';
 import { redisTarget, type RedisTargetOptions } from '../../../src/transports/redis.ts';
 
@@ -99,6 +100,15 @@ describe('TLS', () => {
 test('TCP keep-alive is on unless it is turned off', () => {
   expect(redisTarget('redis://h').options.keepAlive).toBeGreaterThan(0);
   expect(redisTarget('redis://h', { socketKeepalive: false }).options.keepAlive).toBe(0);
+});
+
+test.each([
+  ['broker', { brokerTransportOptions: { cluster: true } }],
+  ['backend', { resultBackendTransportOptions: { cluster: true } }],
+])('the %s in a cluster needs a hash tag as its prefix', (_, options) => {
+  const urls = { broker: 'redis://h', backend: 'redis://h' };
+  expect(() => celery({ ...urls, ...options })).toThrow(ConfigError);
+  expect(() => celery({ ...urls, ...options })).toThrow('set globalKeyprefix');
 });
 
 test('a cluster has database 0 only', () => {
