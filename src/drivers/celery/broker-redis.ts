@@ -294,17 +294,23 @@ export class RedisBroker implements CeleryBroker {
   async quiet(): Promise<void> {
     await this.#fanout?.close();
     const waiters = this.#waiters.splice(0);
-    const ids = waiters.map(({ waiter }) => waiter.id).filter((id) => id !== undefined);
-    const unblock: Exchange<void> = {
-      commands: ids.map((id) => ['CLIENT', 'UNBLOCK', id] as const),
-      atomic: false,
-      read: () => undefined,
-    };
-    // Where CLIENT is forbidden, the wait ends by itself within a second.
-    if (this.#redis?.ready === true) await this.#redis.run(unblock).catch(() => undefined);
-    await Promise.all(waiters.map(({ pending }) => pending ?? Promise.resolve()));
+    let waiting = true;
+    const answered = Promise.all(waiters.map(({ pending }) => pending)).then(() => (waiting = false));
+    while (waiting) {
+      // Again and again: a wait that was only being sent was not there to be ended.
+      await this.#endWaits(waiters);
+      await Promise.race([answered, pause(20)]);
+    }
     await Promise.all(waiters.map(({ waiter }) => waiter.close()));
     await Promise.all(this.#arrived.splice(0).map((claim) => this.requeue(claim, 'front')));
+  }
+
+  /** Where CLIENT is forbidden, a wait ends by itself within a second. */
+  async #endWaits(waiters: readonly Waiting[]): Promise<void> {
+    const ids = waiters.filter(({ pending }) => pending !== undefined).map(({ waiter }) => waiter.id);
+    const commands = ids.filter((id) => id !== undefined).map((id) => ['CLIENT', 'UNBLOCK', id] as const);
+    if (this.#redis?.ready !== true) return;
+    await this.#redis.run({ commands, atomic: false, read: () => undefined }).catch(() => undefined);
   }
 
   async close(): Promise<void> {
@@ -469,17 +475,33 @@ export class RedisBroker implements CeleryBroker {
     try {
       const before = Date.now() / 1000 - this.#visibility;
       const tags = await redis.run(wire.abandoned(this.#keys, before, this.#options.unackedRestoreLimit ?? 1000));
-      const values = await redis.run(wire.held(this.#keys, tags));
+      // The oldest last, so that it runs first again; a few at a time, since messages may be large.
+      const newestFirst = tags.toReversed();
       let restored = 0;
-      for (const [index, tag] of tags.entries()) {
-        const value = values[index];
-        if (value === undefined) await redis.run(wire.dropIndex(this.#keys, [tag]));
-        else if (await this.#restore(tag, value, before)) restored++;
+      for (let at = 0; at < newestFirst.length; at += 20) {
+        const some = newestFirst.slice(at, at + 20);
+        const values = await redis.run(wire.held(this.#keys, some));
+        for (const [index, tag] of some.entries()) {
+          const value = values[index];
+          if (value === undefined) await redis.run(wire.dropIndex(this.#keys, [tag]));
+          else if (await this.#tryRestore(tag, value, before)) restored++;
+        }
       }
       if (restored > 0)
         this.#log.warn({ restored }, 'restored messages that another worker claimed and never finished');
     } finally {
       await redis.run(wire.unlockRestore(this.#keys, token));
+    }
+  }
+
+  /** One claim that cannot be restored must not keep the others from it. */
+  async #tryRestore(tag: string, value: Buffer, before: number): Promise<boolean> {
+    try {
+      return await this.#restore(tag, value, before);
+    } catch (error) {
+      if (error instanceof ConnectionError) throw error;
+      this.#log.warn({ tag, error }, `an abandoned claim cannot be restored; it stays in '${this.#keys.unacked}'`);
+      return false;
     }
   }
 
@@ -495,7 +517,9 @@ export class RedisBroker implements CeleryBroker {
     // As latin1, every byte stays what it is, also where the text is not UTF-8.
     const cut = lastTwoTexts(value.toString('latin1'));
     if (cut === undefined) {
-      return { lists: [wire.quarantineKey(this.#keys, 'unacked')], message: value };
+      const list = wire.quarantineKey(this.#keys, 'unacked');
+      this.#log.error({ bytes: value.length }, `an abandoned claim is no message; it is moved to the list '${list}'`);
+      return { lists: [list], message: value };
     }
     const { envelope, exchange, routingKey } = cut;
     const type = this.#typeOf(exchange);
@@ -601,11 +625,14 @@ function lastTwoTexts(
   const match = /,\s*("(?:[^"\\]|\\.)*")\s*,\s*("(?:[^"\\]|\\.)*")\s*\]\s*$/.exec(value.slice(-2_000));
   if (match === null || !value.startsWith('[')) return undefined;
   const end = value.length - match[0].length;
-  return {
-    envelope: value.slice(1, end),
-    exchange: JSON.parse(Buffer.from(match[1] as string, 'latin1').toString()) as string,
-    routingKey: JSON.parse(Buffer.from(match[2] as string, 'latin1').toString()) as string,
-  };
+  try {
+    const [exchange, routingKey] = [match[1], match[2]].map(
+      (text) => JSON.parse(Buffer.from(text as string, 'latin1').toString()) as string,
+    ) as [string, string];
+    return { envelope: value.slice(1, end), exchange, routingKey };
+  } catch {
+    return undefined;
+  }
 }
 
 function keptWords(list: string, queue: string): string {
