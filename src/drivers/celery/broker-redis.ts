@@ -295,7 +295,9 @@ export class RedisBroker implements CeleryBroker {
     await this.#fanout?.close();
     const waiters = this.#waiters.splice(0);
     let waiting = true;
-    const answered = Promise.all(waiters.map(({ pending }) => pending)).then(() => (waiting = false));
+    const answered = Promise.all(waiters.map(({ pending }) => pending ?? Promise.resolve())).then(
+      () => (waiting = false),
+    );
     while (waiting) {
       // Again and again: a wait that was only being sent was not there to be ended.
       await this.#endWaits(waiters);
