@@ -339,6 +339,54 @@ describe('a message that is odd, but a task', () => {
   });
 });
 
+describe('abandoned claims', () => {
+  test('go back in their order; what among them is no message does not stand in the way', async () => {
+    const claims: Readonly<Record<string, string>> = {
+      'dead:1': `[${message({ id: 'dead-1', queue: 'left' })}, "", "left"]`,
+      'dead:2': 'noise',
+      'dead:3': `[${message({ id: 'dead-3', queue: 'left' })}, "", "le\\xft"]`,
+      'dead:4': `[${message({ id: 'dead-4', queue: 'left' })}, "typed wrong", "left"]`,
+      'dead:5': `[${message({ id: 'dead-5', queue: 'left' })}, "", "left"]`,
+      'dead:6': `[{"body": "\u00ff", "properties": {}}, "", "elsewhere"]`,
+      'dead:7': `[${message({ id: 'dead-7', queue: 'left' })},"","left"]`,
+    };
+    const bytes = Buffer.from(claims['dead:6'] as string, 'latin1');
+    await client.set('_kombu.binding.typed wrong', 'not a set');
+    for (const [tag, value] of Object.entries(claims)) {
+      await client.hset('unacked', tag, tag === 'dead:6' ? bytes : value);
+      await client.zadd('unacked_index', Number(tag.slice(5)), tag);
+    }
+    await client.zadd('unacked_index', 8, 'dead:8');
+    await using left = await startWorker(optionsOf({ queues: ['left'], concurrency: 1 }), handlers);
+    await until('they ran', 5_000, () => left.started.length === 3);
+    expect([...left.started].sort()).toEqual(['dead-1', 'dead-5', 'dead-7']);
+    expect(await client.hkeys('unacked')).toEqual(['dead:4']);
+    expect(await client.zcard('unacked_index')).toBe(1);
+    expect(await client.zscore('unacked_index', 'dead:4')).toBe('4');
+    expect((await client.lrange('jobglot:quarantine:unacked', 0, -1)).toSorted()).toEqual(
+      [claims['dead:2'], claims['dead:3']].toSorted(),
+    );
+    // Every byte is what it was, valid UTF-8 or not.
+    const [elsewhere] = (await client.lrangeBuffer('elsewhere', 0, 0)) as [Buffer];
+    expect(elsewhere.includes(Buffer.from([0x22, 0xff, 0x22]))).toBe(true);
+    await client.del('unacked', 'unacked_index', '_kombu.binding.typed wrong');
+  });
+
+  test('of one worker that died are restored oldest first', async () => {
+    for (let at = 1; at <= 9; at++) {
+      await client.hset('unacked', `gone:${at}`, `[${message({ id: `${at}`, queue: 'order' })}, "", "order"]`);
+      await client.zadd('unacked_index', 1_000 + at, `gone:${at}`);
+    }
+    // Swept by a worker of another queue, so that nobody takes them meanwhile.
+    await using _ = await startWorker(optionsOf({ queues: ['nothing-here'] }), handlers);
+    await until('they are back', 5_000, async () => (await client.llen('order')) === 9);
+    const ids = (await client.lrange('order', 0, -1)).map(
+      (item) => (JSON.parse(item) as { headers: { id: string } }).headers.id,
+    );
+    expect(ids.toReversed()).toEqual(['1', '2', '3', '4', '5', '6', '7', '8', '9']);
+  });
+});
+
 describe('a task that nobody handles here', () => {
   const NAMES = ['nobody.handles.this', '__proto__', 'constructor', 'toString', 'hasOwnProperty', 'x'.repeat(MB)];
 
