@@ -18,7 +18,7 @@ import { RemoteError, ResultTimeoutError } from '../../src/errors.ts';
 import { defineTask } from '../../src/task.ts';
 import type { PythonWorker } from '../support/python.ts';
 import { Stage, until } from './support/stage.ts';
-import { facts, type Lacks, VERSIONS } from './support/table.ts';
+import { compressionLacks, facts, type Lacks, VERSIONS } from './support/table.ts';
 
 const NO_TYPED_JSON: Lacks = { '5.2': 'kombu before 5.3 writes dates, Decimals and UUIDs as text, and no bytes' };
 
@@ -220,7 +220,24 @@ describe.each(VERSIONS)('Node sends, Celery %s runs, Node reads', (version) => {
       });
     }
 
-    for (const compression of ['gzip', 'zlib', 'brotli']) {
+    for (const resultSerializer of ['msgpack', 'yaml']) {
+      fact(resultSerializer, `what Celery stores as ${resultSerializer} is read, values and failures`, async () => {
+        await using reader = stage.client({ resultSerializer });
+        const [good, bad] = [reader.result(`good-${resultSerializer}`), reader.result(`bad-${resultSerializer}`)];
+        await stage.run(
+          `
+backend = other(result_serializer=serializer).backend
+backend.store_result(good, [1, 'é', None, {'a': 2**60}], 'SUCCESS')
+backend.mark_as_failure(bad, KeyError('k', 2), traceback='the traceback')
+`,
+          { serializer: resultSerializer, good: good.id, bad: bad.id },
+        );
+        expect(await good.get(WAIT)).toEqual([1, 'é', null, { a: 2n ** 60n }]);
+        expect(await failureOf(bad)).toMatchObject({ type: 'KeyError', module: 'builtins', args: ['k', 2] });
+      });
+    }
+
+    for (const compression of ['gzip', 'zlib', 'brotli', 'zstd']) {
       fact(
         `compressed (${compression})`,
         `a body compressed with ${compression} is read`,
@@ -228,12 +245,7 @@ describe.each(VERSIONS)('Node sends, Celery %s runs, Node reads', (version) => {
           const text = 'aé'.repeat(50_000);
           expect(await (await send('py.echo', [text], { compression })).get(WAIT)).toEqual([[text], {}]);
         },
-        compression === 'brotli'
-          ? {
-              '5.2': 'brotli is not installed beside Celery 5.2 here',
-              '5.4': 'brotli is not installed beside Celery 5.4 here',
-            }
-          : {},
+        compressionLacks(compression),
       );
     }
   });

@@ -7,7 +7,7 @@ import type { PythonOutcome, SendOptions } from '../support/python.ts';
 import { py } from '../support/tagged.ts';
 import { interopTasks, OutOfStock } from './apps/tasks.ts';
 import { type NodeWorker, type NodeWorkerOptions, Stage, until } from './support/stage.ts';
-import { facts, type Lacks, VERSIONS } from './support/table.ts';
+import { compressionLacks, facts, type Lacks, VERSIONS } from './support/table.ts';
 
 const NO_TYPED_JSON: Lacks = { '5.2': 'kombu before 5.3 writes dates, Decimals and UUIDs as text, and no bytes' };
 const NO_STAMPS: Lacks = { '5.2': 'Celery before 5.3 has no stamped headers' };
@@ -100,6 +100,20 @@ result = [repr(value), repr(arg), repr(kwargs['key'])]
       taskOptions,
     );
     return stage.node({ tasks, ...options });
+  }
+
+  /** All that is under a key, as text. */
+  async function held(key: string): Promise<string> {
+    switch (await stage.store.type(key)) {
+      case 'list':
+        return (await stage.store.lrange(key, 0, -1)).join('\n');
+      case 'hash':
+        return JSON.stringify(await stage.store.hgetall(key));
+      case 'stream':
+        return JSON.stringify(await stage.store.xrange(key, '-', '+'));
+      default:
+        return '';
+    }
   }
 
   describe('values', () => {
@@ -226,7 +240,7 @@ result = [repr(sent.get(timeout=10)), repr(failed.get(timeout=10, propagate=Fals
       });
     }
 
-    for (const compression of ['gzip', 'zlib', 'brotli'] as const) {
+    for (const compression of ['gzip', 'zlib', 'brotli', 'zstd']) {
       fact(
         `compressed (${compression})`,
         `a body compressed with ${compression} is read`,
@@ -234,12 +248,7 @@ result = [repr(sent.get(timeout=10)), repr(failed.get(timeout=10, propagate=Fals
           const [sent, arg, kwarg] = (await there(node, "'a' * 100_000 + 'é'", { compression })) as string[];
           expect([arg, kwarg]).toEqual([sent, sent]);
         },
-        compression === 'brotli'
-          ? {
-              '5.2': 'brotli is not installed beside Celery 5.2 here',
-              '5.4': 'brotli is not installed beside Celery 5.4 here',
-            }
-          : {},
+        compressionLacks(compression),
       );
     }
 
@@ -260,6 +269,50 @@ result = [sent.get(timeout=10), retried.get(timeout=10), repr(failed.get(timeout
         expect(got).toEqual([[[1, [2]], { a: 'é' }], 2, "ValueError('old')"]);
       },
     );
+
+    fact('messages of other producers', 'protocol 1 with a link and an errback: Node calls them', async () => {
+      const got = await stage.run(
+        `
+old = other(task_protocol=1)
+options = {'queue': queue}
+link = old.signature('node.mul', args=[10], options={**options, 'task_id': 'link-' + queue})
+errback = old.signature('node.echo', options={**options, 'task_id': 'errback-' + queue})
+old.send_task('node.add', args=[1, 2], link=[link], **options)
+failed = old.send_task('node.fail', args=['ValueError', 'old'], link_error=[errback], **options)
+result = [app.AsyncResult('link-' + queue).get(timeout=10), app.AsyncResult('errback-' + queue).get(timeout=10) == [[failed.id], {}]]
+`,
+        { queue: node.queue },
+      );
+      expect(got).toEqual([30, true]);
+    });
+
+    for (const [what, options] of [
+      ['pickled', { serializer: 'pickle' }],
+      ['compressed with bzip2', { compression: 'bzip2' }],
+      ['compressed with lzma', { compression: 'lzma' }],
+    ] as const) {
+      fact(
+        'messages that cannot be read',
+        `a task ${what} is set aside with its bytes, and told of; others run`,
+        async () => {
+          const poison = node.worker.once('job:poison');
+          const id = await stage.python.send('node.add', [1, 2], {}, { queue: node.queue, ...options });
+          const told = await poison;
+          expect(told).toMatchObject({
+            system: 'celery',
+            queue: node.queue,
+            id,
+            reason: expect.stringContaining('node.add'),
+          });
+          expect(told.kept).not.toBe('');
+          expect(await stage.python.state(id)).toBe('PENDING');
+          const keys = await stage.store.keys('*');
+          const dumps = await Promise.all(keys.map((key) => held(key)));
+          expect(dumps.join('\n')).toContain(id);
+          expect(await ask(node, 'node.add', [1, 2])).toMatchObject({ value: 3 });
+        },
+      );
+    }
   });
 
   describe('failures', () => {
@@ -759,6 +812,57 @@ result = [mapped.get(timeout=10), starred.get(timeout=10), parted.get(timeout=10
         [3, 7],
         [[0, 2], [4, 6], [8]],
       ]);
+    });
+
+    fact('map, starmap, chunks', 'celery.chunks, sent as a task, publishes its parts, which Node runs', async () => {
+      await using node = await stage.node({ taskDefaultQueue: 'celery', queues: ['celery'] });
+      const got = await stage.run(
+        `
+sent = app.send_task('celery.chunks', args=[dict(app.signature('node.add')), [(n, n) for n in range(5)], 2], queue='celery')
+value = sent.get(timeout=10)
+result = celery.result.result_from_tuple(value, app=app).get(timeout=10)
+`,
+        {},
+      );
+      expect(got).toEqual([[0, 2], [4, 6], [8]]);
+      expect(node.worker.running).toEqual([]);
+    });
+
+    fact(
+      'celery.chord_unlock',
+      'waits until the members are ready, then publishes the body with their results',
+      async () => {
+        await using node = await stage.node();
+        const got = await stage.run(
+          `
+members = [app.send_task('node.slow', args=[0.2 * n, n], queue=queue) for n in (1, 2)]
+body = app.signature('node.tsum', options={'queue': queue, 'task_id': 'body-' + queue})
+app.send_task(
+    'celery.chord_unlock', args=['group-' + queue, dict(body)],
+    kwargs={'interval': 0.1, 'result': [member.as_tuple() for member in members]}, queue=queue)
+result = app.AsyncResult('body-' + queue).get(timeout=10)
+`,
+          { queue: node.queue },
+        );
+        expect(got).toBe(3);
+      },
+    );
+
+    fact('celery.chord_unlock', 'fails the body with ChordError when a member fails', async () => {
+      await using node = await stage.node();
+      const got = await stage.run(
+        `
+member = app.send_task('node.fail', args=['ValueError', 'no'], queue=queue)
+body = app.signature('node.tsum', options={'queue': queue, 'task_id': 'body-' + queue})
+app.send_task(
+    'celery.chord_unlock', args=['group-' + queue, dict(body)],
+    kwargs={'interval': 0.1, 'result': [member.as_tuple()]}, queue=queue)
+result = [member.id, repr(app.AsyncResult('body-' + queue).get(timeout=10, propagate=False))]
+`,
+        { queue: node.queue },
+      );
+      const [member, raised] = got as [string, string];
+      expect(raised).toBe(`ChordError("Dependency ${member} raised ValueError('no')")`);
     });
   });
 });

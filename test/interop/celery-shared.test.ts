@@ -145,6 +145,8 @@ ${python.log()}`,
       const [started] = await once(worker, 'message');
       expect(started).toEqual({ started: result.id });
       expect(await stage.unacked()).toBe(1);
+      // Killed while it looks for abandoned messages itself, it would keep others from looking until its lock expires.
+      await until('it does not sweep', 5_000, async () => (await stage.store.exists('unacked_mutex')) === 0);
       const gone = once(worker, 'exit');
       worker.kill('SIGKILL');
       await gone;

@@ -1,5 +1,6 @@
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import * as zlib from 'node:zlib';
 import { afterAll, onTestFinished, test } from 'vitest';
 import type { CeleryVersion } from '../../support/python.ts';
 import { root } from '../../support/setup.mjs';
@@ -20,6 +21,14 @@ export interface Row {
 
 /** What a version lacks, and why: `{ '5.2': 'kombu 5.2 writes dates as text' }`. */
 export type Lacks = Partial<Record<CeleryVersion, string>>;
+
+/** What is not there to compress with: brotli and zstandard are installed beside 5.6 only (test/support/requirements). */
+export function compressionLacks(compression: string): Lacks {
+  if (compression !== 'brotli' && compression !== 'zstd') return {};
+  const missing = `Python's library for ${compression} is not installed beside this version in the tests`;
+  const zstd = compression === 'zstd' && !('createZstdCompress' in zlib);
+  return { '5.2': missing, '5.4': missing, ...(zstd ? { '5.6': 'node:zlib knows zstd since Node 22.15' } : {}) };
+}
 
 export type Fact = (feature: string, statement: string, run: () => Promise<void>, lacks?: Lacks) => void;
 
