@@ -425,9 +425,9 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
 
       describe('shutdown', () => {
         it('quiet gives back what waits, in its order, and running jobs go on', async () => {
-          const crew = await hire({ concurrency: 1 });
           const first = await send(['gate', 'first']);
           const rest = [await send(['ok', 1]), await send(['ok', 2]), await send(['ok', 3])];
+          const crew = await hire({ concurrency: 1 });
           await started(first);
           await crew.worker.quiet();
           expect(await waitingIds()).toEqual(rest);
@@ -453,9 +453,9 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
           expect(await waitingIds()).toEqual([]);
         });
         it('a job that does not end in time is given back to the head of its queue, and runs again', async () => {
-          const crew = await hire({ concurrency: 1, late: true });
           const id = await send(['hang']);
           const next = await send(['ok', 1]);
+          const crew = await hire({ concurrency: 1, late: true });
           await started(id);
           await crew.worker.stop({ timeoutMs: 50 });
           expect(await waitingIds()).toEqual([id, next]);
