@@ -419,9 +419,12 @@ describe('a worker that cannot connect rejects within its time, naming the URL w
       await connects(redis, `ssl_cert_reqs=required&ssl_ca_certs=${redis.certificates!.ca}`);
     });
 
-    test('a server that wants a certificate of ours says so', async () => {
+    test('a server that wants a certificate of ours refuses us without one', async () => {
       const redis = use(await startRedis({ tls: 'mutual' }));
-      expect(await refused(`${redis.url}?ssl_ca_certs=${redis.certificates!.ca}`)).toMatch(/certificate/i);
+      // With TLS 1.3 its reason may come after the connection is cut: then the cut is all there is to tell.
+      expect(await refused(`${redis.url}?ssl_ca_certs=${redis.certificates!.ca}`)).toContain(
+        'cannot connect to rediss:',
+      );
     });
   });
 });
