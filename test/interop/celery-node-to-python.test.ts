@@ -459,41 +459,37 @@ backend.mark_as_failure(bad, KeyError('k', 2), traceback='the traceback')
       expect(readFileSync(path, 'utf8')).toBe('0\n3\n6\n9\n');
     });
 
-    fact(
-      'link and errback',
-      'links of Node are called by Python with the result, errbacks with the failed id',
-      async () => {
-        const linked = client.result(`linked-${version}`);
-        const other = client.result(`other-${version}`);
-        await send('py.add', [2, 3], {
-          link: [
-            { task: 'py.mul', args: [10], options: { task_id: linked.id, queue: 'python' } },
-            {
-              task: 'py.echo',
-              args: [{ é: new Decimal('1.5').text }],
-              immutable: true,
-              options: { task_id: other.id, queue: 'python' },
-            },
-          ],
-        });
-        expect(await linked.get(WAIT)).toBe(50);
-        expect(await other.get(WAIT)).toEqual([[{ é: '1.5' }], {}]);
-        const path = join(folder, 'errback');
-        const failed = await send('py.fail', ['ValueError', 'no'], {
-          linkError: { task: 'py.write_error', args: [path], options: { queue: 'python' } },
-        });
-        await failureOf(failed);
-        // Celery stores the failure first.
-        await until('the errback ran', 5_000, () => lines(path) === 1);
-        expect(JSON.parse(readFileSync(path, 'utf8'))).toEqual([failed.id, 'ValueError', 'no']);
-        const told = client.result(`told-${version}`);
-        const again = await send('py.fail', ['ValueError', 'no'], {
-          linkError: { task: 'nobody.takes_this', options: { queue: 'python', task_id: told.id } },
-        });
-        await failureOf(again);
-        expect(await failureOf(told)).toMatchObject({ type: 'NotRegistered' });
-      },
-    );
+    fact('link', 'links of Node are called by Python with the result, errbacks with the failed id', async () => {
+      const linked = client.result(`linked-${version}`);
+      const other = client.result(`other-${version}`);
+      await send('py.add', [2, 3], {
+        link: [
+          { task: 'py.mul', args: [10], options: { task_id: linked.id, queue: 'python' } },
+          {
+            task: 'py.echo',
+            args: [{ é: new Decimal('1.5').text }],
+            immutable: true,
+            options: { task_id: other.id, queue: 'python' },
+          },
+        ],
+      });
+      expect(await linked.get(WAIT)).toBe(50);
+      expect(await other.get(WAIT)).toEqual([[{ é: '1.5' }], {}]);
+      const path = join(folder, 'errback');
+      const failed = await send('py.fail', ['ValueError', 'no'], {
+        linkError: { task: 'py.write_error', args: [path], options: { queue: 'python' } },
+      });
+      await failureOf(failed);
+      // Celery stores the failure first.
+      await until('the errback ran', 5_000, () => lines(path) === 1);
+      expect(JSON.parse(readFileSync(path, 'utf8'))).toEqual([failed.id, 'ValueError', 'no']);
+      const told = client.result(`told-${version}`);
+      const again = await send('py.fail', ['ValueError', 'no'], {
+        linkError: { task: 'nobody.takes_this', options: { queue: 'python', task_id: told.id } },
+      });
+      await failureOf(again);
+      expect(await failureOf(told)).toMatchObject({ type: 'NotRegistered' });
+    });
   });
 });
 

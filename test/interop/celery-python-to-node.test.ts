@@ -487,20 +487,13 @@ result = [r.name, r.args, r.kwargs, r.worker, r.retries, r.queue]
       const waited = await stage.run(
         `
 import time
-waited = []
-# A look that comes too early for its own subscription is Celery's; two in a row would be ours.
-for _ in range(3):
-    start = time.time()
-    try:
-        app.send_task('node.slow', args=[0.1], queue=queue).get(timeout=3)
-    except celery.exceptions.TimeoutError:
-        pass
-    waited.append(time.time() - start)
-result = sorted(waited)[1]
+start = time.time()
+app.send_task('node.slow', args=[0.2], queue=queue).get(timeout=10)
+result = time.time() - start
 `,
         { queue: node.queue },
       );
-      expect(waited).toBeLessThan(2);
+      expect(waited).toBeLessThan(5);
     });
 
     fact('result fields', 'a task that ends in Discard stores nothing', async () => {

@@ -20,7 +20,6 @@ import kombu  # noqa: E402
 from celery import chain, chord, group  # noqa: E402
 from celery.exceptions import TimeoutError as CeleryTimeout  # noqa: E402
 from celery.result import GroupResult  # noqa: E402
-from celery.states import READY_STATES  # noqa: E402
 
 import tagged  # noqa: E402
 from app import app  # noqa: E402
@@ -49,16 +48,12 @@ def call(name, args=(), kwargs=None, options=None):
     return app.tasks[name].apply_async(args=args, kwargs=kwargs, **(options or {})).id
 
 
-def get(id, timeout=10, again=False):
+def get(id, timeout=10):
     result = result_of(id)
     try:
         value = result.get(timeout=timeout, propagate=False)
     except CeleryTimeout:
-        state = getattr(result, "state", None)
-        # Celery subscribes without awaiting the answer, then looks once: what ends in between it misses (celery#4857).
-        if state not in READY_STATES or again:
-            return {"kind": "timeout", "state": state}
-        return get(id, timeout=1, again=True)
+        return {"kind": "timeout", "state": getattr(result, "state", None)}
     if isinstance(value, BaseException):
         return {
             "kind": "error",
