@@ -6,7 +6,10 @@ function marked(thrown: unknown, name: string): boolean {
   return typeof thrown === 'object' && thrown !== null && 'jobglotSignal' in thrown && thrown.jobglotSignal === name;
 }
 
-/** Run me again, after `delayMs` (the policy's delay when left out). `cause` is recorded as the reason. */
+/**
+ * Run me again, after `delayMs` (the policy's delay when left out). `cause` is recorded as the reason.
+ * Throws RangeError unless `delayMs` is a number of milliseconds from now.
+ */
 export class Retry extends Error {
   static override [Symbol.hasInstance](thrown: unknown): boolean {
     return marked(thrown, 'Retry');
@@ -16,6 +19,9 @@ export class Retry extends Error {
   readonly delayMs: number | undefined;
   constructor(options: { readonly delayMs?: number; readonly cause?: unknown; readonly message?: string } = {}) {
     super(options.message ?? 'the handler asked to be run again', { cause: options.cause });
+    if (options.delayMs !== undefined && !(options.delayMs >= 0 && options.delayMs < 8.64e15)) {
+      throw new RangeError(`Retry: delayMs must be milliseconds from now, not ${options.delayMs}`);
+    }
     this.delayMs = options.delayMs;
   }
 }

@@ -176,6 +176,8 @@ export class Worker implements AsyncDisposable {
     this.#enter('stopping');
     const drained = Promise.all(this.#lanes.map((lane) => lane.drained()));
     if (!(await ends(drained, timeoutMs, this.#hurry.signal))) {
+      // What waits goes back first: what runs was ahead of it, and is ahead again when it goes back last.
+      await ends(quieted, 2_000);
       for (const lane of this.#lanes) lane.abort();
       // Where no handler runs any more, only writing is left, and that has its own time.
       if (this.running.length === 0 || !(await ends(drained, this.#options.abortGraceMs ?? 3_000))) {

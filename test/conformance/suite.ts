@@ -151,7 +151,7 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
   const it = (name: string, check: () => Promise<void>): void => {
     known.add(name);
     const gap = system.without[name];
-    test(gap === undefined ? name : `${name} (not here: ${gap})`, async ({ skip }) => {
+    test(gap === undefined ? name : `${name} [skipped: ${gap}]`, async ({ skip }) => {
       if (gap !== undefined) return skip(gap);
       await check();
     });

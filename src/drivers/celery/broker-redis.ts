@@ -85,6 +85,8 @@ export class RedisBroker implements CeleryBroker {
   #push: ((item: { readonly key: string; readonly envelope: Uint8Array }) => Promise<void>) | undefined;
   #watch: PushWatch | undefined;
   #waiters: Waiting[] = [];
+  /** Whether the next receive begins with a claim. */
+  #look = true;
   /** The lists of the waiters that are waiting, or about to. */
   readonly #waitedAt = new Set<string>();
   #arrived: Claim[] = [];
@@ -172,25 +174,34 @@ export class RedisBroker implements CeleryBroker {
 
   async receive(max: number, signal: AbortSignal): Promise<readonly Claim[]> {
     const watch = this.#watch as PushWatch;
-    while (!signal.aborted) {
-      if (this.#arrived.length > 0) return this.#arrived.splice(0);
+    for (let waited = false; !signal.aborted && !waited;) {
+      if (this.#arrived.length > 0) break;
       const { seen } = watch;
       const broadcast = this.#fanout?.take(max) ?? [];
       if (broadcast.length > 0) return broadcast.map(({ queue, bytes }) => readClaim(queue, '', bytes));
-      const claims = await this.#claim(max);
+      const claims = this.#look || this.#uncertain ? await this.#claim(max) : [];
       if (claims.length > 0) {
         // A waiter was served at the push, before this claim; its answer may be the next to be read.
         if (this.#waiters.some(({ pending }) => pending !== undefined)) await nextTurn();
         return [...this.#arrived.splice(0), ...claims];
       }
       // A waiter's answer may have come while this one was under way.
-      if (this.#arrived.length === 0) await this.#nextPush(seen, signal);
+      if (this.#arrived.length > 0) break;
+      this.#look = await this.#nextPush(seen, signal);
+      // Nothing for a second: whoever asks hears so, and knows that we are alive.
+      waited = !this.#look;
     }
-    return this.#arrived.splice(0);
+    const arrived = this.#arrived.splice(0);
+    if (arrived.length > 0) this.#look = true;
+    return arrived;
   }
 
-  /** Until something was pushed, or it is time to look again. */
-  async #nextPush(seen: number, signal: AbortSignal): Promise<void> {
+  /**
+   * Until something was pushed, or some time passed. Whether a look is due: while waiters look at every list themselves, once
+   * a second, it is not, unless the watch heard of a push to a list that nobody waits at. Two claims at once could turn two
+   * messages around.
+   */
+  async #nextPush(seen: number, signal: AbortSignal): Promise<boolean> {
     const watch = this.#watch as PushWatch;
     const waitMs = watch.active ? 1_000 : (this.#options.pollingInterval ?? 0.05) * 1000;
     const pushes: Promise<void>[] = [
@@ -201,6 +212,7 @@ export class RedisBroker implements CeleryBroker {
     await (pushes.length === 1 ? pushes[0] : Promise.race(pushes));
     // The watch hears of a push that a waiter was served with, too, and often first: its answer is in this very turn.
     if (this.#waiters.length > 0 && this.#arrived.length === 0) await nextTurn();
+    return watch.seen !== seen || !watch.active || this.#waitedAt.size === 0;
   }
 
   /** One message, claimed by the server at the moment of the push: no more, since nobody may want more by then. */

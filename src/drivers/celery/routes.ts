@@ -36,12 +36,13 @@ export function destination(
 ): Destination {
   if (options.exchange !== undefined && options.exchange !== '')
     return { exchange: options.exchange, routingKey: options.routingKey ?? options.queue ?? '' };
-  if (options.queue !== undefined) return { exchange: '', routingKey: options.queue };
-  if (options.routingKey !== undefined) return { exchange: '', routingKey: options.routingKey };
   const route = lookup(routes, task, args, kwargs);
+  // Where a call says where to, the route still says how urgent.
+  const priority = typeof route !== 'object' || route.priority === undefined ? {} : { priority: route.priority };
+  const queue = options.queue ?? options.routingKey;
+  if (queue !== undefined) return { exchange: '', routingKey: queue, ...priority };
   if (route === undefined) return { exchange: '', routingKey: defaultQueue };
   if (typeof route === 'string') return { exchange: '', routingKey: route };
-  const priority = route.priority === undefined ? {} : { priority: route.priority };
   if (route.exchange !== undefined && route.exchange !== '')
     return { exchange: route.exchange, routingKey: route.routingKey ?? '', ...priority };
   return { exchange: '', routingKey: route.queue ?? route.routingKey ?? defaultQueue, ...priority };

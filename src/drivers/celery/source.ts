@@ -135,7 +135,7 @@ export class CelerySource implements Source {
         const delivery = this.#sort(claim);
         if (delivery !== undefined) deliveries.push(delivery);
       }
-      if (deliveries.length > 0) return deliveries;
+      if (deliveries.length > 0 || claims.length === 0) return deliveries;
     }
     return [];
   }

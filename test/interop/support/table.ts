@@ -50,7 +50,7 @@ export function facts(file: string, version: CeleryVersion, direction: Direction
     const reason = lacks[version];
     if (reason !== undefined) {
       if (rows.get(feature) === undefined) rows.set(feature, { feature, version, direction, ok: false, lacks: reason });
-      test.skip(`${statement} (not with ${version}: ${reason})`, run);
+      test.skip(`${statement} [skipped: not with ${version}: ${reason}]`, run);
       return;
     }
     // The table has the order of the declarations.

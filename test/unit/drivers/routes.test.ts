@@ -4,11 +4,11 @@ import { destination, signatureRoute, type TaskRoutes } from '../../../src/drive
 const to = (routes: TaskRoutes, task: string, options = {}): unknown => destination(routes, 'celery', task, options);
 const queue = (name: string): unknown => ({ exchange: '', routingKey: name });
 
-describe('what a call says itself wins over any route:', () => {
+describe('what a call says itself wins over any route, whose priority stays:', () => {
   const routes: TaskRoutes = { 'shop.pay': { queue: 'money', priority: 3 } };
   test.each([
-    ['its queue', { queue: 'own' }, queue('own')],
-    ['its routing key', { routingKey: 'own' }, queue('own')],
+    ['its queue', { queue: 'own' }, { exchange: '', routingKey: 'own', priority: 3 }],
+    ['its routing key', { routingKey: 'own' }, { exchange: '', routingKey: 'own', priority: 3 }],
     ['its exchange and routing key', { exchange: 'x', routingKey: 'k' }, { exchange: 'x', routingKey: 'k' }],
     ['its exchange, reached by the queue name', { exchange: 'x', queue: 'q' }, { exchange: 'x', routingKey: 'q' }],
     ['nothing, so the route', { exchange: '' }, { exchange: '', routingKey: 'money', priority: 3 }],
