@@ -84,6 +84,7 @@ export class RedisBroker implements CeleryBroker {
   #ack: ((tag: string) => Promise<void>) | undefined;
   #push: ((item: { readonly key: string; readonly envelope: Uint8Array }) => Promise<void>) | undefined;
   #watch: PushWatch | undefined;
+  #watching: Promise<void> | undefined;
   #waiters: Waiting[] = [];
   /** Whether the next receive begins with a claim. */
   #look = true;
@@ -204,9 +205,12 @@ export class RedisBroker implements CeleryBroker {
   async #nextPush(seen: number, signal: AbortSignal): Promise<boolean> {
     const watch = this.#watch as PushWatch;
     const waitMs = watch.active ? 1_000 : (this.#options.pollingInterval ?? 0.05) * 1000;
-    const pushes: Promise<void>[] = [
-      watch.next(seen, this.#fanout === undefined ? waitMs : Math.min(waitMs, 250), signal),
-    ];
+    if (watch.seen !== seen) return true;
+    // One that a waiter overtook goes on: at worst it ends this wait a little early.
+    this.#watching ??= watch
+      .next(seen, this.#fanout === undefined ? waitMs : Math.min(waitMs, 250), signal)
+      .finally(() => (this.#watching = undefined));
+    const pushes: Promise<void>[] = [this.#watching];
     for (const waiting of this.#waiters) pushes.push((waiting.pending ??= this.#waitAt(waiting)));
     if (this.#fanout !== undefined) pushes.push(this.#fanout.next());
     await (pushes.length === 1 ? pushes[0] : Promise.race(pushes));

@@ -22,12 +22,11 @@ export interface Row {
 /** What a version lacks, and why: `{ '5.2': 'kombu 5.2 writes dates as text' }`. */
 export type Lacks = Partial<Record<CeleryVersion, string>>;
 
-/** What is not there to compress with: brotli and zstandard are installed beside 5.6 only (test/support/requirements). */
+/** What is not there to compress with. */
 export function compressionLacks(compression: string): Lacks {
-  if (compression !== 'brotli' && compression !== 'zstd') return {};
-  const missing = `Python's library for ${compression} is not installed beside this version in the tests`;
-  const zstd = compression === 'zstd' && !('createZstdCompress' in zlib);
-  return { '5.2': missing, '5.4': missing, ...(zstd ? { '5.6': 'node:zlib knows zstd since Node 22.15' } : {}) };
+  if (compression !== 'zstd' || 'createZstdCompress' in zlib) return {};
+  const missing = 'node:zlib knows zstd since Node 22.15';
+  return { '5.2': missing, '5.4': missing, '5.6': missing };
 }
 
 export type Fact = (feature: string, statement: string, run: () => Promise<void>, lacks?: Lacks) => void;
