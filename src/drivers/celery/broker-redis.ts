@@ -227,7 +227,8 @@ export class RedisBroker implements CeleryBroker {
     } catch (error) {
       this.#waitedAt.delete(waiting.waiter.list);
       if (error instanceof ConnectionError) {
-        await pause(1_000);
+        // The next wait waits for the connection; the pause is for one that comes back only to refuse.
+        if (this.#waiters.includes(waiting)) await pause(100);
       } else {
         // A server without BLMOVE, or a user who may not call it: pushes are heard of all the same, a trip later.
         this.#log.debug({ error }, 'this Redis does not let us wait at a list');
@@ -325,6 +326,8 @@ export class RedisBroker implements CeleryBroker {
 
   /** Where CLIENT is forbidden, a wait ends by itself within a second. */
   async #endWaits(waiters: readonly Waiting[]): Promise<void> {
+    // Without its connection a wait has nothing under way, and would only wait for that.
+    for (const { waiter } of waiters) if (waiter.id === undefined) await waiter.close();
     const ids = waiters.filter(({ pending }) => pending !== undefined).map(({ waiter }) => waiter.id);
     const commands = ids.filter((id) => id !== undefined).map((id) => ['CLIENT', 'UNBLOCK', id] as const);
     if (this.#redis?.ready !== true) return;
