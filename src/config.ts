@@ -1,4 +1,3 @@
-// oxlint-disable-next-line eslint/no-restricted-imports -- types only: the options of a config file are checked, and nothing is loaded
 import type { CeleryOptions } from './drivers/celery/options.ts';
 import { ConfigError } from './errors.ts';
 import type { Logger, LogLevel } from './log.ts';

@@ -1,5 +1,5 @@
 import { pause } from './source.ts';
-import { backoff } from './worker/backoff.ts';
+import { backoff } from './backoff.ts';
 
 /** Does `work`, trying again with back-off until it is done or `giveUp` aborts; then undefined. Each failure is told to `failed`. */
 export async function persist<T>(

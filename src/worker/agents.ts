@@ -1,6 +1,6 @@
 import type { Logger } from '../log.ts';
 import { type Agent, pause } from '../source.ts';
-import { backoff } from './backoff.ts';
+import { backoff } from '../backoff.ts';
 import type { Events } from './events.ts';
 
 /** Keeps agents alive for as long as the worker: restarts with back-off what rejects or ends too early; stops all in reverse. */

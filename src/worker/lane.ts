@@ -4,7 +4,7 @@ import { type Logger, logs } from '../log.ts';
 import { persist } from '../persist.ts';
 import { type Delivery, pause, type Source } from '../source.ts';
 import type { Handler, Registration, Registry } from '../task.ts';
-import { backoff } from './backoff.ts';
+import { backoff } from '../backoff.ts';
 import type { Events } from './events.ts';
 import { compose, type Middleware } from './middleware.ts';
 import { CancelledError, Run, ShutdownError } from './runner.ts';

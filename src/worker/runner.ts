@@ -5,7 +5,7 @@ import type { Logger } from '../log.ts';
 import { Discard, Fail, Reject, Retry } from '../signals.ts';
 import { type Delivery, pause } from '../source.ts';
 import type { Handler, Registration, TaskContext } from '../task.ts';
-import { backoff } from './backoff.ts';
+import { backoff } from '../backoff.ts';
 
 /** Why a handler's signal aborts when the worker stops: give the job back, count no attempt. */
 export class ShutdownError extends Error {

@@ -122,7 +122,6 @@ test('an expired message and a later one are noted', () => {
 
 describe('hostile input', () => {
   const printable = (text: string): void => {
-    // eslint-disable-next-line no-control-regex
     expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
   };
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { backoff } from '../../../src/worker/backoff.ts';
+import { backoff } from '../../src/backoff.ts';
 
 test.each([
   [0, 50, 100],
