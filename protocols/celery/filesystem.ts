@@ -113,23 +113,6 @@ export function knownExchangeType(exchange: string): ExchangeType | undefined {
 }
 
 /**
- * An envelope as kombu's Redis transport gives it back: marked redelivered in `headers` and in `delivery_info`, every other
- * byte as it was. Unchanged where it cannot be marked. Source: kombu/transport/redis.py _do_restore_message (5.6).
- */
-export function markRedelivered(envelope: Uint8Array): Uint8Array {
-  try {
-    return Buffer.from(
-      json.edit(textOf(envelope), [
-        { path: ['headers', 'redelivered'], value: 'true' },
-        { path: ['properties', 'delivery_info', 'redelivered'], value: 'true' },
-      ]),
-    );
-  } catch {
-    return envelope;
-  }
-}
-
-/**
  * Results in a folder: one file a key, named like the key, holding the encoded meta.
  * Source: celery/backends/filesystem.py, celery/backends/base.py BaseKeyValueStoreBackend (5.6).
  */

@@ -331,6 +331,26 @@ export function held(keys: Keyspace, tags: readonly string[]): Exchange<readonly
   };
 }
 
+/**
+ * Cuts an entry of `unacked`, `[<envelope>, "<exchange>", "<routing key>"]`, without touching the envelope: its last two members are
+ * plain texts. Takes and gives latin1 text, so that no byte changes. Undefined for anything else.
+ */
+export function cutUnacked(
+  value: string,
+): { readonly envelope: string; readonly exchange: string; readonly routingKey: string } | undefined {
+  const match = /,\s*("(?:[^"\\]|\\.)*")\s*,\s*("(?:[^"\\]|\\.)*")\s*\]\s*$/.exec(value.slice(-2_000));
+  if (match === null || !value.startsWith('[')) return undefined;
+  const end = value.length - match[0].length;
+  try {
+    const [exchange, routingKey] = [match[1], match[2]].map(
+      (text) => JSON.parse(Buffer.from(text as string, 'latin1').toString()) as string,
+    ) as [string, string];
+    return { envelope: value.slice(1, end), exchange, routingKey };
+  } catch {
+    return undefined;
+  }
+}
+
 /** An index entry without a message: what is left when a process died between two of kombu's writes. */
 export function dropIndex(keys: Keyspace, tags: readonly string[]): Exchange<void> {
   return {

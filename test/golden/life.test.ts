@@ -1,7 +1,6 @@
 import { Buffer } from 'node:buffer';
 import { describe, expect, it } from 'vitest';
-import { decodeEnvelope, encodeEnvelope } from '../../protocols/celery/envelope.ts';
-import { markRedelivered } from '../../protocols/celery/filesystem.ts';
+import { decodeEnvelope, encodeEnvelope, markRedelivered } from '../../protocols/celery/envelope.ts';
 import {
   type CeleryPolicy,
   type CeleryWrites,

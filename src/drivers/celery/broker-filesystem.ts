@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
-import { decodeEnvelope, encodeEnvelope } from '../../../protocols/celery/envelope.ts';
+import { decodeEnvelope, encodeEnvelope, markRedelivered } from '../../../protocols/celery/envelope.ts';
 import * as files from '../../../protocols/celery/filesystem.ts';
 import type { Publication } from '../../../protocols/celery/message.ts';
 import { ConfigError, ConnectionError, WireError } from '../../errors.ts';
@@ -369,7 +369,7 @@ export class FilesystemBroker implements CeleryBroker {
     const path = join(this.#own, tag);
     const bytes = await fs.read(path);
     if (bytes === undefined) return false;
-    const marked = files.markRedelivered(bytes);
+    const marked = markRedelivered(bytes);
     // Marked where it is, then moved in one step: a crash in between leaves it claimed, and never in two places.
     if (marked !== bytes) await fs.writeWhole(path, this.#temporary(this.#own), marked);
     this.#backlog = undefined;

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { decodeEnvelope, encodeEnvelope } from '../../../protocols/celery/envelope.ts';
+import { decodeEnvelope, encodeEnvelope, markRedelivered } from '../../../protocols/celery/envelope.ts';
 import * as exchanges from '../../../protocols/celery/filesystem.ts';
 import type { Publication, WireMessage } from '../../../protocols/celery/message.ts';
 import { ConfigError, WireError } from '../../errors.ts';
@@ -97,7 +97,7 @@ export class MemoryBroker implements CeleryBroker {
   }
 
   requeue(claim: Claim, where: 'front' | 'back'): Promise<void> {
-    if (this.#claims.delete(claim.tag)) this.#store.put(claim.queue, exchanges.markRedelivered(claim.bytes), where);
+    if (this.#claims.delete(claim.tag)) this.#store.put(claim.queue, markRedelivered(claim.bytes), where);
     return Promise.resolve();
   }
 
@@ -122,7 +122,7 @@ export class MemoryBroker implements CeleryBroker {
     await this.quiet();
     // The latest first, so that the oldest is at the head again.
     for (const { queue, bytes } of [...this.#claims.values()].reverse()) {
-      this.#store.put(queue, exchanges.markRedelivered(bytes), 'front');
+      this.#store.put(queue, markRedelivered(bytes), 'front');
     }
     this.#claims.clear();
   }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { decodeEnvelope, encodeEnvelope } from '../../../protocols/celery/envelope.ts';
+import { decodeEnvelope, encodeEnvelope, markRedelivered } from '../../../protocols/celery/envelope.ts';
 import type { Publication, WireMessage } from '../../../protocols/celery/message.ts';
 import * as wire from '../../../protocols/celery/redis.ts';
 import { WireError } from '../../../protocols/errors.ts';
@@ -9,16 +9,11 @@ import type { Command, Exchange } from '../../../protocols/redis.ts';
 import { ConfigError, ConnectionError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import { type Agent, every, pause } from '../../source.ts';
-import {
-  claimant,
-  ListWaiter,
-  PushWatch,
-  RedisConnection,
-  redisTarget,
-  type RedisTarget,
-  type RedisTargetOptions,
-} from '../../transports/redis.ts';
+import { ListWaiter, PushWatch } from '../../transports/redis-push.ts';
+import { claimant, RedisConnection } from '../../transports/redis.ts';
+import { redisTarget, type RedisTarget, type RedisTargetOptions } from '../../transports/redis-url.ts';
 import type { CeleryBroker, Claim, QueueSpec } from './broker.ts';
+import { FanoutInbox } from './fanout-redis.ts';
 
 /** `broker_transport_options` of Celery, in camelCase. Seconds where Celery has seconds. */
 export interface RedisBrokerOptions extends RedisTargetOptions {
@@ -279,7 +274,7 @@ export class RedisBroker implements CeleryBroker {
   async requeue(claim: Claim, where: 'front' | 'back'): Promise<void> {
     if (claim.tag === '') return; // a broadcast was never ours alone
     const list = wire.listKey(this.#keys, claim.queue, claim.message?.properties['priority']);
-    const message = where === 'front' ? claim.bytes : redelivered(claim.bytes);
+    const message = where === 'front' ? claim.bytes : markRedelivered(claim.bytes);
     await this.#move(claim, { list, end: where === 'front' ? 'right' : 'left', message });
   }
 
@@ -536,7 +531,7 @@ export class RedisBroker implements CeleryBroker {
     value: Buffer,
   ): Promise<{ readonly lists: readonly string[]; readonly message: string | Uint8Array }> {
     // As latin1, every byte stays what it is, also where the text is not UTF-8.
-    const cut = lastTwoTexts(value.toString('latin1'));
+    const cut = wire.cutUnacked(value.toString('latin1'));
     if (cut === undefined) {
       const list = wire.quarantineKey(this.#keys, 'unacked');
       this.#log.error({ bytes: value.length }, `an abandoned claim is no message; it is moved to the list '${list}'`);
@@ -559,7 +554,7 @@ export class RedisBroker implements CeleryBroker {
     const queues = found.length > 0 ? found : [routingKey];
     return {
       lists: queues.map((queue) => wire.listKey(this.#keys, queue, priority)),
-      message: redelivered(Buffer.from(envelope, 'latin1')),
+      message: markRedelivered(Buffer.from(envelope, 'latin1')),
     };
   }
 
@@ -567,47 +562,6 @@ export class RedisBroker implements CeleryBroker {
     const redis = this.#redis;
     if (redis === undefined) return;
     while ((await redis.run(wire.unpark(this.#keys, Date.now() / 1000, 500))) === 500);
-  }
-}
-
-/** Broadcasts: what a fanout exchange publishes to this process. Nothing to acknowledge, nothing kept by the server. */
-class FanoutInbox {
-  readonly #connection: RedisConnection;
-  readonly #queues = new Map<string, string>();
-  #inbox: { readonly queue: string; readonly bytes: Buffer }[] = [];
-  #wake: (() => void) | undefined;
-
-  constructor(target: RedisTarget, log: Logger) {
-    this.#connection = new RedisConnection(target, { log });
-    this.#connection.onPatternMessage((pattern, _channel, bytes) => {
-      const queue = this.#queues.get(pattern);
-      if (queue === undefined) return;
-      this.#inbox.push({ queue, bytes });
-      this.#wake?.();
-    });
-    this.#connection.onReady(() => {
-      if (this.#queues.size > 0) void this.#connection.psubscribe(...this.#queues.keys()).catch(() => undefined);
-    });
-  }
-
-  async listen(channel: string, queue: string): Promise<void> {
-    const pattern = channel.replaceAll('#', '*');
-    await this.#connection.connect();
-    this.#queues.set(pattern, queue);
-    await this.#connection.psubscribe(pattern);
-  }
-
-  take(max: number): readonly { readonly queue: string; readonly bytes: Buffer }[] {
-    return this.#inbox.splice(0, max);
-  }
-
-  next(): Promise<void> {
-    return this.#inbox.length > 0 ? Promise.resolve() : new Promise((resolve) => (this.#wake = resolve));
-  }
-
-  async close(): Promise<void> {
-    await this.#connection.close();
-    this.#wake?.();
   }
 }
 
@@ -623,37 +577,6 @@ function readClaim(queue: string, tag: string, bytes: Buffer): Claim {
         : new WireError('celery', 'undecodable', 'the envelope cannot be read', { cause: thrown });
   }
   return { queue, tag, bytes, message, error };
-}
-
-/** `headers.redelivered` and `properties.delivery_info.redelivered`, set in the text; every other byte stays. */
-function redelivered(bytes: Uint8Array): Uint8Array {
-  try {
-    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
-    const edited = json.edit(text, [
-      { path: ['headers', 'redelivered'], value: 'true' },
-      { path: ['properties', 'delivery_info', 'redelivered'], value: 'true' },
-    ]);
-    return Buffer.from(edited, 'latin1');
-  } catch {
-    return bytes; // without these members it goes back as it came
-  }
-}
-
-/** Of latin1 text. Cuts `[<envelope>, "<exchange>", "<routing key>"]` without touching the envelope: its last two members are plain texts. */
-function lastTwoTexts(
-  value: string,
-): { readonly envelope: string; readonly exchange: string; readonly routingKey: string } | undefined {
-  const match = /,\s*("(?:[^"\\]|\\.)*")\s*,\s*("(?:[^"\\]|\\.)*")\s*\]\s*$/.exec(value.slice(-2_000));
-  if (match === null || !value.startsWith('[')) return undefined;
-  const end = value.length - match[0].length;
-  try {
-    const [exchange, routingKey] = [match[1], match[2]].map(
-      (text) => JSON.parse(Buffer.from(text as string, 'latin1').toString()) as string,
-    ) as [string, string];
-    return { envelope: value.slice(1, end), exchange, routingKey };
-  } catch {
-    return undefined;
-  }
 }
 
 function keptWords(list: string, queue: string): string {

@@ -2,7 +2,8 @@ import { groupResultKey, resultKey, storeResults } from '../../../protocols/cele
 import type { Command } from '../../../protocols/redis.ts';
 import { ConfigError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
-import { RedisConnection, redisTarget, type RedisTarget, type RedisTargetOptions } from '../../transports/redis.ts';
+import { RedisConnection } from '../../transports/redis.ts';
+import { redisTarget, type RedisTarget, type RedisTargetOptions } from '../../transports/redis-url.ts';
 import type { ResultBackend } from './broker.ts';
 
 /** `result_backend_transport_options` of Celery, in camelCase, and `result_expires`. */

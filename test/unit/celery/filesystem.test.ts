@@ -8,7 +8,6 @@ import {
   isSuccess,
   knownExchangeType,
   looksWhole,
-  markRedelivered,
   messageFile,
   messageFileName,
   readTable,
@@ -17,6 +16,7 @@ import {
   withBinding,
   writeTable,
 } from '../../../protocols/celery/filesystem.ts';
+import { markRedelivered } from '../../../protocols/celery/envelope.ts';
 
 const UUID = '5b0c6bfe-22c2-4d4e-9a37-2f3b1f5a2c11';
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { celery } from '../../../src/drivers/celery/index.ts';
 import { ConfigError } from '../../../src/errors.ts';
-import { redisTarget, type RedisTargetOptions } from '../../../src/transports/redis.ts';
+import { redisTarget, type RedisTargetOptions } from '../../../src/transports/redis-url.ts';
 
 const read = (url: string, options?: RedisTargetOptions): object => {
   const { db, options: all } = redisTarget(url, options);
