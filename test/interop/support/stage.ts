@@ -121,6 +121,25 @@ export class Stage implements AsyncDisposable {
     return Math.max(await this.store.hlen('unacked'), await this.store.zcard('unacked_index'));
   }
 
+  /** Counts what anybody, scripts included, pushes to a list from now on. */
+  async pushes(list: string): Promise<AsyncDisposable & { readonly count: number }> {
+    const monitor = await this.store.monitor();
+    // As MONITOR writes it.
+    const shown = list.replace(/[\x00-\x1f]/g, (byte) => `\\x${byte.charCodeAt(0).toString(16).padStart(2, '0')}`);
+    let count = 0;
+    monitor.on('monitor', (_time: string, [command = '', key]: readonly string[]) => {
+      if (/^[LR]PUSH$/i.test(command) && key === shown) count++;
+    });
+    return {
+      get count() {
+        return count;
+      },
+      async [Symbol.asyncDispose]() {
+        monitor.disconnect();
+      },
+    };
+  }
+
   /** Every message was acknowledged: nothing is left in `unacked` and its index. */
   async nothingHeld(): Promise<void> {
     await until('unacked and unacked_index are empty', 5_000, async () => (await this.unacked()) === 0);
