@@ -1,0 +1,75 @@
+/** AMQP 0-9-1 as data: what is declared and what is published. `transports/amqp.ts` carries it out. */
+
+/** `direct`, `topic`, `fanout`, `headers`, or the type of a plugin (`x-consistent-hash`). */
+export type ExchangeType = 'direct' | 'topic' | 'fanout' | 'headers' | (string & {});
+
+/** `x-queue-type`, `x-max-priority` ... Numbers are whole. */
+export type AmqpArguments = Readonly<Record<string, string | number | boolean>>;
+
+export interface ExchangeDeclaration {
+  readonly kind: 'exchange';
+  readonly name: string;
+  readonly type: ExchangeType;
+  readonly durable: boolean;
+  readonly autoDelete: boolean;
+  readonly arguments: AmqpArguments;
+  /** Only check that it is there. */
+  readonly passive?: boolean;
+}
+
+export interface QueueDeclaration {
+  readonly kind: 'queue';
+  /** Empty for a name that the broker makes up. */
+  readonly name: string;
+  readonly durable: boolean;
+  readonly autoDelete: boolean;
+  readonly exclusive: boolean;
+  readonly arguments: AmqpArguments;
+  /** Only check that it is there. */
+  readonly passive?: boolean;
+}
+
+export interface BindingDeclaration {
+  readonly kind: 'binding';
+  /** What the messages go to, and its name. */
+  readonly to: 'queue' | 'exchange';
+  readonly destination: string;
+  /** The exchange they come from. */
+  readonly source: string;
+  readonly routingKey: string;
+  readonly arguments: AmqpArguments;
+}
+
+/** One thing to declare. A broker that has it with other properties answers 406. Carried out in the order given. */
+export type Declaration = ExchangeDeclaration | QueueDeclaration | BindingDeclaration;
+
+/** A message to publish. Without an exchange the routing key is a queue's name. */
+export interface AmqpMessage {
+  readonly exchange: string;
+  readonly routingKey: string;
+  /** The broker gives it back when no queue takes it. */
+  readonly mandatory: boolean;
+  readonly body: Uint8Array;
+  readonly properties: AmqpProperties;
+}
+
+/** The basic properties, as they are on the wire. Strings of at most 255 bytes. */
+export interface AmqpProperties {
+  readonly contentType?: string;
+  readonly contentEncoding?: string;
+  /** An encoded field table without its length: see `formats/amqp-table.ts`. */
+  readonly headers?: Uint8Array;
+  readonly deliveryMode?: number;
+  readonly priority?: number;
+  readonly correlationId?: string;
+  readonly replyTo?: string;
+  /** Milliseconds, as text. */
+  readonly expiration?: string;
+  readonly messageId?: string;
+  /** Seconds since 1970. */
+  readonly timestamp?: number;
+  readonly type?: string;
+  readonly userId?: string;
+  readonly appId?: string;
+  readonly clusterId?: string;
+}
