@@ -204,15 +204,16 @@ class Writer {
     if (typeof value === 'string') return this.#text('S', Buffer.byteLength(value), value);
     if (value === null || value === undefined) return void this.#letter('V', 0);
     if (typeof value === 'boolean') {
-      this.#buffer[this.#letter('t', 1)] = value ? 1 : 0;
+      const at = this.#letter('t', 1);
+      this.#buffer[at] = value ? 1 : 0;
     } else if (typeof value === 'number') {
       if (Number.isInteger(value) && !Object.is(value, -0)) this.#integer(name, value);
-      else this.#buffer.writeDoubleBE(value, this.#letter('d', 8));
+      else this.#double(value);
     } else if (typeof value === 'bigint') {
       this.#integer(name, value);
     } else if (value instanceof Numeral) {
       if (/^-?\d+$/.test(value.text)) this.#integer(name, BigInt(value.text));
-      else this.#buffer.writeDoubleBE(value.valueOf(), this.#letter('d', 8));
+      else this.#double(value.valueOf());
     } else if (value instanceof TableField) {
       this.#room(value.bytes.byteLength);
       this.#buffer.set(value.bytes, this.#at);
@@ -220,7 +221,8 @@ class Writer {
     } else if (value instanceof DateTime || value instanceof Date) {
       const seconds = Math.floor(value.getTime() / 1000);
       if (!(seconds >= 0)) throw unencodable(`the header '${name}' is a time that AMQP cannot hold`);
-      this.#buffer.writeBigUInt64BE(BigInt(seconds), this.#letter('T', 8));
+      const at = this.#letter('T', 8);
+      this.#buffer.writeBigUInt64BE(BigInt(seconds), at);
     } else if (value instanceof Uint8Array) {
       this.#bytes(value);
     } else if (Array.isArray(value)) {
@@ -236,13 +238,20 @@ class Writer {
 
   #integer(name: string, value: number | bigint): void {
     if (value >= -0x80000000 && value <= 0x7fffffff) {
-      this.#buffer.writeInt32BE(Number(value), this.#letter('I', 4));
+      const at = this.#letter('I', 4);
+      this.#buffer.writeInt32BE(Number(value), at);
       return;
     }
     const whole = BigInt(value);
     if (BigInt.asIntN(64, whole) !== whole)
       throw unencodable(`the header '${name}' is an integer of more than 64 bits`);
-    this.#buffer.writeBigInt64BE(whole, this.#letter('l', 8));
+    const at = this.#letter('l', 8);
+    this.#buffer.writeBigInt64BE(whole, at);
+  }
+
+  #double(value: number): void {
+    const at = this.#letter('d', 8);
+    this.#buffer.writeDoubleBE(value, at);
   }
 
   #text(letter: string, length: number, value: string): void {
@@ -264,7 +273,7 @@ class Writer {
     this.#buffer.writeUInt32BE(this.#at - start - 4, start);
   }
 
-  /** Writes a type's letter, and makes room for `count` bytes after it: where they start. */
+  /** Writes a type's letter, and makes room for `count` bytes after it: where they start. The buffer may be another one then. */
   #letter(letter: string, count: number): number {
     this.#room(1 + count);
     this.#buffer[this.#at] = letter.charCodeAt(0);
