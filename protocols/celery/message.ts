@@ -1,5 +1,6 @@
 import { Buffer } from 'node:buffer';
 import { WireError } from '../errors.ts';
+import { decodeTableExact } from '../formats/amqp-table.ts';
 import * as json from '../formats/json.ts';
 import { parseIso } from '../formats/values.ts';
 import type { Job } from '../job.ts';
@@ -18,6 +19,8 @@ export interface WireMessage {
   readonly headers: Readonly<Record<string, unknown>>;
   readonly properties: Readonly<Record<string, unknown>>;
   readonly raw: Uint8Array | undefined;
+  /** The headers as an encoded field table, where the message came over AMQP. */
+  readonly headerTable?: Uint8Array;
 }
 
 /** A message on its way to a broker. Exchange `''` with the queue's name as routing key is the default route. */
@@ -349,8 +352,9 @@ export function toJob(
   };
 }
 
-/** Headers as they came: key order, big integers and `1.0` kept. */
+/** Headers as they came: key order, big integers and `1.0` kept; over AMQP every field that is no text, null or boolean, byte for byte. */
 export function exactHeaders(wire: WireMessage): Map<string, unknown> {
+  if (wire.headerTable !== undefined) return decodeTableExact(wire.headerTable);
   if (wire.raw !== undefined) {
     const headers = exactMember(json.parseExact(Buffer.from(wire.raw).toString('utf8')), 'headers');
     if (headers instanceof Map) return headers as Map<string, unknown>;
@@ -524,7 +528,7 @@ export function retryOf(
 }
 
 /** Marks that brokers put on one delivery; they do not belong to the next. Source: celery/app/task.py X_DEATH_HEADERS. */
-const DELIVERY_HEADERS = /^(?:redelivered|x-death|x-first-death-.*|x-last-death-.*)$/;
+const DELIVERY_HEADERS = /^(?:redelivered|x-death|x-first-death-.*|x-last-death-.*|x-delivery-count|x-acquired-count)$/;
 
 function protocol1Call(
   message: TaskMessage,
