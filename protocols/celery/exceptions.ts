@@ -1,6 +1,6 @@
 import { WireError } from '../errors.ts';
 import type { Failure } from '../job.ts';
-import { repr, reprArgs, reprKwargs } from './repr.ts';
+import { repr, reprArgs, reprKwargs, reprText } from './repr.ts';
 import { encodeContent, encodeJson } from './serializers.ts';
 
 /** An exception as Python names it. Module null: Python makes a class of this very name, without looking for one. */
@@ -114,7 +114,7 @@ export function exceptionOf(result: unknown): PythonException | undefined {
 
 /** `OutOfStock('none left')`, for events and chord errors. */
 export function reprException({ type, args }: PythonException): string {
-  return `${type.slice(type.lastIndexOf('.') + 1)}(${args.map((arg) => repr(arg)).join(', ')})`;
+  return `${type.slice(type.lastIndexOf('.') + 1)}(${args.map((arg) => (typeof arg === 'string' ? reprText(arg) : repr(arg))).join(', ')})`;
 }
 
 /** What `str(exception)` gives: nothing, the one argument, or all of them as a tuple. */

@@ -3,10 +3,14 @@ export type { Disposition, Failure, Job, Moment, Outcome, Transition } from '../
 export type { Command, Exchange, Script } from '../redis.ts';
 export { WireError } from '../errors.ts';
 export { DateTime, Decimal, float, isoText, Numeral, parseIso, PlainDate, PlainTime, Uuid } from '../formats/values.ts';
+export * from './clock.ts';
+export { type ArgumentKind, type CommandSpec, commandOf, COMMANDS } from './commands.ts';
 export * from './envelope.ts';
+export * from './event.ts';
 export * from './exceptions.ts';
 export * from './lifecycle.ts';
 export * from './message.ts';
+export * from './pidbox.ts';
 export * as redis from './redis.ts';
 export * from './repr.ts';
 export * from './result.ts';

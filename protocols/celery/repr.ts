@@ -22,6 +22,22 @@ export function reprKwargs(kwargs: Readonly<Record<string, unknown>> | ReadonlyM
   return printed((printer) => printer.print(kwargs));
 }
 
+/** A text as Python's own `repr` shows it, whole: in double quotes where that saves escaping, what does not print escaped. */
+export function reprText(text: string): string {
+  const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
+  const escaped = text.replace(/[\\'\p{C}\p{Zl}\p{Zp}\u00a0]|(?! )\p{Zs}/gu, (character) => {
+    if (character === "'") return quote === "'" ? "\\'" : "'";
+    const short = SHORT_ESCAPES[character];
+    if (short !== undefined) return short;
+    const code = character.codePointAt(0) as number;
+    if (code <= 0xff) return `\\x${code.toString(16).padStart(2, '0')}`;
+    return code <= 0xffff ? `\\u${code.toString(16).padStart(4, '0')}` : `\\U${code.toString(16).padStart(8, '0')}`;
+  });
+  return quote + escaped + quote;
+}
+
+const SHORT_ESCAPES: Readonly<Record<string, string>> = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+
 function printed(print: (printer: Printer) => void): string {
   try {
     const printer = new Printer(MAX_LENGTH);
