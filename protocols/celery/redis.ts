@@ -13,6 +13,7 @@ import { priorityOf } from './message.ts';
  * | `unacked` | hash | claim → `[<envelope>, "<exchange>", "<routing key>"]` |
  * | `unacked_index` | zset | claim → unix time of the claim |
  * | `unacked_mutex` | string | held while one process restores abandoned claims |
+ * | `<oid>.reply.celery.pidbox` | list | replies to a control client; expires when nobody fetches them |
  * | `jobglot:parked`, `jobglot:parked:messages` | zset, hash | ours: messages waiting for a far ETA |
  * | `jobglot:quarantine:<queue>`, `…:why` | lists | ours: messages nobody can read, byte for byte, and the reasons beside them |
  */
@@ -486,9 +487,72 @@ export function bind(
   routingKey: string,
   queue: string,
 ): Exchange<void> {
-  const pattern = type === 'topic' ? topicPattern(routingKey) : '';
-  const member = [routingKey, pattern, queue].join(keys.separator);
+  const member = bindingMember(keys, type, routingKey, queue);
   return { commands: [['SADD', bindingKey(keys, exchange), member]], atomic: false, read: () => undefined };
+}
+
+/** Take a queue of broadcasts away: its binding, and its lists of all priorities. Source: kombu/transport/redis.py _delete. */
+export function unbind(
+  keys: Keyspace,
+  exchange: string,
+  type: 'direct' | 'topic' | 'fanout',
+  routingKey: string,
+  queue: string,
+): Exchange<void> {
+  return {
+    commands: [
+      ['SREM', bindingKey(keys, exchange), bindingMember(keys, type, routingKey, queue)],
+      ['DEL', ...listsOf(keys, [queue]).map(({ key }) => key)],
+    ],
+    atomic: false,
+    read: () => undefined,
+  };
+}
+
+function bindingMember(keys: Keyspace, type: 'direct' | 'topic' | 'fanout', routingKey: string, queue: string): string {
+  return [routingKey, type === 'topic' ? topicPattern(routingKey) : '', queue].join(keys.separator);
+}
+
+/**
+ * A message for a queue whose owner may be gone already: its list expires, or it would stay for ever (celery#6089).
+ * `PEXPIRE` after `LPUSH`, as a queue with `x-expires` has it.
+ */
+export function leave(list: string, envelope: string | Uint8Array, expireMs: number): Exchange<void> {
+  return {
+    commands: [
+      ['LPUSH', list, envelope],
+      ['PEXPIRE', list, expireMs],
+    ],
+    atomic: true,
+    read: () => undefined,
+  };
+}
+
+/** Ours: revoked ids in a sorted set, scored by the unix time until which they count. */
+export function rememberRevoked(key: string, ids: readonly string[], until: number, now: number): Exchange<void> {
+  const commands: Command[] = [['ZREMRANGEBYSCORE', key, '-inf', now]];
+  for (let at = 0; at < ids.length; at += CHUNK)
+    commands.push(['ZADD', key, ...ids.slice(at, at + CHUNK).flatMap((id) => [until, id])]);
+  commands.push(['EXPIREAT', key, Math.ceil(until)]);
+  return { commands, atomic: false, read: () => undefined };
+}
+
+/** The ids that still count, those that count longest last; at most `limit`. */
+export function rememberedRevoked(
+  key: string,
+  now: number,
+  limit: number,
+): Exchange<readonly (readonly [id: string, until: number])[]> {
+  return {
+    commands: [['ZREVRANGEBYSCORE', key, '+inf', now, 'WITHSCORES', 'LIMIT', 0, limit]],
+    atomic: false,
+    read: ([reply]) => {
+      const flat = (reply as readonly unknown[]).flat().map(String);
+      const found: [string, number][] = [];
+      for (let at = 0; at < flat.length; at += 2) found.push([flat[at] as string, Number(flat[at + 1])]);
+      return found.reverse();
+    },
+  };
 }
 
 export function bindings(keys: Keyspace, exchange: string): Exchange<readonly Binding[]> {

@@ -62,6 +62,11 @@ export class PushWatch {
     });
   }
 
+  /** As if there had been a push: a list that no claim has looked at yet is not tracked. */
+  poke(): void {
+    this.#changed();
+  }
+
   async close(): Promise<void> {
     await this.#subscriber.close();
   }

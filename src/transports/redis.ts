@@ -130,6 +130,9 @@ export class RedisConnection {
     await this.#untilReady();
     await this.#redis.psubscribe(...patterns);
   }
+  async punsubscribe(...patterns: readonly string[]): Promise<void> {
+    if (this.ready) await this.#redis.punsubscribe(...patterns);
+  }
   onMessage(listener: (channel: string, message: unknown) => void): void {
     this.#redis.on('messageBuffer', (channel: Buffer, message: unknown) => listener(String(channel), message));
   }

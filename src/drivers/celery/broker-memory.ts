@@ -2,9 +2,18 @@ import { randomUUID } from 'node:crypto';
 import { decodeEnvelope, encodeEnvelope, markRedelivered } from '../../../protocols/celery/envelope.ts';
 import * as exchanges from '../../../protocols/celery/filesystem.ts';
 import type { Publication, WireMessage } from '../../../protocols/celery/message.ts';
+import { topicMatches } from '../../../protocols/celery/redis.ts';
 import { ConfigError, WireError } from '../../errors.ts';
 import type { Agent } from '../../source.ts';
-import type { CeleryBroker, Claim, QueueSpec } from './broker.ts';
+import type {
+  BroadcastKind,
+  BroadcastListener,
+  BroadcastQueue,
+  Broadcasting,
+  CeleryBroker,
+  Claim,
+  QueueSpec,
+} from './broker.ts';
 
 /** A message that was set aside, and why. */
 export interface Quarantined {
@@ -30,6 +39,7 @@ export class MemoryBroker implements CeleryBroker {
   readonly kind = 'memory';
   readonly address: string;
   readonly agents: readonly Agent[] = [];
+  readonly broadcast: Broadcasting;
   readonly #store: Store;
   readonly #claims = new Map<string, Held>();
   readonly #waiting = new Set<() => void>();
@@ -43,6 +53,7 @@ export class MemoryBroker implements CeleryBroker {
     let store = STORES.get(name);
     if (store === undefined) STORES.set(name, (store = new Store()));
     this.#store = store;
+    this.broadcast = new MemoryBroadcasts(store);
   }
 
   /** What was set aside, by any broker of this name. */
@@ -70,6 +81,20 @@ export class MemoryBroker implements CeleryBroker {
       if (exchange !== undefined && exchange !== '')
         this.#store.bind(exchange, exchangeType ?? 'direct', routingKey ?? '', name);
     }
+    return Promise.resolve();
+  }
+
+  addQueue(queue: QueueSpec): Promise<void> {
+    if (this.#queues.includes(queue.name)) return Promise.resolve();
+    const queues = this.#queues;
+    void this.consume([queue]);
+    this.#queues = [...queues, queue.name];
+    for (const wake of this.#waiting) wake();
+    return Promise.resolve();
+  }
+
+  removeQueue(name: string): Promise<void> {
+    this.#queues = this.#queues.filter((queue) => queue !== name);
     return Promise.resolve();
   }
 
@@ -171,11 +196,45 @@ interface Held {
   readonly bytes: Uint8Array;
 }
 
+/** Broadcasts among the brokers of one name, through the envelope as on Redis. */
+class MemoryBroadcasts implements Broadcasting {
+  readonly #store: Store;
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  subscribe(queue: BroadcastQueue, listener: BroadcastListener): Promise<() => Promise<void>> {
+    const subscription = { queue, listener };
+    this.#store.subscriptions.add(subscription);
+    return Promise.resolve(() => {
+      this.#store.subscriptions.delete(subscription);
+      return Promise.resolve();
+    });
+  }
+
+  send(kind: BroadcastKind, publications: readonly Publication[]): Promise<number> {
+    let heard = 0;
+    for (const publication of publications) {
+      const bytes = Buffer.from(encodeEnvelope(publication, randomUUID()));
+      for (const { queue, listener } of this.#store.subscriptions) {
+        if (queue.kind !== kind || queue.exchange !== publication.exchange) continue;
+        if (!topicMatches(queue.routingKey.split('.'), publication.routingKey.split('.'))) continue;
+        heard++;
+        // As over a network: not before whoever sends has gone on.
+        queueMicrotask(() => listener.hear(decodeEnvelope(bytes)));
+      }
+    }
+    return Promise.resolve(heard);
+  }
+}
+
 /** What the brokers of one name share. */
 class Store {
   readonly quarantined: Quarantined[] = [];
   /** Called, all of them, when a message is put. */
   readonly listeners = new Set<() => void>();
+  readonly subscriptions = new Set<{ readonly queue: BroadcastQueue; readonly listener: BroadcastListener }>();
   readonly #queues = new Map<string, Uint8Array[][]>();
   readonly #exchanges = new Map<
     string,

@@ -12,6 +12,7 @@ import { type Agent, every, pause } from '../../source.ts';
 import { ListWaiter, PushWatch } from '../../transports/redis-push.ts';
 import { claimant, RedisConnection } from '../../transports/redis.ts';
 import { redisTarget, type RedisTarget, type RedisTargetOptions } from '../../transports/redis-url.ts';
+import { RedisBroadcasts } from './broadcast-redis.ts';
 import type { CeleryBroker, Claim, QueueSpec } from './broker.ts';
 import { FanoutInbox } from './fanout-redis.ts';
 
@@ -46,10 +47,18 @@ export interface RedisBrokerOptions extends RedisTargetOptions {
   readonly pollingInterval?: number;
   /** Larger messages go to quarantine. @default 32 MiB */
   readonly maxMessageBytes?: number;
+  /**
+   * A sorted set that keeps revoked ids, so that they count also when every worker was restarted. Only workers of ours look there.
+   * @default they are kept in memory, and handed on from worker to worker
+   */
+  readonly revokedKey?: string;
 }
 
 /** Exchange types known without a declaration: what Celery itself uses. */
 const FANOUT = /^celeryev$|^(?!reply\.).*\.pidbox$/;
+
+/** As many as a worker keeps. */
+const REVOKES_RECALLED = 50_000;
 
 /** A connection each; the lists of other queues and priorities are heard of through the watch. */
 const LISTS_WAITED_AT = 4;
@@ -66,6 +75,8 @@ export class RedisBroker implements CeleryBroker {
   readonly kind = 'redis';
   readonly address: string;
   readonly agents: readonly Agent[];
+  readonly broadcast: RedisBroadcasts;
+  readonly revokes?: NonNullable<CeleryBroker['revokes']>;
   readonly #options: RedisBrokerOptions;
   readonly #target: RedisTarget;
   readonly #keys: wire.Keyspace;
@@ -114,6 +125,21 @@ export class RedisBroker implements CeleryBroker {
     const messageBytes = options.maxMessageBytes ?? 32 * 2 ** 20;
     for (const [exchange, type] of Object.entries(options.exchangeTypes ?? {})) this.#types.set(exchange, type);
     this.#limits = { messageBytes, batchBytes: Math.max(messageBytes, 16 * 2 ** 20) };
+    this.broadcast = new RedisBroadcasts({
+      target: this.#target,
+      keys: this.#keys,
+      commands: () => this.#connection(),
+      channel: (exchange, routingKey) => this.#channel(exchange, routingKey),
+      log: () => this.#log,
+      messageBytes,
+    });
+    if (options.revokedKey !== undefined) {
+      const key = prefix + options.revokedKey;
+      this.revokes = {
+        remember: (ids, until) => this.#connection().run(wire.rememberRevoked(key, ids, until, Date.now() / 1000)),
+        recall: () => this.#connection().run(wire.rememberedRevoked(key, Date.now() / 1000, REVOKES_RECALLED)),
+      };
+    }
     const visibilityMs = this.#visibility * 1000;
     const sweepMs = (options.unackedRestoreInterval ?? 10) * 1000;
     this.agents = [
@@ -136,36 +162,63 @@ export class RedisBroker implements CeleryBroker {
   async consume(queues: readonly QueueSpec[]): Promise<void> {
     const redis = this.#connection();
     const lists: string[] = [];
-    for (const queue of queues) {
-      const type = queue.exchangeType ?? 'direct';
-      const exchange = queue.exchange ?? queue.name;
-      const routingKey = queue.routingKey ?? queue.name;
-      this.#types.set(exchange, type);
-      await redis.run(wire.bind(this.#keys, exchange, type, type === 'fanout' ? '' : routingKey, queue.name));
-      if (type === 'fanout') {
-        this.#fanout ??= new FanoutInbox(this.#target, this.#log);
-        // Celery gives a queue of task_queues without a key its default one, so a broadcast comes under any key or none.
-        const keys = queue.routingKey === undefined ? ['', '*'] : [queue.routingKey];
-        for (const key of keys) await this.#fanout.listen(this.#channel(exchange, key), queue.name);
-      } else {
-        lists.push(queue.name);
-      }
-    }
+    for (const queue of queues) if ((await this.#declare(queue)) === 'list') lists.push(queue.name);
     this.#queues = this.#options.queueOrderStrategy === 'sorted' ? lists.sort() : lists;
     this.#watch = new PushWatch(redis, this.#log);
     // In a cluster each node has its own tracking table; there we poll.
     if (this.#target.cluster === undefined) {
       await this.#watch.open();
-      for (const queue of this.#queues.slice(0, LISTS_WAITED_AT)) {
-        const waiter = new ListWaiter(wire.listKey(this.#keys, queue), this.#target, this.#log);
-        await waiter.open();
-        this.#waiters.push({ waiter, pending: undefined });
-        this.#waitedAt.add(waiter.list);
-      }
+      for (const queue of this.#queues.slice(0, LISTS_WAITED_AT)) await this.#addWaiter(queue);
     }
     void this.#sweep().catch((error: unknown) =>
       this.#log.warn({ error }, 'the first sweep for abandoned claims failed'),
     );
+  }
+
+  async addQueue(queue: QueueSpec): Promise<void> {
+    if (this.#queues.includes(queue.name)) return;
+    if ((await this.#declare(queue)) === 'list') {
+      this.#queues.push(queue.name);
+      if (this.#options.queueOrderStrategy === 'sorted') this.#queues.sort();
+      if (this.#target.cluster === undefined && this.#waiters.length < LISTS_WAITED_AT)
+        await this.#addWaiter(queue.name);
+    }
+    this.#watch?.poke();
+  }
+
+  async removeQueue(name: string): Promise<void> {
+    this.#queues = this.#queues.filter((queue) => queue !== name);
+    await this.#fanout?.forget(name);
+    const list = wire.listKey(this.#keys, name);
+    this.#waitedAt.delete(list);
+    const waiters = this.#waiters.filter(({ waiter }) => waiter.list === list);
+    this.#waiters = this.#waiters.filter(({ waiter }) => waiter.list !== list);
+    await this.#endAll(waiters);
+    this.#watch?.poke();
+  }
+
+  /** Bind a queue to its exchange. Whether its messages wait in a list, or are broadcasts. */
+  async #declare(queue: QueueSpec): Promise<'list' | 'fanout'> {
+    const type = queue.exchangeType ?? 'direct';
+    const exchange = queue.exchange ?? queue.name;
+    const routingKey = queue.routingKey ?? queue.name;
+    this.#types.set(exchange, type);
+    await this.#connection().run(
+      wire.bind(this.#keys, exchange, type, type === 'fanout' ? '' : routingKey, queue.name),
+    );
+    if (type !== 'fanout') return 'list';
+    this.#fanout ??= new FanoutInbox(this.#target, this.#log);
+    // Celery gives a queue of task_queues without a key its default one, so a broadcast comes under any key or none.
+    const keys = queue.routingKey === undefined ? ['', '*'] : [queue.routingKey];
+    for (const key of keys) await this.#fanout.listen(this.#channel(exchange, key), queue.name);
+    return 'fanout';
+  }
+
+  async #addWaiter(queue: string): Promise<void> {
+    const waiter = new ListWaiter(wire.listKey(this.#keys, queue), this.#target, this.#log);
+    await waiter.open();
+    this.#waiters.push({ waiter, pending: undefined });
+    this.#waitedAt.add(waiter.list);
   }
 
   async receive(max: number, signal: AbortSignal): Promise<readonly Claim[]> {
@@ -218,7 +271,7 @@ export class RedisBroker implements CeleryBroker {
   async #waitAt(waiting: Waiting): Promise<void> {
     try {
       this.#arrived.push(...(await this.#claimBy(1, (claim) => waiting.waiter.wait(1, claim))));
-      this.#waitedAt.add(waiting.waiter.list);
+      if (this.#waiters.includes(waiting)) this.#waitedAt.add(waiting.waiter.list);
     } catch (error) {
       this.#waitedAt.delete(waiting.waiter.list);
       if (error instanceof ConnectionError) {
@@ -305,7 +358,11 @@ export class RedisBroker implements CeleryBroker {
 
   async quiet(): Promise<void> {
     await this.#fanout?.close();
-    const waiters = this.#waiters.splice(0);
+    await this.#endAll(this.#waiters.splice(0));
+    await Promise.all(this.#arrived.splice(0).map((claim) => this.requeue(claim, 'front')));
+  }
+
+  async #endAll(waiters: readonly Waiting[]): Promise<void> {
     let waiting = true;
     const answered = Promise.all(waiters.map(({ pending }) => pending ?? Promise.resolve())).then(
       () => (waiting = false),
@@ -316,7 +373,6 @@ export class RedisBroker implements CeleryBroker {
       await Promise.race([answered, pause(20)]);
     }
     await Promise.all(waiters.map(({ waiter }) => waiter.close()));
-    await Promise.all(this.#arrived.splice(0).map((claim) => this.requeue(claim, 'front')));
   }
 
   /** Where CLIENT is forbidden, a wait ends by itself within a second. */
@@ -333,6 +389,7 @@ export class RedisBroker implements CeleryBroker {
     await Promise.all(this.#waiters.splice(0).map(({ waiter }) => waiter.close()));
     await this.#watch?.close();
     await this.#fanout?.close();
+    await this.broadcast.close();
     await this.#redis?.close();
     this.#redis = undefined;
     this.#opening = undefined;

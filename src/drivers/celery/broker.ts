@@ -25,6 +25,36 @@ export interface QueueSpec {
   readonly routingKey?: string;
 }
 
+/** A queue of broadcasts: made for who listens, gone with them, never kept. */
+export interface BroadcastQueue {
+  /**
+   * `pidbox`: requests to one worker, from a fanout exchange. `reply`: replies to who asked, from a direct one. `events`: from a
+   * topic exchange, or fanout where the broker says so in Celery (Redis).
+   */
+  readonly kind: BroadcastKind;
+  readonly name: string;
+  readonly exchange: string;
+  /** `''` for `pidbox`; for `reply` the name of who asked; for `events` `#`, `worker.#` ... */
+  readonly routingKey: string;
+}
+
+export type BroadcastKind = 'pidbox' | 'reply' | 'events';
+
+/** What hears a broadcast queue. Neither may throw. */
+export interface BroadcastListener {
+  hear(message: WireMessage): void;
+  /** Something came that cannot be read. It is gone. */
+  refuse(error: WireError): void;
+}
+
+/** What remote control and events need of a broker: nothing is acknowledged, and what nobody hears is lost. */
+export interface Broadcasting {
+  /** Resolves when the queue hears, to a function that ends it and takes the queue away. It goes on after a lost connection. */
+  subscribe(queue: BroadcastQueue, listener: BroadcastListener): Promise<() => Promise<void>>;
+  /** Publish to an exchange of this kind. Resolves to how many heard it, where the broker says so. */
+  send(kind: BroadcastKind, publications: readonly Publication[]): Promise<number | undefined>;
+}
+
 /**
  * The Celery side of a message broker: Redis, a folder, memory (AMQP comes with its own). Private to this driver: only Celery
  * has a broker apart from its results.
@@ -53,6 +83,16 @@ export interface CeleryBroker {
   ): Promise<string>;
   /** Keep a message out of this process's memory until `at`. Undefined where the broker cannot. */
   park?(claim: Claim, at: Date): Promise<void>;
+  /** Undefined where the broker has no broadcasts: then there is no remote control, and there are no events. */
+  readonly broadcast?: Broadcasting;
+  /** Consume one queue more, or one less, from now on; one that is there, or is not, changes nothing. Undefined where the broker cannot. */
+  addQueue?(queue: QueueSpec): Promise<void>;
+  removeQueue?(name: string): Promise<void>;
+  /** Revoked ids that outlive every worker, with the unix time until which they count. Undefined where nothing keeps them. */
+  readonly revokes?: {
+    remember(ids: readonly string[], until: number): Promise<void>;
+    recall(): Promise<readonly (readonly [id: string, until: number])[]>;
+  };
   /** End a waiting receive and take nothing more. */
   quiet(): Promise<void>;
   close(): Promise<void>;

@@ -29,6 +29,13 @@ export class FanoutInbox {
     await this.#connection.psubscribe(pattern);
   }
 
+  /** Hear no more for this queue. */
+  async forget(queue: string): Promise<void> {
+    const patterns = [...this.#queues].filter(([, name]) => name === queue).map(([pattern]) => pattern);
+    for (const pattern of patterns) this.#queues.delete(pattern);
+    if (patterns.length > 0) await this.#connection.punsubscribe(...patterns);
+  }
+
   take(max: number): readonly { readonly queue: string; readonly bytes: Buffer }[] {
     return this.#inbox.splice(0, max);
   }
