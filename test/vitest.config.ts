@@ -1,29 +1,34 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { PATIENCE_MS } from './support/until.ts';
 
 /** The parts of the suite, in the order they run; test/run.mjs knows what each needs set up. */
-const parts: readonly { name: string; testTimeout: number; maxWorkers: number }[] = [
-  { name: 'golden', testTimeout: 10_000, maxWorkers: 2 },
-  { name: 'unit', testTimeout: 10_000, maxWorkers: 2 },
-  { name: 'conformance', testTimeout: 30_000, maxWorkers: 2 },
+const parts: readonly { name: string; maxWorkers: number }[] = [
+  { name: 'golden', maxWorkers: 2 },
+  { name: 'unit', maxWorkers: 2 },
+  { name: 'conformance', maxWorkers: 2 },
   // One file at a time: a Python worker with a pool, a Redis and a Node worker are enough for two cores.
-  { name: 'interop', testTimeout: 60_000, maxWorkers: 1 },
-  { name: 'faults', testTimeout: 60_000, maxWorkers: 1 },
-  { name: 'examples', testTimeout: 60_000, maxWorkers: 1 },
+  { name: 'interop', maxWorkers: 1 },
+  { name: 'faults', maxWorkers: 1 },
+  { name: 'examples', maxWorkers: 1 },
 ];
+
+/** For a test that hangs. A test that only waits in vain says so earlier, by PATIENCE_MS. */
+const LIMIT_MS = 120_000;
 
 export default defineConfig({
   root: fileURLToPath(new URL('..', import.meta.url)),
   test: {
-    projects: parts.map(({ name, testTimeout, maxWorkers }, groupOrder) => ({
+    projects: parts.map(({ name, maxWorkers }, groupOrder) => ({
       extends: true as const,
       test: {
         name,
         include: [`test/${name}/**/*.test.ts`],
         pool: 'forks' as const,
         maxWorkers,
-        testTimeout,
-        hookTimeout: 60_000,
+        testTimeout: LIMIT_MS,
+        hookTimeout: LIMIT_MS,
+        expect: { poll: { timeout: PATIENCE_MS } },
         teardownTimeout: 20_000,
         sequence: { groupOrder },
       },

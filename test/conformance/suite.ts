@@ -136,9 +136,9 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
     held.sender.send({ queue, script, ...call });
   const put = (foreign: Foreign): Promise<void> => held.raw.put(queue, held.raw.message(queue, foreign));
   const started = (id: string, runs = 1): Promise<void> =>
-    until(`run ${runs} of ${id} has started`, 10_000, () => hands.runsOf(id).length >= runs);
+    until(`run ${runs} of ${id} has started`, () => hands.runsOf(id).length >= runs);
   const emptied = (what = 'nothing waits and nothing is claimed'): Promise<void> =>
-    until(what, 10_000, async () => (await held.raw.waiting(queue)).length === 0 && (await held.raw.claimed()) === 0);
+    until(what, async () => (await held.raw.waiting(queue)).length === 0 && (await held.raw.claimed()) === 0);
   const waitingIds = async (): Promise<readonly string[]> =>
     (await held.raw.waiting(queue)).map((bytes) => held.raw.idOf(bytes));
   const resultOf = async (id: string): Promise<StoredResult> => {
@@ -290,7 +290,7 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
         it("a state of the handler's own is stored while it runs, and the result after it", async () => {
           const crew = await hire();
           const id = await send(['progress', 'done']);
-          await until('the state is stored', 10_000, async () => (await held.raw.result(id))?.state === 'PROGRESS');
+          await until('the state is stored', async () => (await held.raw.result(id))?.state === 'PROGRESS');
           expect((await resultOf(id)).value).toEqual({ step: 1 });
           hands.open('done');
           expect(await crew.settled(id)).toBe('succeeded');
@@ -409,7 +409,7 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
         it('an expired job is not run, and its result says so', async () => {
           const id = await send(['ok', 1], { expiresAt: new Date(Date.now() - 1_000) });
           await hire();
-          await until('its result is stored', 10_000, async () => (await held.raw.result(id)) !== undefined);
+          await until('its result is stored', async () => (await held.raw.result(id)) !== undefined);
           expect((await resultOf(id)).state).toBe('cancelled');
           expect(hands.runs).toEqual([]);
           await emptied();
@@ -417,7 +417,7 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
         it('a job that expires while it waits for its time is not run', async () => {
           await hire();
           const id = await send(['ok', 1], { delayMs: 300, expiresAt: new Date(Date.now() + 150) });
-          await until('its result is stored', 10_000, async () => (await held.raw.result(id)) !== undefined);
+          await until('its result is stored', async () => (await held.raw.result(id)) !== undefined);
           expect((await resultOf(id)).state).toBe('cancelled');
           expect(hands.runs).toEqual([]);
         });
@@ -437,7 +437,7 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
         it('quiet gives back what waits for its time', async () => {
           const crew = await hire();
           const id = await send(['ok', 1], { delayMs: 60_000 });
-          await until('it is claimed', 10_000, async () => (await held.raw.claimed()) === 1);
+          await until('it is claimed', async () => (await held.raw.claimed()) === 1);
           await crew.worker.quiet();
           expect(await waitingIds()).toEqual([id]);
           expect(await held.raw.claimed()).toBe(0);
@@ -492,11 +492,11 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
           const ids = await Promise.all(Array.from({ length: 120 }, (_, number) => send(['ok', number])));
           for (let number = 1; number <= 3; number++) {
             const crew = await hire({ concurrency: 5 });
-            await until('some more have run', 10_000, () => hands.runs.length >= number * 20);
+            await until('some more have run', () => hands.runs.length >= number * 20);
             await crew.worker.stop();
           }
           await hire({ concurrency: 5 });
-          await until('all have run', 10_000, () => hands.runs.length >= ids.length);
+          await until('all have run', () => hands.runs.length >= ids.length);
           await emptied();
           expect(hands.runs.map(({ id }) => id).sort()).toEqual([...ids].sort());
           for (const [number, id] of ids.entries()) expect((await resultOf(id)).value).toBe(number);
@@ -518,18 +518,18 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
           await held.raw.put(queue, bytes);
           const crew = await hire();
           expect(await crew.settled(await send(['ok', 1]))).toBe('succeeded');
-          await until('it is set aside', 10_000, async () => (await held.raw.aside(queue)).length === 1);
+          await until('it is set aside', async () => (await held.raw.aside(queue)).length === 1);
           const [aside] = await held.raw.aside(queue);
           expect(aside!.bytes.equals(bytes)).toBe(true);
           expect(aside!.reason).not.toBe('');
-          await until('the worker says so', 10_000, () => crew.poison.length === 1);
+          await until('the worker says so', () => crew.poison.length === 1);
           await emptied();
         });
         it('a message without a body that can be read is set aside', async () => {
           const crew = await hire();
           await put({ task: SCRIPT, id: randomUUID(), args: '[1, ' });
-          await until('it is set aside', 10_000, async () => (await held.raw.aside(queue)).length === 1);
-          await until('the worker says so', 10_000, () => crew.poison.length === 1);
+          await until('it is set aside', async () => (await held.raw.aside(queue)).length === 1);
+          await until('the worker says so', () => crew.poison.length === 1);
           expect(hands.runs).toEqual([]);
           await emptied();
         });
@@ -566,7 +566,7 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
         it('what waits is still there, and is run once', async () => {
           const ids = await Promise.all(Array.from({ length: 40 }, (_, number) => send(['slow', number % 3])));
           const crew = await hire({ concurrency: 2 });
-          await until('some have run', 10_000, () => hands.runs.length > 4);
+          await until('some have run', () => hands.runs.length > 4);
           await away();
           for (const id of ids) await crew.settled(id);
           await emptied();

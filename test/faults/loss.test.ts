@@ -42,7 +42,7 @@ describe('a worker process that is killed', () => {
       const from = performance.now();
       await until('all results', 60_000, async () => (await results()) >= COUNT);
       const seconds = ((performance.now() - from) / 1000).toFixed(1);
-      await until('nothing is claimed', 20_000, () => nothingClaimed(client));
+      await until('nothing is claimed', () => nothingClaimed(client));
       const runs = await client.hgetall('runs');
       expect(Object.keys(runs).length).toBe(COUNT);
       for (const id of ids) expect(Number(runs[id])).toBeGreaterThanOrEqual(1);
@@ -67,7 +67,7 @@ describe('a worker process that is killed', () => {
     const ids = Array.from({ length: 300 }, (_, index) => `task-${index}`);
     await push(client, ids, { task: 'count', args: [100] });
     const worker = await startProcess({ broker: redis.url, backend: redis.url, concurrency: 20 }, redis.url);
-    await until('some ran', 20_000, async () => (await client.hlen('runs')) >= 40);
+    await until('some ran', async () => (await client.hlen('runs')) >= 40);
     await worker.stop();
     expect(worker.child.exitCode).toBe(0);
     const runs = await client.hgetall('runs');
@@ -92,13 +92,13 @@ describe('a worker process that is killed', () => {
     };
     await push(client, ['early-1'], { task: 'count', args: [60_000] });
     const worker = await startProcess(options, redis.url);
-    await until('it runs', 20_000, async () => (await client.hget('runs', 'early-1')) === '1');
+    await until('it runs', async () => (await client.hget('runs', 'early-1')) === '1');
     expect(await nothingClaimed(client)).toBe(true);
     worker.child.kill('SIGKILL');
     await worker.gone;
     await using _ = await startWorker(options, { count: () => client.hincrby('runs', 'early-1', 1) });
     await push(client, ['other'], { task: 'count' });
-    await until('another one ran', 10_000, async () => (await client.exists('celery-task-meta-other')) === 1);
+    await until('another one ran', async () => (await client.exists('celery-task-meta-other')) === 1);
     // Two visibility timeouts and two sweeps later.
     await pause(2_500);
     expect(await client.hget('runs', 'early-1')).toBe('2'); // the other one counted it once
@@ -129,19 +129,15 @@ describe('Redis goes away and comes back', () => {
     });
     const client = redis.client();
     await push(client, ['gated-1', 'gated-2'], { task: 'gated' });
-    await until('both run', 5_000, () => scene.started.length === 2);
+    await until('both run', () => scene.started.length === 2);
     await redis.restart();
     open();
     const ms = await timeOf(async () => {
-      await until(
-        'both are stored',
-        10_000,
-        async () => (await redis.client().exists(meta('gated-1'), meta('gated-2'))) === 2,
-      );
+      await until('both are stored', async () => (await redis.client().exists(meta('gated-1'), meta('gated-2'))) === 2);
     });
     console.log(`restarted while running: ${ms} ms`);
     await runs(redis, 'after');
-    await until('nothing is claimed', 5_000, () => nothingClaimed(redis.client()));
+    await until('nothing is claimed', () => nothingClaimed(redis.client()));
     expect(scene.started).toEqual(['gated-1', 'gated-2', 'after']);
   });
 
@@ -159,7 +155,7 @@ describe('Redis goes away and comes back', () => {
     await redis.restart();
     console.log(`restarted while settling: ${await timeOf(() => settled)} ms`);
     expect(await redis.client().get(meta('settling-1'))).toContain('"settled"');
-    await until('nothing is claimed', 5_000, () => nothingClaimed(redis.client()));
+    await until('nothing is claimed', () => nothingClaimed(redis.client()));
     await runs(redis, 'after');
     expect(scene.started).toEqual(['settling-1', 'after']);
   });
@@ -176,8 +172,8 @@ describe('Redis goes away and comes back', () => {
       proxy.cut();
     });
     await push(client, ['early-1'], { task: 'ok' });
-    await until('it ran', 10_000, async () => (await client.exists(meta('early-1'))) === 1);
-    await until('nothing is claimed', 5_000, () => nothingClaimed(client));
+    await until('it ran', async () => (await client.exists(meta('early-1'))) === 1);
+    await until('nothing is claimed', () => nothingClaimed(client));
     expect(scene.started).toEqual(['before', 'early-1']);
   });
 
@@ -214,8 +210,8 @@ describe('Redis goes away and comes back', () => {
     // What was popped is claimed: the script that took it may go on writing.
     expect((await client.llen('celery')) + (await client.hlen('unacked'))).toBeGreaterThanOrEqual(ids.length - stored);
     await client.config('SET', 'maxmemory', '0');
-    await until('all are stored', 15_000, async () => (await client.keys(meta('oom-*'))).length === ids.length);
-    await until('nothing is claimed', 5_000, () => nothingClaimed(client));
+    await until('all are stored', async () => (await client.keys(meta('oom-*'))).length === ids.length);
+    await until('nothing is claimed', () => nothingClaimed(client));
     expect([...scene.started].sort()).toEqual([...ids].sort());
   });
 
@@ -230,7 +226,7 @@ describe('Redis goes away and comes back', () => {
     await unsettled;
     expect(await client.hlen('unacked')).toBe(1);
     await results.restart();
-    await until('it is acknowledged', 15_000, () => nothingClaimed(client));
+    await until('it is acknowledged', () => nothingClaimed(client));
     expect(await results.client().get(meta('waits-1'))).toContain('SUCCESS');
     expect(scene.started).toEqual(['waits-1']);
   });
@@ -283,10 +279,10 @@ describe('connections that lie', () => {
     for (let round = 0; round < 10; round++) {
       await client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
       await client.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
-      await until('some more ran', 10_000, async () => (await client.keys(meta('kill-*'))).length >= 40 * round);
+      await until('some more ran', async () => (await client.keys(meta('kill-*'))).length >= 40 * round);
     }
-    await until('all ran', 20_000, async () => (await client.keys(meta('kill-*'))).length === ids.length);
-    await until('nothing is claimed', 5_000, () => nothingClaimed(client));
+    await until('all ran', async () => (await client.keys(meta('kill-*'))).length === ids.length);
+    await until('nothing is claimed', () => nothingClaimed(client));
     expect(scene.started.length - new Set(scene.started).size).toBe(0);
   });
 
@@ -299,11 +295,11 @@ describe('connections that lie', () => {
     const dropped = proxy.dropAnswerWith('lost-1');
     await push(client, ['lost-1'], { task: 'ok' });
     await dropped;
-    const ms = await timeOf(() => until('it ran', 10_000, async () => (await client.exists(meta('lost-1'))) === 1));
+    const ms = await timeOf(() => until('it ran', async () => (await client.exists(meta('lost-1'))) === 1));
     console.log(`lost claim: run ${ms} ms after its answer was lost`);
     expect(ms).toBeLessThan(5_000);
     expect(scene.started).toEqual(['before', 'lost-1']);
-    await until('nothing is claimed', 5_000, () => nothingClaimed(client));
+    await until('nothing is claimed', () => nothingClaimed(client));
   });
 
   test('connections that went silent for good are given up, and new ones made', async () => {
@@ -331,12 +327,12 @@ describe('connections that lie', () => {
     const client = redis.client();
     const ids = Array.from({ length: 200 }, (_, index) => `silent-${index}`);
     await push(client, ids, { task: 'brief' });
-    await until('some ran', 10_000, () => scene.started.length > 20);
+    await until('some ran', () => scene.started.length > 20);
     proxy.goSilentForAll();
     await pause(3_000);
     proxy.comeBack();
-    await until('all ran', 20_000, async () => (await client.keys(meta('silent-*'))).length === ids.length);
-    await until('nothing is claimed', 10_000, () => nothingClaimed(client));
+    await until('all ran', async () => (await client.keys(meta('silent-*'))).length === ids.length);
+    await until('nothing is claimed', () => nothingClaimed(client));
   });
 
   test('Redis pauses for two seconds: nothing is lost, nothing runs twice', async () => {
@@ -345,10 +341,10 @@ describe('connections that lie', () => {
     const client = redis.client();
     const ids = Array.from({ length: 100 }, (_, index) => `pause-${index}`);
     await push(client, ids, { task: 'brief' });
-    await until('some ran', 10_000, () => scene.started.length > 10);
+    await until('some ran', () => scene.started.length > 10);
     await client.client('PAUSE', 2_000);
-    await until('all ran', 20_000, async () => (await client.keys(meta('pause-*'))).length === ids.length);
-    await until('nothing is claimed', 5_000, () => nothingClaimed(client));
+    await until('all ran', async () => (await client.keys(meta('pause-*'))).length === ids.length);
+    await until('nothing is claimed', () => nothingClaimed(client));
     expect(scene.started.length).toBe(ids.length);
   });
 
@@ -363,13 +359,13 @@ describe('connections that lie', () => {
     const ids = Array.from({ length: 400 }, (_, index) => `frozen-${index}`);
     await push(client, ids, { task: 'brief' });
     for (let round = 1; round <= 3; round++) {
-      await until('some more ran', 10_000, () => scene.started.length > 30 * round);
+      await until('some more ran', () => scene.started.length > 30 * round);
       redis.freeze();
       await pause(1_200);
       redis.thaw();
     }
-    await until('all ran', 20_000, async () => (await client.keys(meta('frozen-*'))).length === ids.length);
-    await until('nothing is claimed', 15_000, () => nothingClaimed(client));
+    await until('all ran', async () => (await client.keys(meta('frozen-*'))).length === ids.length);
+    await until('nothing is claimed', () => nothingClaimed(client));
   });
 
   test('a worker that lost either of its connections still hears of a push at once, in every priority', async () => {
@@ -387,7 +383,7 @@ describe('connections that lie', () => {
         times.push(
           await timeOf(async () => {
             await client.lpush('celery\x06\x169', item);
-            await until('it ran', 5_000, async () => (await client.exists(meta(id))) === 1);
+            await until('it ran', async () => (await client.exists(meta(id))) === 1);
           }),
         );
       }
@@ -404,7 +400,7 @@ describe('connections that lie', () => {
       HANDLERS,
     );
     const heard = (id: string): Promise<void> =>
-      until(`${id} is heard`, 10_000, async () => {
+      until(`${id} is heard`, async () => {
         await client.publish('/0.all', message({ id }));
         return scene.started.includes(id);
       });
@@ -422,14 +418,14 @@ describe('connections that lie', () => {
     await push(client, ids, { task: 'brief' });
     for (let round = 0; round < 10; round++) {
       await client.script('FLUSH');
-      await until('some more ran', 5_000, async () => (await client.keys(meta('flush-*'))).length >= 25 * round);
+      await until('some more ran', async () => (await client.keys(meta('flush-*'))).length >= 25 * round);
     }
-    await until('all ran', 10_000, async () => (await client.keys(meta('flush-*'))).length === ids.length);
+    await until('all ran', async () => (await client.keys(meta('flush-*'))).length === ids.length);
     await push(client, ['slow-1'], { task: 'brief', args: [500] });
-    await until('it runs', 5_000, () => scene.started.includes('slow-1'));
+    await until('it runs', () => scene.started.includes('slow-1'));
     await client.flushall();
     await runs(redis, 'after');
-    await until('nothing is claimed', 5_000, () => nothingClaimed(client));
+    await until('nothing is claimed', () => nothingClaimed(client));
     expect(scene.worker.state).toBe('running');
   });
 });
@@ -442,13 +438,13 @@ describe('longer than the visibility timeout', () => {
     const client = redis.client();
     await using scene = await startWorker(optionsOf(redis, { acksLate: true, brokerTransportOptions }), HANDLERS);
     await push(client, ['long-1'], { task: 'brief', args: [8_000] });
-    await until('it runs', 5_000, () => scene.started.length === 1);
+    await until('it runs', () => scene.started.length === 1);
     await using other = await startWorker(optionsOf(redis, { acksLate: true, brokerTransportOptions }), HANDLERS);
     // Python sweeps at its start, and the second one is started late enough to find the claim old, were it not refreshed.
     const config = { broker_transport_options: { visibility_timeout: 1 }, task_acks_late: true };
     await using _ = await startPythonWorker('5.6', { broker: redis.url, backend: redis.url, config });
-    await until('it ended', 15_000, async () => (await client.exists(meta('long-1'))) === 1);
-    await until('nothing is claimed', 5_000, () => nothingClaimed(client));
+    await until('it ended', async () => (await client.exists(meta('long-1'))) === 1);
+    await until('nothing is claimed', () => nothingClaimed(client));
     expect([...scene.started, ...other.started]).toEqual(['long-1']);
     expect(await client.llen('celery')).toBe(0);
   });
@@ -464,19 +460,19 @@ describe('longer than the visibility timeout', () => {
       { 'both.add': () => gate.then(() => 'late'), ...HANDLERS },
     );
     await push(client, ['cut-1'], { task: 'both.add', args: [2, 3] });
-    await until('it runs', 5_000, () => scene.started.length === 1);
+    await until('it runs', () => scene.started.length === 1);
     proxy.goSilentForAll();
     await pause(1_100);
     const config = { broker_transport_options: { visibility_timeout: 1 } };
     await using _ = await startPythonWorker('5.6', { broker: redis.url, backend: redis.url, config });
-    await until('Python has restored and run it', 10_000, async () => (await client.exists(meta('cut-1'))) === 1);
+    await until('Python has restored and run it', async () => (await client.exists(meta('cut-1'))) === 1);
     const settled = scene.worker.once('job:settled');
     open();
     proxy.comeBack();
     await settled;
     expect(await client.get(meta('cut-1'))).toContain('"result": 5');
     expect(await client.llen('celery')).toBe(0);
-    await until('nothing is claimed', 10_000, () => nothingClaimed(client));
+    await until('nothing is claimed', () => nothingClaimed(client));
   });
 
   test('a message held for its ETA is not swept, and runs when due', async () => {
@@ -486,9 +482,9 @@ describe('longer than the visibility timeout', () => {
     await using other = await startWorker(optionsOf(redis, { brokerTransportOptions }), HANDLERS);
     const due = Date.now() + 4_000;
     await client.lpush('celery', message({ id: 'eta-1', headers: { eta: new Date(due).toISOString() } }));
-    await until('it is held', 5_000, async () => (await client.hlen('unacked')) === 1);
+    await until('it is held', async () => (await client.hlen('unacked')) === 1);
     const [tag] = await client.hkeys('unacked');
-    await until('it ran', 10_000, async () => {
+    await until('it ran', async () => {
       const claims = await client.hkeys('unacked');
       // Held by the same worker all the time: nobody restored it.
       if (claims.length > 0) expect(claims).toEqual([tag]);
@@ -506,13 +502,13 @@ describe('longer than the visibility timeout', () => {
     const eta = new Date(due).toISOString();
     const ids = Array.from({ length: 10 }, (_, index) => `parked-${index}`);
     for (const id of ids) await client.lpush('celery', message({ id, headers: { eta } }));
-    await until('eight are parked', 5_000, async () => (await client.zcard('jobglot:parked')) === 8);
+    await until('eight are parked', async () => (await client.zcard('jobglot:parked')) === 8);
     expect(await client.hlen('jobglot:parked:messages')).toBe(8);
     expect(await client.hlen('unacked')).toBe(2);
     await first.worker.stop();
     expect(await client.llen('celery')).toBe(2);
     await using second = await startWorker(optionsOf(redis), HANDLERS);
-    await until('all ran', 10_000, async () => (await client.keys(meta('parked-*'))).length === 10);
+    await until('all ran', async () => (await client.keys(meta('parked-*'))).length === 10);
     expect(Date.now()).toBeGreaterThanOrEqual(due);
     expect([...second.started].sort()).toEqual(ids);
     expect(await client.exists('jobglot:parked', 'jobglot:parked:messages')).toBe(0);
@@ -545,7 +541,7 @@ async function push(
 async function runs(redis: RedisServer, id: string): Promise<void> {
   const client = redis.client();
   await push(client, [id], { task: 'ok' });
-  await until(`${id} ran`, 20_000, async () => (await client.exists(meta(id))) === 1);
+  await until(`${id} ran`, async () => (await client.exists(meta(id))) === 1);
   client.disconnect();
 }
 
@@ -579,7 +575,7 @@ async function startProcess(options: CeleryOptions, counters: string): Promise<W
   for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (said += chunk.toString()));
   const gone = new Promise((resolve) => child.once('close', resolve));
   onTestFinished(() => void child.kill('SIGKILL'));
-  await until('the worker process runs', 20_000, () => {
+  await until('the worker process runs', () => {
     if (child.exitCode !== null) throw new Error(`the worker process ended:\n${said}`);
     return said.includes('running');
   });

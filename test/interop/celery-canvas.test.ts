@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect } from 'vitest';
 import { type CeleryClient } from '../../src/drivers/celery/index.ts';
 import type { PythonCanvas, PythonWorker } from '../support/python.ts';
+import { PATIENCE_MS } from '../support/until.ts';
 import { type NodeWorker, Stage, until } from './support/stage.ts';
 import { facts, type Lacks, VERSIONS } from './support/table.ts';
 
@@ -105,7 +106,7 @@ describe.each(VERSIONS)('canvas of Celery %s over Python and Node workers', (ver
     });
     expect(await stage.python.get(id)).toMatchObject({ ok: false, state: 'FAILURE', type: 'ValueError' });
     expect(await stage.python.get(parents[0] as string)).toMatchObject({ ok: false, type: 'ValueError' });
-    await expect(client.result(id).get({ timeoutMs: 5_000 })).rejects.toMatchObject({
+    await expect(client.result(id).get({ timeoutMs: PATIENCE_MS })).rejects.toMatchObject({
       type: 'ValueError',
       args: ['no'],
     });
@@ -203,7 +204,7 @@ describe.each(VERSIONS)('canvas of Celery %s over Python and Node workers', (ver
     } as PythonCanvas);
     expect(await stage.python.get(id)).toMatchObject({ ok: false });
     expect(parents).toHaveLength(2);
-    await until('the errback ran', 5_000, () => {
+    await until('the errback ran', () => {
       try {
         return readFileSync(path, 'utf8') !== '';
       } catch {
@@ -222,9 +223,9 @@ describe.each(VERSIONS)('canvas of Celery %s over Python and Node workers', (ver
     });
     expect(await stage.python.value(mixed.id)).toEqual([10, 20, 30]);
     expect(await stage.python.meta(mixed.members[0] as string)).toMatchObject({ group_id: mixed.id });
-    await expect(Promise.all(mixed.members.map((id) => client.result(id).get({ timeoutMs: 5_000 })))).resolves.toEqual([
-      10, 20, 30,
-    ]);
+    await expect(
+      Promise.all(mixed.members.map((id) => client.result(id).get({ timeoutMs: PATIENCE_MS }))),
+    ).resolves.toEqual([10, 20, 30]);
   });
 
   fact('group', 'a group as the last step of a chain is published by a Node worker', async () => {
@@ -242,7 +243,7 @@ describe.each(VERSIONS)('canvas of Celery %s over Python and Node workers', (ver
       `
 import app as module
 try:
-    results[id].get(timeout=10)
+    results[id].get(timeout=30)
 except module.OutOfStock as error:
     result = repr(error)
 `,
@@ -295,8 +296,8 @@ result = chained.apply_async().id
       queue: 'python',
       link: [{ task: 'node.mul', args: [10], options: { queue: 'node', task_id: toNode.id } }],
     });
-    expect(await toPython.get({ timeoutMs: 10_000 })).toBe(30);
-    expect(await toNode.get({ timeoutMs: 10_000 })).toBe(30);
+    expect(await toPython.get({ timeoutMs: PATIENCE_MS })).toBe(30);
+    expect(await toNode.get({ timeoutMs: PATIENCE_MS })).toBe(30);
   });
 
   fact('errback', 'a client of Node names errbacks of both languages', async () => {
@@ -311,8 +312,8 @@ result = chained.apply_async().id
         queue: queues[first],
         linkError: { task: `${second}.echo`, options: { queue: queues[second], task_id: told.id } },
       });
-      await expect(failed.get({ timeoutMs: 10_000 })).rejects.toMatchObject({ type: 'KeyError' });
-      expect(await told.get({ timeoutMs: 10_000 })).toEqual([[failed.id], {}]);
+      await expect(failed.get({ timeoutMs: PATIENCE_MS })).rejects.toMatchObject({ type: 'KeyError' });
+      expect(await told.get({ timeoutMs: PATIENCE_MS })).toEqual([[failed.id], {}]);
     }
   });
 });

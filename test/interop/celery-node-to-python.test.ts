@@ -17,6 +17,7 @@ import {
 import { RemoteError, ResultTimeoutError } from '../../src/errors.ts';
 import { defineTask } from '../../src/task.ts';
 import type { PythonWorker } from '../support/python.ts';
+import { PATIENCE_MS } from '../support/until.ts';
 import { Stage, until } from './support/stage.ts';
 import { compressionLacks, facts, type Lacks, VERSIONS } from './support/table.ts';
 
@@ -104,7 +105,7 @@ const RETURNED_TYPED: readonly (readonly [source: string, value: unknown])[] = [
   ["b'\\xff'", Buffer.from([255])],
 ];
 
-const WAIT = { timeoutMs: 10_000 };
+const WAIT = { timeoutMs: PATIENCE_MS };
 
 describe.each(VERSIONS)('Node sends, Celery %s runs, Node reads', (version) => {
   const fact = facts('celery-node-to-python', version, 'Node → Python');
@@ -311,14 +312,14 @@ backend.mark_as_failure(bad, KeyError('k', 2), traceback='the traceback')
 
     fact('track_started', 'STARTED is seen while a task runs', async () => {
       const result = await send('py.slow', [0.3]);
-      await until('STARTED', 5_000, async () => (await result.state()) === 'STARTED');
+      await until('STARTED', async () => (await result.state()) === 'STARTED');
       expect(await result.meta()).toMatchObject({ result: { pid: worker.pid, hostname: worker.hostname } });
       expect(await result.get(WAIT)).toBe('slept');
     });
 
     fact('custom states', 'PROGRESS and its meta are seen while a task runs', async () => {
       const result = await send('py.progress', [1, 0.5]);
-      await until('PROGRESS', 5_000, async () => (await result.state()) === 'PROGRESS');
+      await until('PROGRESS', async () => (await result.state()) === 'PROGRESS');
       expect(await result.meta()).toMatchObject({ result: { step: 1, of: 1 } });
       expect(await result.ready()).toBe(false);
       expect(await result.get(WAIT)).toBe(1);
@@ -327,7 +328,7 @@ backend.mark_as_failure(bad, KeyError('k', 2), traceback='the traceback')
     fact('ignore_result', 'ignoreResult stores nothing', async () => {
       const path = join(folder, 'ignored');
       const result = await send('py.write', [path], { ignoreResult: true });
-      await until('it ran', 5_000, () => lines(path) === 1);
+      await until('it ran', () => lines(path) === 1);
       await stage.nothingHeld();
       await (await send('py.add', [1, 1])).get(WAIT);
       expect(await stage.stored(result.id)).toBeNull();
@@ -427,7 +428,7 @@ backend.mark_as_failure(bad, KeyError('k', 2), traceback='the traceback')
 
     fact('retries', 'a task that Python retries ends with its value, or with its last error', async () => {
       const twice = await send('py.retry_twice', [0.3]);
-      await until('RETRY', 5_000, async () => (await twice.state()) === 'RETRY');
+      await until('RETRY', async () => (await twice.state()) === 'RETRY');
       expect(await twice.meta()).toMatchObject({
         result: { exc_type: 'RuntimeError', exc_message: [expect.stringMatching(/^attempt \d$/)] },
       });
@@ -482,7 +483,7 @@ backend.mark_as_failure(bad, KeyError('k', 2), traceback='the traceback')
       });
       await failureOf(failed);
       // Celery stores the failure first.
-      await until('the errback ran', 5_000, () => lines(path) === 1);
+      await until('the errback ran', () => lines(path) === 1);
       expect(JSON.parse(readFileSync(path, 'utf8'))).toEqual([failed.id, 'ValueError', 'no']);
       const told = client.result(`told-${version}`);
       const again = await send('py.fail', ['ValueError', 'no'], {

@@ -78,7 +78,7 @@ describe.each(VERSIONS)('Celery %s sends, Node runs, Celery reads', (version) =>
 import datetime, decimal, uuid
 value = eval(source)
 sent = app.send_task('node.echo', args=[value], kwargs={'key': value}, queue=queue, **options)
-[arg], kwargs = sent.get(timeout=10)
+[arg], kwargs = sent.get(timeout=30)
 result = [repr(value), repr(arg), repr(kwargs['key'])]
 `,
       { source, queue: node.queue, options },
@@ -139,7 +139,7 @@ result = [repr(value), repr(arg), repr(kwargs['key'])]
       const got = await stage.run(
         `
 value = {'10': 'ten', '9': 'nine', 'a': 0}
-[arg], _ = app.send_task('node.echo', args=[value], queue=queue).get(timeout=10)
+[arg], _ = app.send_task('node.echo', args=[value], queue=queue).get(timeout=30)
 result = [arg == value, list(arg)]
 `,
         { queue: node.queue },
@@ -151,7 +151,7 @@ result = [arg == value, list(arg)]
     fact('whole floats', '1.0 arrives as the number 1, which goes back as 1; float(1) goes back as 1.0', async () => {
       await using other = await custom(({ args: [value] }) => [value, value === 1, float(value as number)]);
       const got = await stage.run(
-        `result = repr(app.send_task('node.custom', args=[1.0], queue=queue).get(timeout=10))`,
+        `result = repr(app.send_task('node.custom', args=[1.0], queue=queue).get(timeout=30))`,
         {
           queue: other.queue,
         },
@@ -168,7 +168,7 @@ result = [arg == value, list(arg)]
             `
 import datetime, decimal, uuid
 value = eval(source)
-result = [repr(value), repr(app.send_task('node.see', args=[value], queue=queue).get(timeout=10)[0])]
+result = [repr(value), repr(app.send_task('node.see', args=[value], queue=queue).get(timeout=30)[0])]
 `,
             { source, queue: node.queue },
           );
@@ -189,7 +189,7 @@ result = [repr(value), repr(app.send_task('node.see', args=[value], queue=queue)
             `
 import datetime, decimal, uuid
 values = [datetime.datetime(2026, 11, 21, 10, 20, 30, tzinfo=datetime.timezone.utc), datetime.date(2026, 11, 21), decimal.Decimal('1.50')]
-result = app.send_task('node.see', args=values, queue=queue).get(timeout=10)
+result = app.send_task('node.see', args=values, queue=queue).get(timeout=30)
 `,
             { queue: node.queue },
           );
@@ -218,7 +218,7 @@ result = app.send_task('node.see', args=values, queue=queue).get(timeout=10)
         // bytes are a type of msgpack's own.
         const bytes = serializer === 'msgpack' ? ", b'\\xff'" : '';
         await stage.run(
-          `app.send_task('node.see', args=eval(source), queue=queue, serializer=serializer).get(timeout=10)`,
+          `app.send_task('node.see', args=eval(source), queue=queue, serializer=serializer).get(timeout=30)`,
           { source: `[1, 'é', None, {'a': [True, 2**53 + 1, 1.5]}${bytes}]`, queue: node.queue, serializer },
         );
         const plain = [1, 'é', null, { a: [true, 2n ** 53n + 1n, 1.5] }];
@@ -232,7 +232,7 @@ result = app.send_task('node.see', args=values, queue=queue).get(timeout=10)
 other_app = other(result_serializer=serializer, task_serializer=serializer)
 sent = other_app.send_task('node.echo', args=[1, 'é', None, [1.5, 2**60]], queue=queue)
 failed = other_app.send_task('node.fail', args=['ValueError', 'as ' + serializer], queue=queue)
-result = [repr(sent.get(timeout=10)), repr(failed.get(timeout=10, propagate=False))]
+result = [repr(sent.get(timeout=30)), repr(failed.get(timeout=30, propagate=False))]
 `,
           { queue: other.queue, serializer },
         );
@@ -262,7 +262,7 @@ old = other(task_protocol=1)
 sent = old.send_task('node.echo', args=[1, [2]], kwargs={'a': 'é'}, queue=queue, countdown=0.1)
 retried = old.send_task('node.retry_twice', args=[0.05], queue=queue)
 failed = old.send_task('node.fail', args=['ValueError', 'old'], queue=queue)
-result = [sent.get(timeout=10), retried.get(timeout=10), repr(failed.get(timeout=10, propagate=False))]
+result = [sent.get(timeout=30), retried.get(timeout=30), repr(failed.get(timeout=30, propagate=False))]
 `,
           { queue: node.queue },
         );
@@ -279,7 +279,7 @@ link = old.signature('node.mul', args=[10], options={**options, 'task_id': 'link
 errback = old.signature('node.echo', options={**options, 'task_id': 'errback-' + queue})
 old.send_task('node.add', args=[1, 2], link=[link], **options)
 failed = old.send_task('node.fail', args=['ValueError', 'old'], link_error=[errback], **options)
-result = [app.AsyncResult('link-' + queue).get(timeout=10), app.AsyncResult('errback-' + queue).get(timeout=10) == [[failed.id], {}]]
+result = [app.AsyncResult('link-' + queue).get(timeout=30), app.AsyncResult('errback-' + queue).get(timeout=30) == [[failed.id], {}]]
 `,
         { queue: node.queue },
       );
@@ -365,7 +365,7 @@ import app as module
 caught = []
 for name in 'ValueError', 'KeyError', 'OutOfStock':
     try:
-        app.send_task('node.fail', args=[name, 'no'], queue=queue).get(timeout=10)
+        app.send_task('node.fail', args=[name, 'no'], queue=queue).get(timeout=30)
     except (ValueError, KeyError, module.OutOfStock) as error:
         caught.append(repr(error))
 result = caught
@@ -437,7 +437,7 @@ result = [r.name, r.args, r.kwargs, r.worker, r.retries, r.queue]
     fact('track_started', 'STARTED is seen while a task runs, with pid and hostname', async () => {
       await using node = await stage.node({ trackStarted: true, nodename: 'n@host' });
       const id = await stage.python.send('node.slow', [0.3], {}, { queue: node.queue });
-      await until('STARTED', 5_000, async () => (await stage.python.state(id)) === 'STARTED');
+      await until('STARTED', async () => (await stage.python.state(id)) === 'STARTED');
       expect(await stage.python.info(id)).toEqual({ pid: process.pid, hostname: 'n@host' });
       expect(await stage.python.value(id)).toBe('slept');
     });
@@ -451,7 +451,7 @@ result = [r.name, r.args, r.kwargs, r.worker, r.retries, r.queue]
         return 'done';
       });
       const id = await stage.python.send('node.custom', [], {}, { queue: node.queue });
-      await until('PROGRESS', 5_000, async () => (await stage.python.state(id)) === 'PROGRESS');
+      await until('PROGRESS', async () => (await stage.python.state(id)) === 'PROGRESS');
       expect(await stage.python.info(id)).toEqual({ step: 1, of: 2, note: 'é' });
       proceed();
       expect(await stage.python.value(id)).toBe('done');
@@ -488,7 +488,7 @@ result = [r.name, r.args, r.kwargs, r.worker, r.retries, r.queue]
         `
 import time
 start = time.time()
-app.send_task('node.slow', args=[0.2], queue=queue).get(timeout=10)
+app.send_task('node.slow', args=[0.2], queue=queue).get(timeout=30)
 result = time.time() - start
 `,
         { queue: node.queue },
@@ -528,7 +528,7 @@ import datetime, time
 zone = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
 eta = datetime.datetime.now(zone) + datetime.timedelta(seconds=0.5)
 start = time.time()
-app.send_task('node.add', args=[1, 2], queue=queue, eta=eta).get(timeout=10)
+app.send_task('node.add', args=[1, 2], queue=queue, eta=eta).get(timeout=30)
 result = time.time() - start
 `,
         { queue: node.queue },
@@ -540,7 +540,7 @@ result = time.time() - start
     fact('expires', 'an expired task is not run: REVOKED, TaskRevokedError', async () => {
       const queue = stage.queue('node');
       const id = await stage.python.send('node.add', [1, 2], {}, { queue, expires: 0.05 });
-      await until('it has expired', 2_000, () => new Promise((resolve) => setTimeout(() => resolve(true), 80)));
+      await until('it has expired', () => new Promise((resolve) => setTimeout(() => resolve(true), 80)));
       await using node = await stage.node({ queues: [queue] });
       expect(await stage.python.get(id)).toMatchObject({
         ok: false,
@@ -599,7 +599,7 @@ result = time.time() - start
     fact('retries', 'a task that asks to be run again keeps its id; Python sees RETRY, then the value', async () => {
       await using node = await stage.node();
       const id = await stage.python.send('node.retry_twice', [0.4], {}, { queue: node.queue });
-      await until('RETRY', 5_000, async () => (await stage.python.state(id)) === 'RETRY');
+      await until('RETRY', async () => (await stage.python.state(id)) === 'RETRY');
       const meta = await stage.python.meta(id);
       expect(meta['result']).toEqual(
         py('exception', ['Exception', 'builtins', [expect.stringMatching(/^attempt \d$/)]]),
@@ -729,7 +729,7 @@ result = signature.apply_async().id
       const got = await stage.run(
         `
 routed = other(task_default_queue=one, task_routes={'both.*': {'queue': two, 'priority': 3}})
-result = [routed.send_task(name).get(timeout=10)['queue'] for name in ('node.context', 'both.context')]
+result = [routed.send_task(name).get(timeout=30)['queue'] for name in ('node.context', 'both.context')]
 `,
         { one, two },
       );
@@ -747,7 +747,7 @@ result = [routed.send_task(name).get(timeout=10)['queue'] for name in ('node.con
 exchange = kombu.Exchange('x-' + queue, 'direct')
 with app.connection_for_write() as connection:
     sent = app.send_task('node.add', args=[1, 2], exchange=exchange, routing_key='bill', connection=connection)
-result = sent.get(timeout=10)
+result = sent.get(timeout=30)
 `,
           { queue },
         );
@@ -796,7 +796,7 @@ mapped = xmap(tsum, [[1, 2], [3, 4]], app=app).apply_async(**options)
 starred = xstarmap(add, [(1, 2), (3, 4)], app=app).apply_async(**options)
 parts = chunks(add, [(n, n) for n in range(5)], 2, app=app).group()
 parted = parts.apply_async(**options)
-result = [mapped.get(timeout=10), starred.get(timeout=10), parted.get(timeout=10)]
+result = [mapped.get(timeout=30), starred.get(timeout=30), parted.get(timeout=30)]
 `,
         { queue: node.queue },
       );
@@ -812,8 +812,8 @@ result = [mapped.get(timeout=10), starred.get(timeout=10), parted.get(timeout=10
       const got = await stage.run(
         `
 sent = app.send_task('celery.chunks', args=[dict(app.signature('node.add')), [(n, n) for n in range(5)], 2], queue='celery')
-value = sent.get(timeout=10)
-result = celery.result.result_from_tuple(value, app=app).get(timeout=10)
+value = sent.get(timeout=30)
+result = celery.result.result_from_tuple(value, app=app).get(timeout=30)
 `,
         {},
       );
@@ -833,7 +833,7 @@ body = app.signature('node.tsum', options={'queue': queue, 'task_id': 'body-' + 
 app.send_task(
     'celery.chord_unlock', args=['group-' + queue, dict(body)],
     kwargs={'interval': 0.1, 'result': [member.as_tuple() for member in members]}, queue=queue)
-result = app.AsyncResult('body-' + queue).get(timeout=10)
+result = app.AsyncResult('body-' + queue).get(timeout=30)
 `,
           { queue: node.queue },
         );
@@ -850,7 +850,7 @@ body = app.signature('node.tsum', options={'queue': queue, 'task_id': 'body-' + 
 app.send_task(
     'celery.chord_unlock', args=['group-' + queue, dict(body)],
     kwargs={'interval': 0.1, 'result': [member.as_tuple()]}, queue=queue)
-result = [member.id, repr(app.AsyncResult('body-' + queue).get(timeout=10, propagate=False))]
+result = [member.id, repr(app.AsyncResult('body-' + queue).get(timeout=30, propagate=False))]
 `,
         { queue: node.queue },
       );

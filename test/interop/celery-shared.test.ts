@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect } from 'vitest';
 import { defineTask, Tasks } from '../../src/task.ts';
 import { hold } from '../support/leash.mjs';
+import { PATIENCE_MS } from '../support/until.ts';
 import { Stage, until } from './support/stage.ts';
 import { facts, VERSIONS } from './support/table.ts';
 
@@ -53,7 +54,7 @@ describe.each(VERSIONS)('Celery %s and Node beside each other', (version) => {
       calls.map((n) => ({ args: [path, `py-${n}`] })),
     );
     const results = [...known, ...foreign];
-    const ends = await Promise.allSettled(results.map((result) => result.get({ timeoutMs: 20_000 })));
+    const ends = await Promise.allSettled(results.map((result) => result.get({ timeoutMs: PATIENCE_MS })));
     const lost = results.filter((_, n) => ends[n]?.status === 'rejected').map(({ id }) => id);
     const left = `${await stage.store.llen(queue)} in the queue, ${await stage.unacked()} claimed`;
     expect(
@@ -88,7 +89,7 @@ ${python.log()}`,
         await using pushes = await stage.pushes(key);
         await using _ = await stage.node({ queues: [queue], unknownTaskDelayMs: 50 });
         // Claimed and given back, several times over: it is in the queue too briefly to be seen there by looking.
-        await until('it was given back twice', 5_000, () => pushes.count >= 2);
+        await until('it was given back twice', () => pushes.count >= 2);
       }
       const [after] = await stage.store.lrange(key, 0, -1);
       const [was, is] = [JSON.parse(before as string), JSON.parse(after as string)];
@@ -106,7 +107,7 @@ ${python.log()}`,
     const queue = stage.queue('revive');
     const python = await stage.worker({ queues: [queue], config: { task_acks_late: true } });
     const id = await stage.python.send('both.slow', [0.8, 'from python'], {}, { queue });
-    await until('Python runs it', 10_000, () => python.log().includes(`both.slow[${id}] received`));
+    await until('Python runs it', () => python.log().includes(`both.slow[${id}] received`));
     expect(await stage.unacked()).toBe(1);
     await python.kill();
     await using node = await stage.node({
@@ -144,18 +145,17 @@ ${python.log()}`,
       expect(started).toEqual({ started: result.id });
       expect(await stage.unacked()).toBe(1);
       // Killed while it looks for abandoned messages itself, it would keep others from looking until its lock expires.
-      await until('it does not sweep', 5_000, async () => (await stage.store.exists('unacked_mutex')) === 0);
+      await until('it does not sweep', async () => (await stage.store.exists('unacked_mutex')) === 0);
       const gone = once(worker, 'exit');
       worker.kill('SIGKILL');
       await gone;
       // A Python worker looks for abandoned messages when it starts, and after that only every hundred seconds or so.
       await until(
         'its claim is old',
-        5_000,
         async () => (await stage.store.zcount('unacked_index', 0, Date.now() / 1000 - 1.05)) === 1,
       );
       await using python = await stage.worker({ queues: [queue] });
-      const told = await result.get({ timeoutMs: 15_000 }).catch(String);
+      const told = await result.get({ timeoutMs: PATIENCE_MS }).catch(String);
       expect(told, `mutex ${await stage.store.pttl('unacked_mutex')} ms\n${python.log()}`).toBe('from node');
       expect(JSON.parse((await stage.stored(result.id)) ?? '')).toMatchObject({
         status: 'SUCCESS',
@@ -178,7 +178,7 @@ ${python.log()}`,
       const id = await stage.python.send('both.slow', [0.1], {}, { queue });
       await started;
       const since = Date.now();
-      await until('it runs longer than the time-out', 5_000, () => Date.now() - since > 1_200);
+      await until('it runs longer than the time-out', () => Date.now() - since > 1_200);
       // Starting, it looks for abandoned messages.
       await using python = await stage.worker({ queues: [queue] });
       expect(await stage.python.state(id)).toBe('PENDING');
@@ -201,12 +201,12 @@ ${python.log()}`,
         await client.enqueue('py.slow_soft', { args: [10], softTimeLimit: 1 }),
         await client.enqueue('py.slow', { args: [10], timeLimit: 1 }),
       ];
-      await expect(soft.get({ timeoutMs: 20_000 })).rejects.toMatchObject({
+      await expect(soft.get({ timeoutMs: PATIENCE_MS })).rejects.toMatchObject({
         type: 'SoftTimeLimitExceeded',
         module: 'billiard.exceptions',
       });
-      expect(await caught.get({ timeoutMs: 20_000 })).toBe('soft');
-      await expect(hard.get({ timeoutMs: 20_000 })).rejects.toMatchObject({
+      expect(await caught.get({ timeoutMs: PATIENCE_MS })).toBe('soft');
+      await expect(hard.get({ timeoutMs: PATIENCE_MS })).rejects.toMatchObject({
         type: 'TimeLimitExceeded',
         module: 'billiard.exceptions',
         args: [1],

@@ -31,19 +31,19 @@ describe('enqueue, to a Python worker', () => {
 
   test('keeps floats and large integers what they are, there and back', async () => {
     const args = ['enqueue', 'celery', 'py.describe', '[1.0, 12345678901234567890, "é"]', '--kwargs', '{"x": 1e3}'];
-    const described = await run([...args, '--wait', '20', ...where], { cwd });
+    const described = await run([...args, '--wait', '30', ...where], { cwd });
     expect(described.code, described.stderr).toBe(0);
     expect(JSON.parse(described.stdout)).toEqual([
       ['float: 1.0', 'int: 12345678901234567890', "str: 'é'"],
       { x: '1000.0' },
     ]);
-    const echoed = await run(['enqueue', 'celery', 'py.echo', '[2.0]', '--wait', '20', ...where], { cwd });
+    const echoed = await run(['enqueue', 'celery', 'py.echo', '[2.0]', '--wait', '30', ...where], { cwd });
     expect(echoed.stdout).toBe('[[2.0], {}]\n');
   });
 
   test('shows a Python error with its traceback, and ends 1', async () => {
     const failed = await run(
-      ['enqueue', 'celery', 'py.fail', '["KeyError", "no such thing"]', '--wait', '20', ...where],
+      ['enqueue', 'celery', 'py.fail', '["KeyError", "no such thing"]', '--wait', '30', ...where],
       { cwd },
     );
     expect(failed).toMatchObject({ code: 1, stdout: '' });
@@ -59,7 +59,7 @@ test('a worker runs tasks for Python until it is told to stop, and shows no pass
   const worker = start(['worker', '--celery', redis.urlOf(2), '-Q', 'node,other', '-c', '4', '--log-format', 'text'], {
     cwd,
   });
-  await worker.says(' ready', 20_000);
+  await worker.says(' ready');
   await using python = await PythonCelery.start('5.6', { broker: redis.urlOf(2), backend: redis.urlOf(2) });
   expect(await python.value(await python.send('proj.add', [2, 3], {}, { queue: 'node' }))).toBe(5);
   expect(await python.value(await python.send('proj.flaky', [], {}, { queue: 'other' }))).toBe(3);
@@ -75,7 +75,7 @@ test('a worker runs tasks for Python until it is told to stop, and shows no pass
 test('the folder for trying out is one for Python too, as the banner says', async () => {
   const folder = join(cwd, '.jobglot');
   const worker = start(['worker', '--log-format', 'text'], { cwd });
-  await worker.says(' ready', 20_000);
+  await worker.says(' ready');
   expect(worker.log()).toContain(`'data_folder_in': "${folder}/queue"`);
   await using python = await PythonCelery.start('5.6', {
     broker: 'filesystem://',

@@ -44,7 +44,7 @@ def take(queue, count, ack=lambda message: message.ack()):
         ack(message)
     with connection.Consumer([queue], callbacks=[on_message], accept=['json']):
         while len(taken) < count:
-            connection.drain_events(timeout=20)
+            connection.drain_events(timeout=30)
     return taken
 `;
 
@@ -127,7 +127,7 @@ describe('we publish', () => {
     const metas: Buffer[] = [];
     const end = await results.watch('the-id', (meta) => metas.push(meta));
     const worker = spawnPython(['-m', 'celery', '-A', 'shop', 'worker', '-P', 'solo', '-l', 'info', '-n', 'w@test']);
-    await expect.poll(() => (worker.exitCode === null ? metas.length : log(worker)), { timeout: 30_000 }).toBe(1);
+    await expect.poll(() => (worker.exitCode === null ? metas.length : log(worker))).toBe(1);
     end();
     expect(JSON.parse(String(metas[0]))).toMatchObject({ status: 'SUCCESS', result: 42, task_id: 'the-id' });
     expect(await results.fetch('the-id')).toEqual(metas[0]);
@@ -205,7 +205,7 @@ with connection.Consumer([queue], callbacks=[on_message], accept=['json']):
         connection.drain_events()
 `,
     ]);
-    await expect.poll(() => log(consumer), { timeout: 20_000 }).toContain('ready');
+    await expect.poll(() => log(consumer)).toContain('ready');
     const seen: string[] = [];
     const theirs = (): string[] => log(consumer).split('\n').slice(1, -1);
     const stop = new AbortController();
@@ -218,7 +218,7 @@ with connection.Consumer([queue], callbacks=[on_message], accept=['json']):
       }
     })();
     await broker.publish(ids.map((id) => task(id, [])));
-    await expect.poll(() => seen.length + theirs().length, { timeout: 30_000 }).toBeGreaterThanOrEqual(count);
+    await expect.poll(() => seen.length + theirs().length).toBeGreaterThanOrEqual(count);
     stop.abort();
     await ours;
     expect([...seen, ...theirs()].sort()).toEqual([...ids].sort());
@@ -234,8 +234,8 @@ describe('results', () => {
     await results.store('bad', JSON.stringify({ status: 'FAILURE', result: error, ...meta, task_id: 'bad' }));
     await results.storeGroup('both', '{"result": [["both", null], [[["good", null], null], [["bad", null], null]]]}');
     const printed = await python(`
-print(json.dumps(app.AsyncResult('good').get(timeout=5)))
-print(repr(app.AsyncResult('bad').get(timeout=5, propagate=False)))
+print(json.dumps(app.AsyncResult('good').get(timeout=30)))
+print(repr(app.AsyncResult('bad').get(timeout=30, propagate=False)))
 print([child.id for child in app.GroupResult.restore('both').results])
 `);
     expect(printed.split('\n')).toEqual(['[1, "\\u00e9"]', "ValueError('no stock')", "['good', 'bad']"]);

@@ -4,6 +4,7 @@ import { celery, CeleryClient, type CeleryOptions, type CelerySource } from '../
 import { defineTask, type TaskOptions, Tasks } from '../../src/task.ts';
 import { Worker } from '../../src/worker/worker.ts';
 import { type RedisServer, startRedis, until } from '../support/redis.ts';
+import { PATIENCE_MS } from '../support/until.ts';
 
 let redis: RedisServer;
 let store: Redis;
@@ -57,7 +58,7 @@ const send = async (task: string, count: number): Promise<readonly string[]> =>
   ).map(({ id }) => id);
 const ran = (task: string): typeof runs => runs.filter((run) => run.task === task);
 const have = (task: string, count: number): Promise<void> =>
-  until(`${count} runs of ${task}`, 15_000, () => ran(task).length >= count);
+  until(`${count} runs of ${task}`, () => ran(task).length >= count);
 
 describe('a rate limit', () => {
   const spacing = (): readonly number[] =>
@@ -86,16 +87,12 @@ describe('a rate limit', () => {
     await send('limited', 6);
     const at = Date.now();
     await work({ etaLimit: 2 }, { rateLimit: '4/s' });
-    await until('some are parked', 5_000, async () => (await store.zcard('jobglot:parked')) > 0);
+    await until('some are parked', async () => (await store.zcard('jobglot:parked')) > 0);
     await have('limited', 6);
     for (const ms of spacing()) expect(ms).toBeGreaterThanOrEqual(240);
     // Six turns are 1.25 s; a parked one is looked for once a second.
     expect(Date.now() - at).toBeLessThan(6_000);
-    await until(
-      'nothing is left',
-      5_000,
-      async () => (await store.exists('celery', 'unacked', 'jobglot:parked')) === 0,
-    );
+    await until('nothing is left', async () => (await store.exists('celery', 'unacked', 'jobglot:parked')) === 0);
   });
 
   test('taskDefaultRateLimit is for every task without one of its own', async () => {
@@ -120,10 +117,10 @@ describe('a revoked id', () => {
     if (!('countdown' in call)) source.revoked.add(taskId);
     const result = await client.enqueue('free', { args: [1], taskId, ...call });
     if ('countdown' in call) {
-      await until('it is held', 5_000, async () => (await store.hlen('unacked')) === 1);
+      await until('it is held', async () => (await store.hlen('unacked')) === 1);
       source.revoked.add(taskId);
     }
-    await expect(result.get({ timeoutMs: 5_000 })).rejects.toMatchObject({
+    await expect(result.get({ timeoutMs: PATIENCE_MS })).rejects.toMatchObject({
       type: 'TaskRevokedError',
       args: ['revoked'],
     });
@@ -132,7 +129,7 @@ describe('a revoked id', () => {
       status: 'REVOKED',
       result: { exc_type: 'TaskRevokedError', exc_module: 'celery.exceptions', exc_message: ['revoked'] },
     });
-    await until('nothing is left', 5_000, async () => (await store.exists('celery', 'unacked')) === 0);
+    await until('nothing is left', async () => (await store.exists('celery', 'unacked')) === 0);
     expect(runs).toEqual([]);
   });
 });
@@ -152,12 +149,12 @@ describe('prefetch: concurrency times multiplier', () => {
       await work({ concurrency, prefetchMultiplier: multiplier, acksLate: true });
       const bound = concurrency * multiplier;
       await have('gated', concurrency);
-      await until('it has its share', 5_000, async () => (await store.hlen('unacked')) === bound);
+      await until('it has its share', async () => (await store.hlen('unacked')) === bound);
       expect(await store.llen('celery')).toBe(40 - bound);
       expect(ran('gated')).toHaveLength(concurrency);
       open();
       await have('gated', 40);
-      await until('nothing is left', 5_000, async () => (await store.exists('celery', 'unacked')) === 0);
+      await until('nothing is left', async () => (await store.exists('celery', 'unacked')) === 0);
     },
   );
 
@@ -168,7 +165,7 @@ describe('prefetch: concurrency times multiplier', () => {
     let most = 0;
     while (ran('gated').length < 200) most = Math.max(most, await store.hlen('unacked'));
     expect(most).toBeLessThanOrEqual(concurrency * multiplier);
-    await until('nothing is left', 5_000, async () => (await store.exists('celery', 'unacked')) === 0);
+    await until('nothing is left', async () => (await store.exists('celery', 'unacked')) === 0);
   });
 });
 
@@ -178,7 +175,7 @@ describe('etaLimit', () => {
     const at = Date.now();
     await client.enqueueMany('free', calls);
     const { worker } = await work({ etaLimit: 3 });
-    await until('five are parked', 5_000, async () => (await store.zcard('jobglot:parked')) === 5);
+    await until('five are parked', async () => (await store.zcard('jobglot:parked')) === 5);
     expect(await store.hlen('unacked')).toBe(3);
     expect(await store.hlen('jobglot:parked:messages')).toBe(5);
     await have('free', 8);
@@ -186,7 +183,6 @@ describe('etaLimit', () => {
     expect(runs.map(({ arg }) => arg).sort()).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
     await until(
       'nothing is left',
-      5_000,
       async () => (await store.exists('celery', 'unacked', 'jobglot:parked', 'jobglot:parked:messages')) === 0,
     );
     await worker.stop();
@@ -196,7 +192,7 @@ describe('etaLimit', () => {
     await client.enqueue('free', { args: ['x'], countdown: 1 });
     const [message] = await store.lrange('celery', 0, -1);
     const { worker } = await work({ etaLimit: 0 });
-    await until('it is parked', 5_000, async () => (await store.zcard('jobglot:parked')) === 1);
+    await until('it is parked', async () => (await store.zcard('jobglot:parked')) === 1);
     await worker.stop();
     expect(await store.hvals('jobglot:parked:messages')).toEqual([`celery\0${message}`]);
     expect(await store.exists('celery', 'unacked')).toBe(0);
@@ -208,7 +204,7 @@ describe('etaLimit', () => {
     const calls = Array.from({ length: 5 }, (_, number) => ({ args: [number], countdown: 3600 }));
     await client.enqueueMany('free', calls);
     const { worker } = await work({ etaLimit: 2 });
-    await until('three are parked', 5_000, async () => (await store.zcard('jobglot:parked')) === 3);
+    await until('three are parked', async () => (await store.zcard('jobglot:parked')) === 3);
     await worker.stop();
     expect(await store.llen('celery')).toBe(2);
     expect(await store.zcard('jobglot:parked')).toBe(3);

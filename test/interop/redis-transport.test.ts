@@ -8,6 +8,7 @@ import { createLogger } from '../../src/log.ts';
 import { Worker } from '../../src/worker/worker.ts';
 import { PythonCelery, type PythonAppOptions, type PythonWorkerOptions, startPythonWorker } from '../support/python.ts';
 import { type RedisServer, startRedis, startSentinel, until } from '../support/redis.ts';
+import { PATIENCE_MS } from '../support/until.ts';
 import { interopTasks } from './apps/tasks.ts';
 
 const VERSION = '5.6';
@@ -57,7 +58,7 @@ async function bothWays(theirs: PythonAppOptions, ours: CeleryAppOptions): Promi
   const id = await sender.send('node.add', [2, 3], {}, { queue: 'to-node' });
   expect(await sender.get(id)).toMatchObject({ state: 'SUCCESS', value: 5 });
   const result = await client.enqueue('py.add', { args: [20, 22], queue: 'to-python' });
-  expect(await result.get({ timeoutMs: 15_000 })).toBe(42);
+  expect(await result.get({ timeoutMs: PATIENCE_MS })).toBe(42);
 }
 
 describe('with Celery 5.6 on the same', () => {
@@ -114,7 +115,7 @@ describe('with Celery 5.6 on the same', () => {
     expect(port).not.toBe(sentinel.master.port);
     const client = use(new CeleryClient(app));
     const result = await client.enqueue('node.add', { args: [1, 1], queue: 'to-node' });
-    expect(await result.get({ timeoutMs: 20_000, recheckMs: 500 })).toBe(2);
+    expect(await result.get({ timeoutMs: PATIENCE_MS, recheckMs: 500 })).toBe(2);
     const [master] = sentinel.replicas.filter((one) => one.port === port);
     expect(await master!.client().exists(`celery-task-meta-${result.id}`)).toBe(1);
   });
@@ -145,7 +146,7 @@ describe('with Celery 5.6 on the same', () => {
     const redis = use(await startRedis({ args: ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1'] }));
     const admin = redis.client();
     await admin.call('CLUSTER', 'ADDSLOTSRANGE', '0', '16383');
-    await until('the cluster is up', 10_000, async () =>
+    await until('the cluster is up', async () =>
       String(await admin.call('CLUSTER', 'INFO')).includes('cluster_state:ok'),
     );
     const theirs = { global_keyprefix: '{celery}:' };
@@ -236,8 +237,8 @@ describe('exchanges', () => {
       exchange: 'logs-exchange',
       routingKey: 'log.disk.full',
     });
-    expect(await direct.get({ timeoutMs: 10_000 })).toBe(3);
-    expect(await topic.get({ timeoutMs: 10_000 })).toBe(7);
+    expect(await direct.get({ timeoutMs: PATIENCE_MS })).toBe(3);
+    expect(await topic.get({ timeoutMs: PATIENCE_MS })).toBe(7);
     await expect(client.enqueue('py.add', { exchange: 'pay-exchange', routingKey: 'pay.later' })).rejects.toThrow(
       "exchange 'pay-exchange' has no queue bound for routing key 'pay.later'",
     );
@@ -435,5 +436,5 @@ async function lines(path: string): Promise<readonly string[]> {
 }
 
 async function ran(path: string, times: number): Promise<void> {
-  await until(`${times} lines in ${path}`, 20_000, async () => (await lines(path)).length >= times);
+  await until(`${times} lines in ${path}`, async () => (await lines(path)).length >= times);
 }

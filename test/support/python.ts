@@ -5,10 +5,13 @@ import { createInterface } from 'node:readline';
 import { hold } from './leash.mjs';
 import { root, venvPython } from './setup.mjs';
 import { fromTagged, toTagged } from './tagged.ts';
+import { PATIENCE_MS } from './until.ts';
 
 export type CeleryVersion = '5.2' | '5.4' | '5.6';
 
 const apps = join(root, 'test/interop/apps');
+
+const PATIENCE_SECONDS = PATIENCE_MS / 1000;
 
 /** The Python that has this Celery: JOBGLOT_PYTHON_52, _54, _56, else the one the set-up made. */
 export function pythonFor(version: CeleryVersion): string {
@@ -144,7 +147,7 @@ export class PythonCelery implements AsyncDisposable {
   }
 
   /** AsyncResult(id).get(), or of the group or chord applied under this id. Rejects when there is none in time. */
-  async get(id: string, timeoutSeconds = 10): Promise<PythonOutcome> {
+  async get(id: string, timeoutSeconds = PATIENCE_SECONDS): Promise<PythonOutcome> {
     const { kind, ...outcome } = (await this.call('get', { id, timeout: timeoutSeconds })) as {
       kind: string;
       state: string | null;
@@ -155,7 +158,7 @@ export class PythonCelery implements AsyncDisposable {
   }
 
   /** The value, or an error that says how the task ended instead. */
-  async value(id: string, timeoutSeconds = 10): Promise<unknown> {
+  async value(id: string, timeoutSeconds = PATIENCE_SECONDS): Promise<unknown> {
     const outcome = await this.get(id, timeoutSeconds);
     if (outcome.ok) return outcome.value;
     throw new Error(`${id} ended ${outcome.state}: ${outcome.type}: ${outcome.message}\n${outcome.traceback}`);
@@ -305,7 +308,7 @@ export async function startPythonWorker(version: CeleryVersion, options: PythonW
   if (options.queues !== undefined) args.push('-Q', options.queues.join(','));
   args.push(...(options.args ?? []));
   const own = new PythonProcess(version, args, options);
-  await own.says('jobglot: worker ready', 30_000);
+  await own.says('jobglot: worker ready', PATIENCE_MS);
   return {
     version,
     hostname,

@@ -8,6 +8,9 @@ import { makeCertificates, readTls, type Certificates } from './certificates.ts'
 import { freePort } from './free-port.ts';
 import { hold, holdFolder } from './leash.mjs';
 import { findRedis } from './setup.mjs';
+import { until } from './until.ts';
+
+export { until };
 
 /** ioredis types its replies by `replyMapping`; a test takes them as they come. */
 export type ClientOptions = Omit<RedisOptions, 'replyMapping'>;
@@ -262,7 +265,7 @@ export async function startSentinel(options: SentinelOptions = {}): Promise<Sent
     replicas,
     async failover() {
       const before = await masterPort();
-      await until('the sentinel has named another master', 30_000, async () => {
+      await until('the sentinel has named another master', async () => {
         // Refused (NOGOODSLAVE, INPROG) until it has seen the replica long enough.
         await ask((client) => client.call('SENTINEL', 'FAILOVER', name)).catch(() => {});
         await new Promise((resolve) => setTimeout(resolve, 500));
@@ -275,20 +278,6 @@ export async function startSentinel(options: SentinelOptions = {}): Promise<Sent
       await rm(folder, { recursive: true, force: true });
     },
   };
-}
-
-/** Calls `condition` until it is true; rejects after `timeoutMs`, saying what was awaited. */
-export async function until(
-  what: string,
-  timeoutMs: number,
-  condition: () => Promise<boolean> | boolean,
-): Promise<void> {
-  const deadline = Date.now() + timeoutMs;
-  for (;;) {
-    if (await condition()) return;
-    if (Date.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
 }
 
 /** A redis-server, of either kind. */
@@ -322,7 +311,7 @@ class OwnProcess implements AsyncDisposable {
 
   /** Resolves when `isOurs` says so; rejects when the process ends before that. */
   async ready(isOurs: () => Promise<boolean>): Promise<void> {
-    await until(`redis-server (${this.pid}) is ready`, 15_000, async () => {
+    await until(`redis-server (${this.pid}) is ready`, async () => {
       if (this.#isGone) throw new Error(`redis-server ended at its start:\n${this.log}`);
       return isOurs().catch(() => false);
     });

@@ -142,7 +142,7 @@ export class Stage implements AsyncDisposable {
 
   /** Every message was acknowledged: nothing is left in `unacked` and its index. */
   async nothingHeld(): Promise<void> {
-    await until('unacked and unacked_index are empty', 5_000, async () => (await this.unacked()) === 0);
+    await until('unacked and unacked_index are empty', async () => (await this.unacked()) === 0);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { freePort } from '../../support/free-port.ts';
 import { ensureBuild, root } from '../../support/setup.mjs';
+import { PATIENCE_MS } from '../../support/until.ts';
 import { project, run, start, TASKS } from './run.ts';
 
 /** Windows has none of these signals. */
@@ -65,9 +66,9 @@ describe('a worker in a folder', () => {
     const worker = start(['worker', '--log-format', 'text'], { cwd });
     await worker.says(' ready');
     expect(worker.log()).toContain('FOR TRYING OUT');
-    const sum = await run(['enqueue', 'celery', 'proj.add', '[2, 3]', '--wait', '10'], { cwd });
+    const sum = await run(['enqueue', 'celery', 'proj.add', '[2, 3]', '--wait', '30'], { cwd });
     expect(sum).toMatchObject({ code: 0, stdout: '5\n' });
-    const failed = await run(['enqueue', 'celery', 'proj.fail', '--wait', '10'], { cwd });
+    const failed = await run(['enqueue', 'celery', 'proj.fail', '--wait', '30'], { cwd });
     expect(failed).toMatchObject({ code: 1, stdout: '' });
     expect(failed.stderr).toMatch(/FAILURE: TypeError: on purpose\n\nTraceback/);
     const id = failed.stderr.match(/^[0-9a-f-]{36}$/m)?.[0] ?? '';
@@ -114,7 +115,7 @@ describe('a worker in a folder', () => {
       expect(worker.log()).toMatch(/queues +own/);
       expect(worker.log()).toMatch(/\/q +\(from the config file\)/);
       const { stdout } = await run(['enqueue', 'celery', 'proj.hang', '-Q', 'own'], { cwd });
-      for (const deadline = Date.now() + 10_000; !worker.log().includes(`"id":"${stdout.trim()}"`);) {
+      for (const deadline = Date.now() + PATIENCE_MS; !worker.log().includes(`"id":"${stdout.trim()}"`);) {
         if (Date.now() > deadline) throw new Error(worker.log());
         worker.child.kill('SIGUSR1');
         await new Promise((resolve) => setTimeout(resolve, 50));
@@ -137,7 +138,7 @@ describe('a worker in a folder', () => {
     const worker = start(['worker', '--log-format', 'text'], { cwd });
     await worker.says(' ready');
     await run(['enqueue', 'celery', 'proj.hang'], { cwd });
-    for (const deadline = Date.now() + 10_000; !worker.log().includes('"task":"proj.hang"');) {
+    for (const deadline = Date.now() + PATIENCE_MS; !worker.log().includes('"task":"proj.hang"');) {
       if (Date.now() > deadline) throw new Error(worker.log());
       worker.child.kill('SIGUSR1');
       await new Promise((resolve) => setTimeout(resolve, 50));
@@ -150,9 +151,11 @@ describe('a worker in a folder', () => {
 
   test('ends 1 when something throws where nobody catches', async () => {
     const cwd = await project({
-      'tasks.js': `${TASKS}; setTimeout(() => { throw new Error('left alone'); }, 1500);`,
+      'tasks.js': `${TASKS}; tasks.handle(defineTask('proj.leave'), () => void setTimeout(() => { throw new Error('left alone'); }));`,
     });
     const worker = start(['worker', '--log-format', 'text'], { cwd });
+    await worker.says(' ready');
+    await run(['enqueue', 'celery', 'proj.leave'], { cwd });
     const ended = await worker.ended;
     expect(ended.code).toBe(1);
     expect(ended.stderr).toContain('left alone');
@@ -171,7 +174,7 @@ describe('a TypeScript task file', () => {
     const cwd = await project({ 'tasks.ts': typed });
     const worker = start(['worker', '-A', './tasks'], { cwd });
     await worker.says(' ready');
-    expect((await run(['enqueue', 'celery', 'proj.add', '[2, 3]', '--wait', '10'], { cwd })).stdout).toBe('5\n');
+    expect((await run(['enqueue', 'celery', 'proj.add', '[2, 3]', '--wait', '30'], { cwd })).stdout).toBe('5\n');
     worker.child.kill('SIGTERM');
     expect((await worker.ended).code).toBe(0);
   });
@@ -180,7 +183,7 @@ describe('a TypeScript task file', () => {
     const cwd = await project({ 'package.json': '{}', 'tasks.ts': typed });
     const worker = start(['worker', '-A', './tasks.ts'], { cwd });
     await worker.says(' ready');
-    expect((await run(['enqueue', 'celery', 'proj.flaky', '--wait', '10'], { cwd })).stdout).toBe('3\n');
+    expect((await run(['enqueue', 'celery', 'proj.flaky', '--wait', '30'], { cwd })).stdout).toBe('3\n');
     worker.child.kill('SIGTERM');
     expect((await worker.ended).code).toBe(0);
   });

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { hold, holdFolder } from '../../support/leash.mjs';
 import { root } from '../../support/setup.mjs';
+import { PATIENCE_MS } from '../../support/until.ts';
 
 export const bin = join(root, 'dist/src/cli/index.js');
 
@@ -57,7 +58,7 @@ export function start(args: readonly string[], options: RunOptions): Running {
     child,
     ended,
     log: () => stderr,
-    async says(words, timeoutMs = 10_000) {
+    async says(words, timeoutMs = PATIENCE_MS) {
       const deadline = Date.now() + timeoutMs;
       while (!stderr.includes(words)) {
         if (over || Date.now() > deadline) throw new Error(`no '${words}' in:\n${stderr}\n${stdout}`);

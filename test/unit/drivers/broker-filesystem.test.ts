@@ -106,11 +106,15 @@ describe('a message', () => {
     await left.publish(bodies.map((body) => message(body)));
     const seen: string[] = [];
     const done = new AbortController();
+    const sharing = new Set<FilesystemBroker>();
     const work = async (broker: FilesystemBroker): Promise<number> => {
       let mine = 0;
       for (;;) {
         const claims = await broker.receive(7, done.signal);
         if (claims.length === 0) return mine;
+        // Neither has all of them before the other has some.
+        sharing.add(broker);
+        await expect.poll(() => sharing.size).toBe(2);
         for (const claim of claims) {
           seen.push(bodyOf(claim));
           mine += 1;
@@ -243,7 +247,7 @@ describe('a file', () => {
     const whole = await envelopeOf('slow');
     const file = await open(join(folder, '5_5b0c6bfe-22c2-4d4e-9a37-2f3b1f5a2c11.celery.msg'), 'w');
     const receiving = broker.receive(1, never);
-    await vi.waitFor(async () => expect(await claimed()).toHaveLength(1));
+    await expect.poll(() => claimed()).toHaveLength(1);
     await file.write(whole.subarray(0, 40));
     await broker.publish([message('fast')]);
     expect((await receiving).map(bodyOf)).toEqual(['fast']);
@@ -292,7 +296,7 @@ describe('a file', () => {
     const name = '5_5b0c6bfe-22c2-4d4e-9a37-2f3b1f5a2c11.celery.msg';
     await writeFile(join(folder, name), '{');
     const receiving = broker.receive(1, never);
-    await vi.waitFor(async () => expect(await claimed()).toHaveLength(1));
+    await expect.poll(() => claimed()).toHaveLength(1);
     await broker.quiet();
     expect(await receiving).toEqual([]);
     expect(await waiting()).toEqual([name]);

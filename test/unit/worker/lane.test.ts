@@ -1,4 +1,5 @@
-import { describe, expect, test, vi } from 'vitest';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
 import { silent } from '../../../src/log.ts';
 import { Events } from '../../../src/worker/events.ts';
 import { Lane } from '../../../src/worker/lane.ts';
@@ -26,11 +27,11 @@ describe('a lane', () => {
     const gate = new Gate();
     const lane = laneOf(source, gate);
     source.push(...ids(1, 50));
-    await vi.waitFor(() => expect(gate.started.length).toBe(3));
+    await expect.poll(() => gate.started.length).toBe(3);
     while (gate.started.length < 50) {
       const before = gate.started.length;
       gate.open();
-      await vi.waitFor(() => expect(gate.started.length).toBeGreaterThan(before));
+      await expect.poll(() => gate.started.length).toBeGreaterThan(before);
     }
     gate.open();
     await lane.drained();
@@ -45,8 +46,8 @@ describe('a lane', () => {
     const gate = new Gate();
     const lane = laneOf(source, gate);
     source.push(...ids(1, 100));
-    await vi.waitFor(() => expect(source.queue.length).toBe(94));
-    await vi.waitFor(() => expect(gate.started.length).toBe(2));
+    await expect.poll(() => source.queue.length).toBe(94);
+    await expect.poll(() => gate.started.length).toBe(2);
     expect(Math.max(...source.asked)).toBeLessThanOrEqual(6);
     expect(lane.running.map(({ id }) => id)).toEqual(['1', '2']);
     await lane.quiet();
@@ -59,8 +60,8 @@ describe('a lane', () => {
     const gate = new Gate();
     const lane = laneOf(source, gate);
     source.push(...ids(1, 6));
-    await vi.waitFor(() => expect(gate.started.length).toBe(2));
-    await vi.waitFor(() => expect(source.queue.length).toBe(0));
+    await expect.poll(() => gate.started.length).toBe(2);
+    await expect.poll(() => source.queue.length).toBe(0);
     await lane.quiet();
     expect(source.log).toEqual(['begin 1', 'begin 2', 'quiet', 'release 6', 'release 5', 'release 4', 'release 3']);
     gate.open();
@@ -75,7 +76,7 @@ describe('a lane', () => {
     const lane = laneOf(source, gate);
     const [, waiting] = source.push(...ids(1, 2));
     waiting!.releaseFailures = 2;
-    await vi.waitFor(() => expect(source.queue.length).toBe(0));
+    await expect.poll(() => source.queue.length).toBe(0);
     await lane.quiet();
     expect(waiting!.released).toBe(true);
     gate.open();
@@ -87,7 +88,7 @@ describe('a lane', () => {
     const gate = new Gate();
     const lane = laneOf(source, gate);
     const [, waiting] = source.push(...ids(1, 2));
-    await vi.waitFor(() => expect(source.queue.length).toBe(0));
+    await expect.poll(() => source.queue.length).toBe(0);
     source.quiet = () => Promise.reject(new Error('away'));
     await lane.quiet();
     expect(waiting!.released).toBe(true);
@@ -102,13 +103,18 @@ describe('a lane', () => {
     let store = (): void => {};
     const stored = new Promise<void>((resolve) => (store = resolve));
     for (const delivery of source.push(...ids(1, 1_000))) delivery.settling = stored;
-    const opener = setInterval(() => gate.open(), 1);
-    await vi.waitFor(() => expect(gate.started.length).toBeGreaterThanOrEqual(100));
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    // Ten start in a turn: without a bound all of them would have by then.
+    for (let turn = 0; turn < 1_000; turn++) {
+      gate.open();
+      await nextTurn();
+    }
+    expect(gate.started.length).toBeGreaterThanOrEqual(100);
     expect(gate.started.length).toBeLessThanOrEqual(120);
     store();
-    await vi.waitFor(() => expect(gate.started.length).toBe(1_000), 5_000);
-    clearInterval(opener);
+    while (gate.started.length < 1_000) {
+      gate.open();
+      await nextTurn();
+    }
     gate.open();
     await lane.drained();
     await lane.quiet();
@@ -123,9 +129,9 @@ describe('a lane', () => {
     const lane = laneOf(source, gate, events);
     const [first] = source.push(...ids(1, 2));
     first!.settleFailures = 2;
-    await vi.waitFor(() => expect(gate.started).toEqual(['1']));
+    await expect.poll(() => gate.started).toEqual(['1']);
     gate.open();
-    await vi.waitFor(() => expect(gate.started).toEqual(['1', '2']));
+    await expect.poll(() => gate.started).toEqual(['1', '2']);
     gate.open();
     await lane.drained();
     expect(unsettled).toEqual(['1', '1']);
@@ -139,7 +145,7 @@ describe('a lane', () => {
     const lane = laneOf(source, gate);
     const [first] = source.push({ id: '1' });
     first!.beginFailures = 2;
-    await vi.waitFor(() => expect(gate.started).toEqual(['1']));
+    await expect.poll(() => gate.started).toEqual(['1']);
     gate.open();
     await lane.drained();
     expect(source.log).toContain('settle 1 success');
@@ -152,7 +158,7 @@ describe('a lane', () => {
     const lane = laneOf(source, gate);
     const [first] = source.push({ id: '1' });
     first!.beginFailures = Number.POSITIVE_INFINITY;
-    await vi.waitFor(() => expect(lane.running.length).toBe(1));
+    await expect.poll(() => lane.running.length).toBe(1);
     await lane.quiet();
     lane.abort();
     await lane.drained();
@@ -169,10 +175,10 @@ describe('a lane', () => {
     events.on('source:up', () => said.push('up'));
     const lane = laneOf(source, gate, events);
     source.fail(new Error('first'));
-    await vi.waitFor(() => expect(said).toEqual(['down first']));
+    await expect.poll(() => said).toEqual(['down first']);
     source.fail(new Error('second'));
     source.push({ id: '1' });
-    await vi.waitFor(() => expect(gate.started).toEqual(['1']), 3_000);
+    await expect.poll(() => gate.started).toEqual(['1']);
     expect(said).toEqual(['down first', 'up']);
     await lane.quiet();
     gate.open();
@@ -184,7 +190,7 @@ describe('a lane', () => {
     const gate = new Gate();
     const lane = laneOf(source, gate);
     const [deaf] = source.push({ id: 'deaf' });
-    await vi.waitFor(() => expect(gate.started).toEqual(['deaf']));
+    await expect.poll(() => gate.started).toEqual(['deaf']);
     expect(lane.cancel('nobody', 'why not')).toBe(false);
     expect(lane.cancel('deaf', 'revoked')).toBe(true);
     await lane.drained();
