@@ -28,6 +28,14 @@ export class ConnectionError extends JobglotError {
   }
 }
 
+/** The broker has no queue for a message, and gave it back: it was not sent. */
+export class UnroutableError extends JobglotError {
+  override readonly name: string = 'UnroutableError';
+  constructor(message: string, options?: { readonly cause?: unknown }) {
+    super('unroutable', message, options);
+  }
+}
+
 /** A message names a task that nobody handles here. */
 export class UnknownTaskError extends JobglotError {
   override readonly name: string = 'UnknownTaskError';

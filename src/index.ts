@@ -9,6 +9,7 @@ export {
   RemoteError,
   ResultTimeoutError,
   UnknownTaskError,
+  UnroutableError,
   WireError,
 } from './errors.ts';
 export { createLogger, type Logger, type LoggerOptions, type LogLevel, silent } from './log.ts';

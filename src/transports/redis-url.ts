@@ -1,6 +1,6 @@
-import { readFileSync } from 'node:fs';
 import type { ClusterNode, RedisOptions as AnyRedisOptions } from 'ioredis';
 import { ConfigError } from '../errors.ts';
+import { maskUrl, splitOnce, tlsOptions, unquote } from './url.ts';
 
 type RedisOptions = Omit<AnyRedisOptions, 'replyMapping'>;
 
@@ -106,7 +106,7 @@ const SOCKETS = new Set(['redis+socket', 'socket', 'unix']);
 const SCHEMES = new Set(['redis', 'rediss', 'sentinel', ...SOCKETS]);
 
 function parse(part: string, whole: string): ParsedUrl {
-  const masked = maskedUrl(part);
+  const masked = maskUrl(part, (scheme, address) => endOfUser(scheme, address));
   const match = /^([a-z][a-z0-9+]*):\/\/(.*)$/i.exec(part);
   const scheme = match?.[1]?.toLowerCase() ?? '';
   if (match === null || !SCHEMES.has(scheme)) {
@@ -123,7 +123,7 @@ function parse(part: string, whole: string): ParsedUrl {
     username: rawUser === undefined || rawUser === '' ? undefined : unquote(rawUser),
     password: rawPassword === undefined || rawPassword === '' ? undefined : unquote(rawPassword),
   };
-  const fixed = { scheme, query, masked, tls: tlsOptions(query, masked), ...credentials };
+  const fixed = { scheme, query, masked, tls: tlsOptions('redis', query, masked), ...credentials };
   if (SOCKETS.has(scheme)) {
     return {
       ...fixed,
@@ -157,61 +157,8 @@ function endOfUser(scheme: string, address: string): number {
   return path < 0 ? address.lastIndexOf('@') : address.lastIndexOf('@', path);
 }
 
-function maskedUrl(part: string): string {
-  const [, scheme = '', address = '', query = ''] = /^([^:]*):\/\/([^?]*)(.*)$/s.exec(part) ?? [];
-  const at = endOfUser(scheme.toLowerCase(), address);
-  if (at < 0) return part;
-  const [user, password] = splitOnce(address.slice(0, at), ':');
-  return `${scheme}://${password === undefined ? '**' : `${user}:**`}${address.slice(at)}${query}`;
-}
-
-/** Percent-decoded as Python does it: what is no escape stays. */
-function unquote(text: string): string {
-  return text.replace(/(?:%[0-9a-f]{2})+/gi, (escapes) => {
-    try {
-      return decodeURIComponent(escapes);
-    } catch {
-      return escapes;
-    }
-  });
-}
-
 function database(text: string, masked: string): number {
   if (text === '' || text === '/') return 0;
   if (!/^\/?\d+$/.test(text)) throw new ConfigError(`redis: '${masked}': the database must be a number, not '${text}'`);
   return Number(text.replace('/', ''));
-}
-
-/** `ssl_*` of the query, with Python's names: ssl_cert_reqs none|optional|required, ssl_ca_certs, ssl_certfile, ssl_keyfile. */
-function tlsOptions(query: URLSearchParams, masked: string): NonNullable<RedisOptions['tls']> {
-  const file = (name: string): Buffer | undefined => {
-    const path = query.get(name);
-    if (path === null) return undefined;
-    try {
-      return readFileSync(path);
-    } catch (cause) {
-      throw new ConfigError(`redis: '${masked}': ${name} cannot be read: ${path}`, { cause });
-    }
-  };
-  const ca = file('ssl_ca_certs');
-  const cert = file('ssl_certfile');
-  const key = file('ssl_keyfile');
-  const needs = (query.get('ssl_cert_reqs') ?? 'required').toLowerCase().replace('cert_', '');
-  if (!['required', 'optional', 'none'].includes(needs)) {
-    throw new ConfigError(`redis: '${masked}': ssl_cert_reqs must be required, optional or none, not '${needs}'`);
-  }
-  const check = (query.get('ssl_check_hostname') ?? 'true').toLowerCase() !== 'false';
-  return {
-    // For a client, Python's CERT_OPTIONAL means CERT_REQUIRED.
-    rejectUnauthorized: needs !== 'none',
-    ...(ca === undefined ? {} : { ca }),
-    ...(cert === undefined ? {} : { cert }),
-    ...(key === undefined ? {} : { key }),
-    ...(check ? {} : { checkServerIdentity: () => undefined }),
-  };
-}
-
-function splitOnce(text: string, separator: string): [string, string?] {
-  const at = text.indexOf(separator);
-  return at < 0 ? [text] : [text.slice(0, at), text.slice(at + separator.length)];
 }

@@ -1,0 +1,388 @@
+import type { AmqpProperties, Declaration } from '../../protocols/amqp.ts';
+import { backoff } from '../backoff.ts';
+import { ConfigError, ConnectionError } from '../errors.ts';
+import { type Logger, silent } from '../log.ts';
+import { pause } from '../source.ts';
+import { type AmqpConnection, type AmqpLink, type Channel, describe } from './amqp.ts';
+
+/** A message as it was delivered. It is settled by its tag, on the channel it came on, and nowhere else. */
+export interface Delivered {
+  readonly queue: string;
+  /** Which channel: they are counted. */
+  readonly generation: number;
+  readonly deliveryTag: number;
+  readonly consumerTag: string;
+  readonly redelivered: boolean;
+  readonly exchange: string;
+  readonly routingKey: string;
+  readonly properties: AmqpProperties;
+  readonly body: Buffer;
+}
+
+export interface Consumption {
+  readonly queue: string;
+  /** What there must be before; carried out again with each new connection. */
+  readonly declarations: readonly Declaration[];
+  /** The broker forgets a message as it sends it. @default false */
+  readonly noAck?: boolean;
+  /** `x-priority` and so on. */
+  readonly arguments?: Readonly<Record<string, string | number | boolean>>;
+}
+
+export interface ConsumerOptions {
+  /** Messages sent ahead; 0 is without limit. */
+  readonly prefetch: number;
+  /** Whether `prefetch` counts all queues together. Quorum queues refuse that; then it counts each. @default false */
+  readonly global?: boolean;
+  readonly log?: Logger;
+  /** Called for each message, in order. */
+  readonly deliver: (message: Delivered) => void;
+  /** The channel with this generation is gone, and so are its messages: the broker has them again. */
+  readonly lost: (generation: number, error: unknown) => void;
+}
+
+interface Session {
+  readonly link: AmqpLink;
+  readonly channel: Channel;
+  readonly generation: number;
+  /** Consumer tag to queue. */
+  readonly consumers: Map<string, string>;
+  /** Delivered and not settled, in order of delivery. */
+  readonly outstanding: Set<number>;
+  /** To be acknowledged when the turn of the event loop ends. */
+  acks: number[];
+  prefetch: number;
+}
+
+/** amqplib numbers consumers when nobody else does; ours are numbered too, and never used twice. */
+let consumerCount = 0;
+
+/**
+ * Consumes queues on one channel that comes back: after a lost connection, a channel that the broker closed (a message held for too
+ * long), a consumer that it cancelled (a queue deleted, a node gone). Acknowledgements of one turn of the event loop leave together.
+ */
+export class AmqpConsumer {
+  readonly #connection: AmqpConnection;
+  readonly #options: ConsumerOptions;
+  readonly #log: Logger;
+  readonly #queues = new Map<string, Consumption>();
+  readonly #closing = new AbortController();
+  #global: boolean;
+  #prefetch: number;
+  #session: Session | undefined;
+  #generation = 0;
+  #starting: Promise<void> | undefined;
+  #failure: unknown;
+  #flush: NodeJS.Immediate | undefined;
+  #adjusting = false;
+  #quiet = false;
+
+  constructor(connection: AmqpConnection, options: ConsumerOptions) {
+    this.#connection = connection;
+    this.#options = options;
+    this.#log = options.log ?? silent;
+    this.#global = options.global ?? false;
+    this.#prefetch = options.prefetch;
+    connection.onUp(() => void this.#recover());
+    connection.onDown((error) => this.#end(this.#session, error));
+  }
+
+  /** Whether every queue is consumed now. */
+  get consuming(): boolean {
+    const { size } = this.#session?.consumers ?? { size: 0 };
+    return !this.#quiet && this.#session !== undefined && size >= this.#queues.size;
+  }
+  /** Why it is not. */
+  get failure(): unknown {
+    return this.#failure;
+  }
+  get generation(): number {
+    return this.#session?.generation ?? 0;
+  }
+
+  /** Begin with these queues. Rejects with ConfigError or ConnectionError when it cannot; later it goes on trying by itself. */
+  async start(queues: readonly Consumption[]): Promise<void> {
+    for (const each of queues) this.#queues.set(each.queue, each);
+    await this.#connection.linked();
+    await (this.#starting ??= this.#start());
+  }
+
+  /** One more queue. */
+  async add(consumption: Consumption): Promise<void> {
+    if (this.#queues.has(consumption.queue)) return;
+    await this.#connection.declare(consumption.declarations);
+    this.#queues.set(consumption.queue, consumption);
+    const session = this.#session;
+    if (session !== undefined) await this.#consume(session, consumption);
+  }
+
+  /** One queue less. What was delivered of it stays to be settled. */
+  async remove(queue: string): Promise<void> {
+    this.#queues.delete(queue);
+    const session = this.#session;
+    if (session === undefined) return;
+    const tags = [...session.consumers].filter(([, name]) => name === queue).map(([tag]) => tag);
+    for (const tag of tags) {
+      session.consumers.delete(tag);
+      await session.channel.cancel(tag);
+    }
+  }
+
+  /** Acknowledge, with the others of this turn. Nothing happens for a message of a channel that is gone: false. */
+  ack({ generation, deliveryTag }: Pick<Delivered, 'generation' | 'deliveryTag'>): boolean {
+    const session = this.#session;
+    if (session?.generation !== generation || !session.outstanding.delete(deliveryTag)) return false;
+    session.acks.push(deliveryTag);
+    this.#flush ??= setImmediate(() => this.#sendAcks());
+    return true;
+  }
+
+  /** Give back, or drop (to the queue's dead-letter exchange, where it has one). */
+  reject({ generation, deliveryTag }: Pick<Delivered, 'generation' | 'deliveryTag'>, requeue: boolean): boolean {
+    const session = this.#session;
+    if (session?.generation !== generation || !session.outstanding.delete(deliveryTag)) return false;
+    this.#send(session, () => session.channel.reject(message(deliveryTag), requeue));
+    return true;
+  }
+
+  /** How many messages may be sent ahead from now on. Changes of one turn become one. */
+  setPrefetch(prefetch: number): void {
+    this.#prefetch = prefetch;
+    if (this.#adjusting) return;
+    this.#adjusting = true;
+    setImmediate(() => void this.#adjust());
+  }
+
+  /** Take nothing more; what was delivered can still be settled. */
+  async quiet(): Promise<void> {
+    this.#quiet = true;
+    await this.#starting?.catch(() => undefined);
+    const session = this.#session;
+    if (session === undefined) return;
+    const tags = [...session.consumers.keys()];
+    session.consumers.clear();
+    await Promise.all(tags.map((tag) => session.channel.cancel(tag).catch(() => undefined)));
+  }
+
+  /**
+   * Ask the broker on the consuming channel whether the queues are there, and cut the connection when it does not answer within
+   * `timeoutMs`: a connection may look alive, and bring nothing.
+   */
+  async verify(timeoutMs: number): Promise<void> {
+    const session = this.#session;
+    const [queue] = this.#queues.keys();
+    if (session === undefined || queue === undefined || this.#quiet) return;
+    const answer = session.channel.checkQueue(queue).then(
+      () => 'alive',
+      () => 'closed',
+    );
+    const limit = new AbortController();
+    const silence = pause(timeoutMs, limit.signal)
+      // A process that was busy for long reads its socket first, and judges then.
+      .then(() => new Promise((resolve) => setImmediate(() => setImmediate(resolve))))
+      .then(() => 'silent');
+    const heard = await Promise.race([answer, silence]);
+    limit.abort();
+    if (heard === 'silent') this.#connection.recycle(`no answer on the consuming channel for ${timeoutMs} ms`);
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    this.#sendAcks();
+    const session = this.#session;
+    this.#session = undefined;
+    if (session === undefined) return;
+    // The broker gives back what is not settled.
+    await Promise.race([session.channel.close().catch(() => undefined), pause(1_000)]);
+  }
+
+  async #start(): Promise<void> {
+    try {
+      const link = await this.#connection.linked();
+      for (const { declarations } of this.#queues.values()) await this.#connection.declare(declarations);
+      const channel = await link.model.createChannel();
+      const session: Session = {
+        link,
+        channel,
+        generation: ++this.#generation,
+        consumers: new Map(),
+        outstanding: new Set(),
+        acks: [],
+        prefetch: this.#prefetch,
+      };
+      let reason: unknown;
+      channel.on('error', (error: unknown) => (reason = error));
+      channel.on('close', () => this.#end(session, reason ?? new Error('the channel was closed')));
+      await channel.prefetch(wire(this.#prefetch), this.#global);
+      this.#session = session;
+      for (const each of this.#queues.values()) {
+        if (this.#quiet) break;
+        await this.#consume(session, each);
+      }
+      if (this.#session !== session) throw new ConnectionError(`amqp: the channel was closed: ${describe(reason)}`);
+      this.#failure = undefined;
+    } catch (error) {
+      this.#failure = error;
+      if (/global qos|NOT_IMPLEMENTED/i.test(describe(error)) && this.#global) {
+        this.#log.info({}, 'this broker counts the prefetch of each queue by itself');
+        this.#global = false;
+      }
+      throw error;
+    } finally {
+      this.#starting = undefined;
+    }
+  }
+
+  async #consume(session: Session, { queue, noAck = false, arguments: consumerArguments = {} }: Consumption) {
+    const { channel, generation } = session;
+    const consumerTag = `jobglot-${process.pid}-${++consumerCount}`;
+    session.consumers.set(consumerTag, queue);
+    const deliver = (raw: unknown): void => {
+      if (raw === null) {
+        if (session.consumers.delete(consumerTag)) void this.#cancelled(session, queue);
+        return;
+      }
+      const { fields, properties, content } = raw as {
+        readonly fields: Pick<Delivered, 'deliveryTag' | 'redelivered' | 'exchange' | 'routingKey'>;
+        readonly properties: AmqpProperties;
+        readonly content: Buffer;
+      };
+      const { deliveryTag, redelivered, exchange, routingKey } = fields;
+      if (!noAck) session.outstanding.add(deliveryTag);
+      this.#options.deliver({
+        queue,
+        generation,
+        deliveryTag,
+        consumerTag,
+        redelivered,
+        exchange,
+        routingKey,
+        properties,
+        body: content,
+      });
+    };
+    try {
+      await channel.consume(queue, deliver, { consumerTag, noAck, arguments: consumerArguments });
+    } catch (cause) {
+      session.consumers.delete(consumerTag);
+      throw new ConnectionError(`amqp: cannot consume queue '${queue}': ${describe(cause)}`, { cause });
+    }
+  }
+
+  /** The broker ended one consumer: the queue was deleted, or its node went. It is declared and consumed again. */
+  async #cancelled(session: Session, queue: string): Promise<void> {
+    this.#log.warn({ queue }, 'RabbitMQ ended the consumer of this queue; consuming it again');
+    for (let attempt = 0; this.#session === session && !this.#quiet; attempt++) {
+      const consumption = this.#queues.get(queue);
+      if (consumption === undefined || [...session.consumers.values()].includes(queue)) return;
+      try {
+        await this.#connection.declare(consumption.declarations);
+        await this.#consume(session, consumption);
+        this.#log.info({ queue }, 'consuming this queue again');
+        return;
+      } catch (error) {
+        this.#failure = error;
+        if (attempt === 0) this.#log.warn({ queue, error }, 'this queue cannot be consumed yet; trying again');
+      }
+      await pause(backoff(attempt, Math.random(), 100, 2_000), this.#closing.signal);
+      if (this.#closing.signal.aborted) return;
+    }
+  }
+
+  /** After a new connection, or a channel closed on a living one. */
+  async #recover(): Promise<void> {
+    if (this.#queues.size === 0) return;
+    for (let attempt = 0; !this.#stopped && this.#session === undefined; attempt++) {
+      try {
+        await (this.#starting ??= this.#start());
+        this.#log.info({ queues: [...this.#queues.keys()] }, 'consuming again');
+        return;
+      } catch (error) {
+        if (!this.#connection.ready) return;
+        const session = this.#session;
+        if (session !== undefined) this.#end(session, error, false);
+        const how = error instanceof ConfigError ? 'error' : 'warn';
+        if (attempt === 0) this.#log[how]({ error }, 'cannot consume yet; trying again');
+      }
+      await pause(backoff(attempt, Math.random(), 100, 2_000), this.#closing.signal);
+    }
+  }
+
+  get #stopped(): boolean {
+    return this.#quiet || this.#closing.signal.aborted;
+  }
+
+  #end(session: Session | undefined, error: unknown, recover = true): void {
+    if (session === undefined || this.#session !== session) return;
+    this.#session = undefined;
+    this.#failure = error;
+    session.consumers.clear();
+    this.#options.lost(session.generation, error);
+    if (this.#stopped || !recover) return;
+    if (!this.#connection.ready || this.#connection.link !== session.link) return;
+    this.#log.warn({ error }, 'RabbitMQ closed the channel; opening another one');
+    void this.#recover();
+  }
+
+  /** One multiple acknowledgement for all that nothing unsettled lies before, single ones for the rest. */
+  #sendAcks(): void {
+    clearImmediate(this.#flush);
+    this.#flush = undefined;
+    const session = this.#session;
+    if (session === undefined || session.acks.length === 0) return;
+    const { acks } = session;
+    session.acks = [];
+    const [oldest = Number.POSITIVE_INFINITY] = session.outstanding;
+    let upTo = 0;
+    for (const tag of acks) {
+      if (tag < oldest) {
+        if (tag > upTo) upTo = tag;
+      } else this.#send(session, () => session.channel.ack(message(tag)));
+    }
+    if (upTo > 0) this.#send(session, () => session.channel.ack(message(upTo), true));
+  }
+
+  /** A channel that ended this moment takes nothing; its end is told elsewhere. */
+  #send(session: Session, write: () => void): void {
+    try {
+      write();
+    } catch (error) {
+      this.#end(session, error);
+    }
+  }
+
+  /** On a channel as a whole the count can be changed; that of each consumer only with a new consumer. */
+  async #adjust(): Promise<void> {
+    try {
+      for (let session = this.#session; session !== undefined; session = this.#session) {
+        const prefetch = this.#prefetch;
+        if (session.prefetch === prefetch || this.#quiet) return;
+        await session.channel.prefetch(wire(prefetch), this.#global);
+        if (!this.#global) {
+          for (const [tag, queue] of [...session.consumers]) {
+            const consumption = this.#queues.get(queue);
+            if (consumption === undefined) continue;
+            await this.#consume(session, consumption);
+            session.consumers.delete(tag);
+            await session.channel.cancel(tag);
+          }
+        }
+        session.prefetch = prefetch;
+      }
+    } catch (error) {
+      this.#log.debug({ error }, 'the prefetch count could not be changed');
+    } finally {
+      this.#adjusting = false;
+    }
+  }
+}
+
+/** What amqplib looks at when it settles a message. */
+function message(deliveryTag: number): Parameters<Channel['ack']>[0] {
+  return { fields: { deliveryTag } } as Parameters<Channel['ack']>[0];
+}
+
+/** The count is 16 bits wide; more is no limit. */
+function wire(prefetch: number): number {
+  return prefetch > 65_535 ? 0 : prefetch;
+}

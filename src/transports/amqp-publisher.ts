@@ -1,0 +1,213 @@
+import type { AmqpMessage } from '../../protocols/amqp.ts';
+import { ConnectionError, UnroutableError } from '../errors.ts';
+import { pause } from '../source.ts';
+import { writePublish } from './amqp-frames.ts';
+import { type AmqpConnection, type AmqpLink, type ConfirmChannel, describe } from './amqp.ts';
+
+export interface PublisherOptions {
+  /** Messages waiting for a connection, at most; more fail at once. @default 10 000 */
+  readonly bufferLimit?: number;
+  /** How long they wait, and how long a broker short of memory or disk is waited for. @default 5 000 */
+  readonly patienceMs?: number;
+}
+
+/** Confirms outstanding at once: enough to keep the broker busy, few enough to forget. */
+const WINDOW = 2_000;
+
+/** What amqplib's channel has beyond its types: its number, and the list of those who wait for a confirm. */
+interface ConfirmInternals {
+  readonly ch: number;
+  pushConfirmCallback(done: (error: unknown) => void): void;
+}
+
+interface Open {
+  readonly link: AmqpLink;
+  readonly channel: ConfirmChannel & ConfirmInternals;
+  /** In the order they were published. */
+  readonly unconfirmed: Set<Pending>;
+  /** Why the broker closed the channel. */
+  reason: { readonly code?: number; readonly message: string } | undefined;
+}
+
+interface Pending {
+  readonly message: AmqpMessage;
+  returned: string | undefined;
+}
+
+/**
+ * Publishes with confirms: what resolves is the broker's. While the connection is away a bounded number of messages waits for it, for a
+ * bounded time, and then fails with ConnectionError; so does what was sent and not confirmed when it ended, of which nobody knows.
+ */
+export class AmqpPublisher {
+  readonly #connection: AmqpConnection;
+  readonly #bufferLimit: number;
+  readonly #patienceMs: number;
+  #open: Open | undefined;
+  #opening: Promise<Open> | undefined;
+  #waiting = 0;
+
+  constructor(connection: AmqpConnection, options: PublisherOptions = {}) {
+    this.#connection = connection;
+    this.#bufferLimit = options.bufferLimit ?? 10_000;
+    this.#patienceMs = options.patienceMs ?? 5_000;
+  }
+
+  /**
+   * Resolves when the broker has them all. Throws ConnectionError; UnroutableError for a mandatory message that no queue takes;
+   * WireError `too-large`. With several, those not named by the error may have been taken.
+   */
+  async publish(messages: Iterable<AmqpMessage>): Promise<void> {
+    const batch = new Batch();
+    for (const message of messages) {
+      const open = this.#open ?? (await this.#wait());
+      if (this.#connection.blocked !== undefined) await this.#unblocked();
+      this.#send(open, message, batch);
+      if (open.unconfirmed.size >= WINDOW) await batch.below(WINDOW / 2);
+      if (batch.failure !== undefined) break;
+    }
+    await batch.below(0);
+    if (batch.failure !== undefined) throw batch.failure;
+  }
+
+  async close(): Promise<void> {
+    const open = this.#open;
+    this.#open = undefined;
+    await open?.channel.close().catch(() => undefined);
+  }
+
+  #send(open: Open, message: AmqpMessage, batch: Batch): void {
+    const pending: Pending = { message, returned: undefined };
+    try {
+      writePublish(open.link.frames, open.channel.ch, message);
+    } catch (error) {
+      batch.failed(open.link === this.#connection.link ? error : cutOff(error));
+      return;
+    }
+    open.unconfirmed.add(pending);
+    batch.sent();
+    open.channel.pushConfirmCallback((error) => {
+      open.unconfirmed.delete(pending);
+      batch.confirmed(
+        error !== null && error !== undefined
+          ? notConfirmed(message, open.reason ?? error)
+          : pending.returned === undefined
+            ? undefined
+            : unroutable(message, pending.returned),
+      );
+    });
+  }
+
+  /** A channel, for one more message that waits for it. */
+  async #wait(): Promise<Open> {
+    if (this.#waiting >= this.#bufferLimit) {
+      throw new ConnectionError(
+        `amqp: ${this.#bufferLimit} publications wait for ${this.#connection.target.maskedUrl} already; this one was not sent`,
+      );
+    }
+    this.#waiting++;
+    try {
+      return await (this.#opening ??= this.#openChannel());
+    } finally {
+      this.#waiting--;
+    }
+  }
+
+  async #openChannel(): Promise<Open> {
+    try {
+      const link = await this.#connection.linked();
+      const channel = (await link.model.createConfirmChannel()) as Open['channel'];
+      const open: Open = { link, channel, unconfirmed: new Set(), reason: undefined };
+      channel.on('error', (error: Error) => (open.reason = error));
+      channel.on('close', () => {
+        if (this.#open === open) this.#open = undefined;
+      });
+      channel.on('return', ({ fields, properties }) => {
+        const { exchange, routingKey, replyText } = fields as unknown as Readonly<Record<string, string>>;
+        // A return comes before its confirm; of two alike the first is meant.
+        for (const pending of open.unconfirmed) {
+          const { message } = pending;
+          if (pending.returned !== undefined || message.exchange !== exchange || message.routingKey !== routingKey)
+            continue;
+          if (message.properties.correlationId !== (properties as { readonly correlationId?: string }).correlationId)
+            continue;
+          pending.returned = replyText ?? 'NO_ROUTE';
+          return;
+        }
+      });
+      this.#open = open;
+      return open;
+    } catch (error) {
+      throw error instanceof ConnectionError ? error : cutOff(error);
+    } finally {
+      this.#opening = undefined;
+    }
+  }
+
+  async #unblocked(): Promise<void> {
+    const deadline = performance.now() + this.#patienceMs;
+    while (this.#connection.blocked !== undefined) {
+      if (performance.now() > deadline) {
+        throw new ConnectionError(
+          `amqp: ${this.#connection.target.maskedUrl} takes no publications for now: ${this.#connection.blocked}`,
+        );
+      }
+      await pause(50);
+    }
+  }
+}
+
+/** Messages published together, and how many of them are still unconfirmed. */
+class Batch {
+  failure: unknown;
+  #count = 0;
+  #limit = 0;
+  #wake: (() => void) | undefined;
+
+  sent(): void {
+    this.#count++;
+  }
+
+  confirmed(error: unknown): void {
+    this.#count--;
+    this.failed(error);
+    if (this.#count <= this.#limit) this.#wake?.();
+  }
+
+  failed(error: unknown): void {
+    this.failure ??= error;
+  }
+
+  /** Resolves when no more than `limit` are unconfirmed. */
+  async below(limit: number): Promise<void> {
+    this.#limit = limit;
+    if (this.#count > limit) await new Promise<void>((resolve) => (this.#wake = resolve));
+    this.#wake = undefined;
+  }
+}
+
+/** The channel went, or the broker said no. */
+function notConfirmed(message: AmqpMessage, cause: unknown): Error {
+  const { code, message: text } = cause as { readonly code?: number; readonly message: string };
+  if (text === 'message nacked') {
+    return new ConnectionError(
+      'amqp: the broker refused a publication: its queue is full, or cannot be replicated now',
+    );
+  }
+  // One wrong exchange closes the channel for all; only those who meant it are told so.
+  const meant = message.exchange !== '' && text.includes(`'${message.exchange}'`);
+  return meant && (code === 403 || code === 404) ? unroutable(message, text) : cutOff(cause);
+}
+
+function cutOff(cause: unknown): ConnectionError {
+  return new ConnectionError(
+    `amqp: a publication was not confirmed, so it is not known whether it was sent: ${describe(cause)}`,
+    { cause },
+  );
+}
+
+function unroutable({ exchange, routingKey }: AmqpMessage, why: string): UnroutableError {
+  const where = exchange === '' ? `queue '${routingKey}'` : `exchange '${exchange}' with routing key '${routingKey}'`;
+  return new UnroutableError(
+    `amqp: no queue takes messages for ${where} (${why}): declare and bind one, or start its workers first`,
+  );
+}
