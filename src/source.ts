@@ -11,6 +11,8 @@ export interface Delivery {
    */
   begin(): Promise<void> | undefined;
   settle(outcome: Outcome): Promise<Disposition>;
+  /** The system has the job again and delivers it anew: it must not be started, and `release` leaves it alone. */
+  readonly lost?: boolean;
   /** Give the job back untouched: the worker is stopping. No attempt is counted. */
   release(): Promise<void>;
   /** Record a state of the handler's own (progress), for systems that keep states. */

@@ -155,7 +155,9 @@ export class Lane {
   #pump(): void {
     const { concurrency } = this.source;
     while (this.#running.size < concurrency && this.#next < this.#waiting.length && !this.#fetching.signal.aborted) {
-      this.#start(this.#waiting[this.#next++] as Delivery);
+      const delivery = this.#waiting[this.#next++] as Delivery;
+      if (delivery.lost === true) void this.#release(delivery);
+      else this.#start(delivery);
     }
     if (this.#next === this.#waiting.length && this.#next > 0) {
       this.#waiting = [];

@@ -9,6 +9,7 @@ import { silent, type Logger } from '../../log.ts';
 import { every, pause, type Agent } from '../../source.ts';
 import * as fs from '../../transports/filesystem.ts';
 import type { CeleryBroker, Claim, QueueSpec } from './broker.ts';
+import { virtualType } from './virtual-exchange.ts';
 
 /** kombu's transport options for `filesystem://`, in camelCase. */
 export interface FilesystemTransportOptions {
@@ -173,7 +174,7 @@ export class FilesystemBroker implements CeleryBroker {
     this.#queues = queues.map((queue) => queue.name);
     this.#bindings = queues.flatMap((queue) => {
       if (queue.exchange === undefined || queue.exchange === '') return [];
-      const type = queue.exchangeType ?? 'direct';
+      const type = virtualType(queue);
       this.#exchangeTypes.set(queue.exchange, type);
       return [{ exchange: queue.exchange, binding: files.bindingOf(queue.name, queue.routingKey ?? '', type) }];
     });

@@ -14,6 +14,7 @@ import type {
   Claim,
   QueueSpec,
 } from './broker.ts';
+import { virtualType } from './virtual-exchange.ts';
 
 /** A message that was set aside, and why. */
 export interface Quarantined {
@@ -77,9 +78,10 @@ export class MemoryBroker implements CeleryBroker {
 
   consume(queues: readonly QueueSpec[]): Promise<void> {
     this.#queues = queues.map((queue) => queue.name);
-    for (const { name, exchange, exchangeType, routingKey } of queues) {
+    for (const queue of queues) {
+      const { name, exchange, routingKey } = queue;
       if (exchange !== undefined && exchange !== '')
-        this.#store.bind(exchange, exchangeType ?? 'direct', routingKey ?? '', name);
+        this.#store.bind(exchange, virtualType(queue), routingKey ?? '', name);
     }
     return Promise.resolve();
   }

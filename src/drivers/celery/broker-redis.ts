@@ -15,6 +15,7 @@ import { redisTarget, type RedisTarget, type RedisTargetOptions } from '../../tr
 import { RedisBroadcasts } from './broadcast-redis.ts';
 import type { CeleryBroker, Claim, QueueSpec } from './broker.ts';
 import { FanoutInbox } from './fanout-redis.ts';
+import { virtualType } from './virtual-exchange.ts';
 
 /** `broker_transport_options` of Celery, in camelCase. Seconds where Celery has seconds. */
 export interface RedisBrokerOptions extends RedisTargetOptions {
@@ -199,7 +200,7 @@ export class RedisBroker implements CeleryBroker {
 
   /** Bind a queue to its exchange. Whether its messages wait in a list, or are broadcasts. */
   async #declare(queue: QueueSpec): Promise<'list' | 'fanout'> {
-    const type = queue.exchangeType ?? 'direct';
+    const type = virtualType(queue);
     const exchange = queue.exchange ?? queue.name;
     const routingKey = queue.routingKey ?? queue.name;
     this.#types.set(exchange, type);

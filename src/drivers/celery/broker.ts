@@ -1,5 +1,6 @@
 import type { WireError } from '../../../protocols/errors.ts';
 import type { Publication, WireMessage } from '../../../protocols/celery/message.ts';
+import type { AmqpQueue } from '../../../protocols/celery/topology.ts';
 import type { Agent } from '../../source.ts';
 import type { Logger } from '../../log.ts';
 
@@ -15,14 +16,8 @@ export interface Claim {
   readonly error: WireError | undefined;
   /** Set when the broker has put the message aside already: the words that tell a person where it is. */
   readonly kept?: string;
-}
-
-/** A queue to consume. Without an exchange it is reached by its name alone. */
-export interface QueueSpec {
-  readonly name: string;
-  readonly exchange?: string;
-  readonly exchangeType?: 'direct' | 'topic' | 'fanout';
-  readonly routingKey?: string;
+  /** The broker has the message again, and delivers it anew: nothing may start with this claim. It may come back. */
+  readonly lost?: boolean;
 }
 
 /** A queue of broadcasts: made for who listens, gone with them, never kept. */
@@ -56,8 +51,19 @@ export interface Broadcasting {
 }
 
 /**
- * The Celery side of a message broker: Redis, a folder, memory (AMQP comes with its own). Private to this driver: only Celery
- * has a broker apart from its results.
+ * A queue to consume, in the words of kombu's `Queue` and `Exchange`. Its name is enough; what only RabbitMQ knows (arguments, types of
+ * queues) other brokers do not look at.
+ */
+export type QueueSpec = AmqpQueue;
+
+export interface ConsumeOptions {
+  /** Messages that a broker which pushes may send ahead: running and waiting ones together. */
+  readonly prefetch: number;
+}
+
+/**
+ * The Celery side of a message broker: RabbitMQ, Redis, a folder, memory. Private to this driver: only Celery has a broker apart
+ * from its results.
  */
 export interface CeleryBroker {
   readonly kind: 'redis' | 'filesystem' | 'memory' | 'amqp';
@@ -68,12 +74,14 @@ export interface CeleryBroker {
   /** Connect for publishing. Idempotent. */
   open(log: Logger): Promise<void>;
   /** Declare the queues to consume from. Called once, after `open`. */
-  consume(queues: readonly QueueSpec[]): Promise<void>;
+  consume(queues: readonly QueueSpec[], options: ConsumeOptions): Promise<void>;
   /** Claim up to `max`; waits for at least one; [] when `signal` aborts or there is nothing for now. */
   receive(max: number, signal: AbortSignal): Promise<readonly Claim[]>;
   /** Resolves when the broker has them all. Taken one by one, so that many need not be in memory at once. */
   publish(publications: Iterable<Publication>): Promise<void>;
   ack(claim: Claim): Promise<void>;
+  /** Refuse for good: dead-lettered where the broker does that. Where it does not, this is `ack`. */
+  reject?(claim: Claim): Promise<void>;
   /** Give a message back: `front`, it runs next (shutdown, restore); `back`, after what waits (reject with requeue). */
   requeue(claim: Claim, where: 'front' | 'back'): Promise<void>;
   /** Set a message aside with the reason. Resolves to the words that tell a person where it is. */
@@ -83,6 +91,10 @@ export interface CeleryBroker {
   ): Promise<string>;
   /** Keep a message out of this process's memory until `at`. Undefined where the broker cannot. */
   park?(claim: Claim, at: Date): Promise<void>;
+  /** Milliseconds after which a held message is better parked, however few there are. */
+  readonly maxHoldMs?: number;
+  /** So many messages are held here for later; a broker that pushes may send as many more. */
+  extend?(held: number): void;
   /** Undefined where the broker has no broadcasts: then there is no remote control, and there are no events. */
   readonly broadcast?: Broadcasting;
   /** Consume one queue more, or one less, from now on; one that is there, or is not, changes nothing. Undefined where the broker cannot. */
@@ -98,19 +110,27 @@ export interface CeleryBroker {
   close(): Promise<void>;
 }
 
+/** Of a task's message: where a result that is sent, and not stored, goes. */
+export interface ResultRequest {
+  readonly replyTo: string | undefined;
+  readonly correlationId: string | undefined;
+}
+
 /** Where Celery results are kept. Texts are the encoded task meta, exactly as stored. */
 export interface ResultBackend {
-  readonly kind: 'redis' | 'file' | 'memory' | 'disabled';
+  readonly kind: 'redis' | 'file' | 'memory' | 'rpc' | 'disabled';
   readonly address: string;
   open(log: Logger): Promise<void>;
   /** Store a task's meta and tell who waits for it, unless a SUCCESS is stored already. */
-  store(id: string, meta: Uint8Array | string): Promise<void>;
+  store(id: string, meta: Uint8Array | string, request?: ResultRequest): Promise<void>;
   /** The stored meta, or undefined. */
   fetch(id: string): Promise<Buffer | undefined>;
   fetchMany(ids: readonly string[]): Promise<readonly (Buffer | undefined)[]>;
   /** Call `listener` with each meta stored for this id from now on. Resolves, when it listens, to a function that ends it. */
   watch(id: string, listener: (meta: Buffer) => void): Promise<() => void>;
   forget(id: string): Promise<void>;
+  /** Where results are to be sent, for backends that send them: `reply_to` of what this process publishes. */
+  readonly replyTo?: string;
   /** Store a saved group result under its id. */
   storeGroup(groupId: string, meta: string): Promise<void>;
   fetchGroup(groupId: string): Promise<Buffer | undefined>;

@@ -1,5 +1,6 @@
 import { ConfigError } from '../../errors.ts';
 import type { CeleryBroker, ResultBackend } from './broker.ts';
+import { AmqpBroker } from './broker-amqp.ts';
 import { FilesystemBroker, filesystemOptions } from './broker-filesystem.ts';
 import { MemoryBroker, memoryName } from './broker-memory.ts';
 import { RedisBroker } from './broker-redis.ts';
@@ -27,10 +28,11 @@ export function brokerFor(options: CeleryAppOptions): CeleryBroker {
     case 'amqp':
     case 'amqps':
     case 'pyamqp':
-      throw new ConfigError('celery: AMQP brokers are not supported yet; use redis://, filesystem:// or memory://');
+    case 'pyamqps':
+      return new AmqpBroker(broker, options.brokerTransportOptions, options);
     default:
       throw new ConfigError(
-        `celery: no broker speaks '${scheme}://'; known are redis, rediss, redis+socket, sentinel, filesystem and memory`,
+        `celery: no broker speaks '${scheme}://'; known are amqp, amqps, redis, rediss, redis+socket, sentinel, filesystem and memory`,
       );
   }
 }

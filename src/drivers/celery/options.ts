@@ -2,18 +2,19 @@ import { hostname } from 'node:os';
 import { type ContentLimits, defaultLimits } from '../../../protocols/celery/serializers.ts';
 import { ConfigError } from '../../errors.ts';
 import type { CeleryBroker, QueueSpec, ResultBackend } from './broker.ts';
+import type { AmqpBrokerOptions, AmqpTopology } from './broker-amqp.ts';
 import type { FilesystemTransportOptions } from './broker-filesystem.ts';
 import type { RedisBrokerOptions } from './broker-redis.ts';
 import type { RedisResultsOptions } from './results-redis.ts';
 import type { TaskRoutes } from './routes.ts';
 
 /** What workers and clients share. Names are Celery's settings in camelCase, units Celery's (seconds). */
-export interface CeleryAppOptions {
-  /** `redis://`, `rediss://`, `redis+socket://`, `sentinel://`, `filesystem://`, `memory://`; or a broker of your own. */
+export interface CeleryAppOptions extends AmqpTopology {
+  /** `amqp://`, `amqps://`, `redis://`, `rediss://`, `redis+socket://`, `sentinel://`, `filesystem://`, `memory://`; or a broker of your own. */
   readonly broker: string | CeleryBroker;
-  /** `redis://` and kin, `file://`, `memory://`, or `disabled://`. @default results are not stored */
+  /** `redis://` and kin, `rpc://` with an AMQP broker, `file://`, `memory://`, or `disabled://`. @default results are not stored */
   readonly backend?: string | ResultBackend;
-  readonly brokerTransportOptions?: RedisBrokerOptions & FilesystemTransportOptions;
+  readonly brokerTransportOptions?: RedisBrokerOptions & AmqpBrokerOptions & FilesystemTransportOptions;
   readonly resultBackendTransportOptions?: RedisResultsOptions;
   /** Content types read, by name or MIME type. @default ['json'] */
   readonly acceptContent?: readonly string[];

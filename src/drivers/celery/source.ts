@@ -17,7 +17,7 @@ import { type Logger, logs, silent } from '../../log.ts';
 import { persist } from '../../persist.ts';
 import { type Agent, type Delivery, type Host, pause, type Source } from '../../source.ts';
 import type { Registration, Registry } from '../../task.ts';
-import type { CeleryBroker, Claim, QueueSpec, ResultBackend } from './broker.ts';
+import type { CeleryBroker, Claim, QueueSpec, ResultBackend, ResultRequest } from './broker.ts';
 import { builtins } from './builtins.ts';
 import { Holds } from './holds.ts';
 import { type CeleryOptions, nodename, originOf, resolveApp, type ResolvedApp, wholeNumber } from './options.ts';
@@ -106,7 +106,7 @@ export class CelerySource implements Source {
     this.#log = host.log;
     await this.broker.open(host.log);
     await this.backend.open(host.log);
-    await this.broker.consume(this.#queueSpecs);
+    await this.broker.consume(this.#queueSpecs, { prefetch: this.concurrency + this.prefetch });
   }
 
   async receive(max: number, signal: AbortSignal): Promise<readonly Delivery[]> {
@@ -163,10 +163,17 @@ export class CelerySource implements Source {
 
   #due(): readonly Delivery[] {
     if (this.#holds.size === 0) return [];
-    return this.#holds
-      .due(Date.now())
-      .map(({ due }) => due())
-      .filter((delivery) => delivery !== undefined);
+    const due = this.#holds.due(Date.now());
+    if (due.length === 0) return [];
+    this.broker.extend?.(this.#holds.size);
+    return due.map((held) => this.#claimed(held)).filter((delivery) => delivery !== undefined);
+  }
+
+  /** A delivery, if the message is still ours. */
+  #claimed({ claim, due }: Held): Delivery | undefined {
+    if (claim.lost !== true) return due();
+    this.#carryOut(claim, 'leave', () => this.#back(claim, 'front'));
+    return undefined;
   }
 
   /** What to do with a claimed message: a delivery now, a hold, or neither. */
@@ -213,12 +220,14 @@ export class CelerySource implements Source {
 
   /** Keep it here until then; beyond the limit, in the broker, and it comes again. Whether it is here. */
   #hold(until: number, claim: Claim, due: Held['due']): boolean {
-    if (this.#holds.size >= this.#etaLimit && this.broker.park !== undefined) {
-      const { broker } = this;
+    const { broker } = this;
+    const tooLong = until - Date.now() > (broker.maxHoldMs ?? Number.POSITIVE_INFINITY);
+    if ((tooLong || this.#holds.size >= this.#etaLimit) && broker.park !== undefined) {
       this.#carryOut(claim, 'park', async () => broker.park?.(claim, new Date(until)));
       return false;
     }
     this.#holds.add(until, { claim, due });
+    broker.extend?.(this.#holds.size);
     return true;
   }
 
@@ -276,6 +285,7 @@ export class CelerySource implements Source {
           return undefined;
         },
       });
+      this.broker.extend?.(this.#holds.size);
     } else if (way === 'reject') {
       const { policy } = this.#resolve(message.task);
       const { write } = lifecycle.unknownTask(message, 'reject', policy, moment());
@@ -383,7 +393,7 @@ export class CelerySource implements Source {
   #publisher(): Pick<lifecycle.CeleryPolicy, 'origin' | 'replyTo' | 'route'> & { readonly mint: () => string } {
     return {
       origin: originOf(),
-      replyTo: '',
+      replyTo: this.backend.replyTo ?? '',
       route: signatureRoute(this.#app.taskRoutes, this.#app.taskDefaultQueue),
       mint: randomUUID,
     };
@@ -401,7 +411,7 @@ export class CelerySource implements Source {
 
   async #store(claim: Claim, { id, meta }: lifecycle.ResultWrite): Promise<void> {
     try {
-      await this.backend.store(id, meta);
+      await this.backend.store(id, meta, requestOf(claim));
     } catch (error) {
       // An id that the store cannot hold will not fit later either; the job has run, and must not hang on that.
       if (!(error instanceof WireError)) throw error;
@@ -429,9 +439,12 @@ export class CelerySource implements Source {
     if (writes.chordParts.length > 0) this.#sayChord(claim);
     if (done.acked) return;
     switch (writes.ack) {
+      case 'reject':
+        if (this.broker.reject !== undefined) await this.broker.reject(claim);
+        else await this.broker.ack(claim);
+        break;
       case 'ack':
       case 'done':
-      case 'reject':
         await this.broker.ack(claim);
         break;
       case 'requeue':
@@ -453,6 +466,15 @@ function forwarded(wire: WireMessage, queue: string): Publication {
     headers: exactHeaders(wire),
     properties: new Map(Object.entries(wire.properties)),
     priority: wire.properties['priority'] ?? 0,
+  };
+}
+
+/** Where the caller waits, for backends that send results to it. */
+function requestOf({ message }: Claim): ResultRequest {
+  const { reply_to: replyTo, correlation_id: correlationId } = message?.properties ?? {};
+  return {
+    replyTo: typeof replyTo === 'string' && replyTo !== '' ? replyTo : undefined,
+    correlationId: typeof correlationId === 'string' ? correlationId : undefined,
   };
 }
 
@@ -486,6 +508,10 @@ class CeleryDelivery implements Delivery {
     this.#known = known;
     this.#by = by;
     this.job = toJob(message, claim.queue, known.limits);
+  }
+
+  get lost(): boolean {
+    return this.#claim.lost === true && !this.#done.acked;
   }
 
   begin(): Promise<void> | undefined {
@@ -530,7 +556,7 @@ class CeleryDelivery implements Delivery {
 
   async update(state: string, meta: unknown): Promise<void> {
     const write = lifecycle.custom(this.#message, state, meta, this.#known.policy);
-    if (write !== undefined) await this.#source.backend.store(write.id, write.meta);
+    if (write !== undefined) await this.#source.backend.store(write.id, write.meta, requestOf(this.#claim));
   }
 
   async #begin(): Promise<void> {
@@ -540,7 +566,7 @@ class CeleryDelivery implements Delivery {
       this.#done.acked = true;
     }
     const write = trackStarted ? lifecycle.started(this.#message, this.#by, policy) : undefined;
-    if (write !== undefined) await this.#source.backend.store(write.id, write.meta);
+    if (write !== undefined) await this.#source.backend.store(write.id, write.meta, requestOf(this.#claim));
     this.#started = true;
   }
 }
