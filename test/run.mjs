@@ -16,15 +16,24 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { hold } from './support/leash.mjs';
-import { cache, ensureBuild, ensureDependencies, ensureRedis, ensureVenv, root, SetupError } from './support/setup.mjs';
+import {
+  cache,
+  ensureBuild,
+  ensureDependencies,
+  ensureRabbit,
+  ensureRedis,
+  ensureVenv,
+  root,
+  SetupError,
+} from './support/setup.mjs';
 
 /** What each part needs beyond the dependencies. */
 const parts = {
   golden: [],
   unit: ['build'],
-  conformance: ['redis'],
-  interop: ['build', 'redis', '5.2', '5.4', '5.6'],
-  faults: ['build', 'redis', '5.6'],
+  conformance: ['redis', 'rabbit'],
+  interop: ['build', 'redis', 'rabbit', '5.2', '5.4', '5.6'],
+  faults: ['build', 'redis', 'rabbit', '5.6'],
   examples: ['build', 'redis', '5.6'],
 };
 
@@ -48,6 +57,7 @@ async function setUp(chosen) {
   await ensureDependencies();
   if (needs.has('build')) await ensureBuild();
   if (needs.has('redis')) process.env['JOBGLOT_REDIS_SERVER'] = await ensureRedis();
+  if (needs.has('rabbit')) process.env['JOBGLOT_RABBITMQ_SERVER'] = await ensureRabbit();
   for (const version of ['5.2', '5.4', '5.6']) if (needs.has(version)) await ensureVenv(version);
 }
 

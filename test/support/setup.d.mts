@@ -6,6 +6,8 @@ export declare function ensureDependencies(): Promise<void>;
 export declare function ensureBuild(): Promise<void>;
 export declare function ensureVenv(version: string): Promise<string>;
 export declare function ensureRedis(): Promise<string>;
+export declare function ensureRabbit(): Promise<string>;
 export declare function venvPython(version: string): string;
 export declare function findRedis(): string | undefined;
+export declare function findRabbit(): string | undefined;
 export declare function findProgram(name: string): string | undefined;

@@ -1,5 +1,5 @@
 /**
- * Makes a bare clone ready: dependencies, build, Python environments, a Redis server program. Needs nothing but Node itself,
+ * Makes a bare clone ready: dependencies, build, Python environments, a Redis and a RabbitMQ server program. Needs nothing but Node itself,
  * because it runs before `npm ci` did. Every step is skipped when it is already done, says what it does in one line, and
  * may be asked for by several processes at once.
  */
@@ -116,6 +116,46 @@ function redisHint() {
     'redis-server is not installed. Install it: `apt-get install redis-server` (Debian, Ubuntu), ' +
     '`dnf install redis` (Fedora), `apk add redis` (Alpine), `brew install redis` (macOS); ' +
     'or set JOBGLOT_REDIS_SERVER to the path of one.'
+  );
+}
+
+/** The path of a rabbitmq-server; installs one where this process may. */
+export async function ensureRabbit() {
+  const found = findRabbit();
+  if (found !== undefined) return found;
+  if (findProgram('apt-get') === undefined || process.getuid?.() !== 0) throw new SetupError(rabbitHint());
+  await once(
+    'rabbit',
+    () => findRabbit() !== undefined,
+    () =>
+      step('install rabbitmq-server (apt-get)', async () => {
+        // RUNLEVEL=1: install the program, do not start the service.
+        const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
+        await run('apt-get', ['update', '-qq'], rabbitHint(), env);
+        await run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'rabbitmq-server'], rabbitHint(), env);
+      }),
+  );
+  const installed = findRabbit();
+  if (installed === undefined) throw new SetupError(rabbitHint());
+  return installed;
+}
+
+/** The path of the rabbitmq-server to use, if there is one: `JOBGLOT_RABBITMQ_SERVER`, else the one on the PATH. */
+export function findRabbit() {
+  const found = process.env['JOBGLOT_RABBITMQ_SERVER'] || findProgram('rabbitmq-server');
+  // The packages of Debian and Fedora put a wrapper into /usr/sbin that becomes the user rabbitmq, and refuses any but root,
+  // who alone has that folder on the PATH. The script it wraps runs as anybody, with the folders it is given.
+  const isWrapper = found === undefined || /^\/(usr\/)?sbin\//.test(found);
+  return isWrapper && existsSync(packagedRabbit) ? packagedRabbit : found;
+}
+
+const packagedRabbit = '/usr/lib/rabbitmq/bin/rabbitmq-server';
+
+function rabbitHint() {
+  return (
+    'rabbitmq-server is not installed. Install it: `apt-get install rabbitmq-server` (Debian, Ubuntu), ' +
+    '`dnf install rabbitmq-server` (Fedora), `apk add rabbitmq-server` (Alpine), `brew install rabbitmq` (macOS); ' +
+    'or set JOBGLOT_RABBITMQ_SERVER to the path of one, 3.8 or newer.'
   );
 }
 
@@ -319,15 +359,16 @@ function capture(program, args, env = process.env) {
   });
 }
 
-// `node test/support/setup.mjs [5.6 ...] [redis]` makes ready by hand what the tests would.
+// `node test/support/setup.mjs [5.6 ...] [redis] [rabbit]` makes ready by hand what the tests would.
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
     const wanted =
-      process.argv.length > 2 ? process.argv.slice(2) : ['dependencies', 'build', 'redis', ...celeryVersions];
+      process.argv.length > 2 ? process.argv.slice(2) : ['dependencies', 'build', 'redis', 'rabbit', ...celeryVersions];
     for (const one of wanted) {
       if (one === 'dependencies') await ensureDependencies();
       else if (one === 'build') await ensureBuild();
       else if (one === 'redis') print(await ensureRedis());
+      else if (one === 'rabbit') print(await ensureRabbit());
       else print(await ensureVenv(one));
     }
   } catch (error) {
