@@ -13,7 +13,7 @@ import { ListWaiter, PushWatch } from '../../transports/redis-push.ts';
 import { claimant, RedisConnection } from '../../transports/redis.ts';
 import { redisTarget, type RedisTarget, type RedisTargetOptions } from '../../transports/redis-url.ts';
 import { RedisBroadcasts } from './broadcast-redis.ts';
-import type { CeleryBroker, Claim, QueueSpec } from './broker.ts';
+import type { BrokerRedis, CeleryBroker, Claim, QueueSpec } from './broker.ts';
 import { FanoutInbox } from './fanout-redis.ts';
 import { virtualType } from './virtual-exchange.ts';
 
@@ -304,19 +304,26 @@ export class RedisBroker implements CeleryBroker {
         fanouts.push(['PUBLISH', this.#channel(exchange, routingKey), encodeEnvelope(publication, randomUUID())]);
         continue;
       }
-      const queues = wire.route(type, await this.#connection().run(wire.bindings(this.#keys, exchange)), routingKey);
-      if (queues.length === 0) {
-        throw new ConfigError(
-          `celery: exchange '${exchange}' has no queue bound for routing key '${routingKey}'; the message would be dropped. Declare the queue on a worker first, or send to it by its name`,
-        );
-      }
-      // One delivery tag a copy: kombu shares one, and the first ack then forgets both.
-      for (const queue of queues) items.push(this.#item(publication, queue));
+      for (const queue of await this.#routed(exchange, type, routingKey)) items.push(this.#item(publication, queue));
     }
     const redis = this.#connection();
     if (fanouts.length > 0) await redis.run({ commands: fanouts, atomic: false, read: () => undefined });
     if (items.length === 1) await this.#push?.(items[0] as { readonly key: string; readonly envelope: Uint8Array });
     else if (items.length > 0) await redis.run(wire.publish(items));
+  }
+
+  get redis(): BrokerRedis {
+    return {
+      prefix: this.#keys.prefix,
+      run: (exchange) => this.#connection().run(exchange),
+      pushes: async (publication) => {
+        const { exchange, routingKey } = publication;
+        if (exchange === '') return [this.#item(publication, routingKey)];
+        const type = this.#typeOf(exchange);
+        if (type === 'fanout') return undefined;
+        return (await this.#routed(exchange, type, routingKey)).map((queue) => this.#item(publication, queue));
+      },
+    };
   }
 
   async ack(claim: Claim): Promise<void> {
@@ -427,6 +434,19 @@ export class RedisBroker implements CeleryBroker {
 
   #typeOf(exchange: string): 'direct' | 'topic' | 'fanout' | undefined {
     return this.#types.get(exchange) ?? (FANOUT.test(exchange) ? 'fanout' : undefined);
+  }
+
+  /** The queues bound to an exchange for this key. A copy for each has a delivery tag of its own: kombu shares one, and the first ack then forgets both. */
+  async #routed(
+    exchange: string,
+    type: 'direct' | 'topic' | undefined,
+    routingKey: string,
+  ): Promise<readonly string[]> {
+    const queues = wire.route(type, await this.#connection().run(wire.bindings(this.#keys, exchange)), routingKey);
+    if (queues.length > 0) return queues;
+    throw new ConfigError(
+      `celery: exchange '${exchange}' has no queue bound for routing key '${routingKey}'; the message would be dropped. Declare the queue on a worker first, or send to it by its name`,
+    );
   }
 
   #item(publication: Publication, queue: string): { readonly key: string; readonly envelope: Uint8Array } {

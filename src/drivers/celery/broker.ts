@@ -1,5 +1,7 @@
+import type { Push } from '../../../protocols/celery/beat.ts';
 import type { WireError } from '../../../protocols/errors.ts';
 import type { Publication, WireMessage } from '../../../protocols/celery/message.ts';
+import type { Exchange } from '../../../protocols/redis.ts';
 import type { AmqpQueue } from '../../../protocols/celery/topology.ts';
 import type { Agent } from '../../source.ts';
 import type { Logger } from '../../log.ts';
@@ -89,6 +91,8 @@ export interface CeleryBroker {
     claim: Claim,
     why: { readonly code: string; readonly reason: string; readonly id?: string },
   ): Promise<string>;
+  /** Of a broker on Redis: its server, for what must be one step with publishing. */
+  readonly redis?: BrokerRedis;
   /** Keep a message out of this process's memory until `at`. Undefined where the broker cannot. */
   park?(claim: Claim, at: Date): Promise<void>;
   /** Milliseconds after which a held message is better parked, however few there are. */
@@ -114,6 +118,15 @@ export interface CeleryBroker {
 export interface ResultRequest {
   readonly replyTo: string | undefined;
   readonly correlationId: string | undefined;
+}
+
+/** The Redis of a broker, as open as the broker is. */
+export interface BrokerRedis {
+  /** Prepended to every key of the broker. */
+  readonly prefix: string;
+  run<Reply>(exchange: Exchange<Reply>): Promise<Reply>;
+  /** The pushes that publish a message; undefined for a broadcast, which is no push. */
+  pushes(publication: Publication): Promise<readonly Push[] | undefined>;
 }
 
 /** Where Celery results are kept. Texts are the encoded task meta, exactly as stored. */

@@ -133,6 +133,14 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     return ids.map((id) => new AsyncResult<R>(this, id));
   }
 
+  /** The message that `enqueue` would send, for whoever sends it in a way of their own; `taskId` names it. */
+  message<A extends readonly unknown[], K, R>(
+    task: Task<A, K, R> | string,
+    call: Call<NoInfer<A>, NoInfer<K>> & { readonly taskId: string },
+  ): Publication {
+    return this.#publication(task, call, call.taskId);
+  }
+
   /** The result of a task sent earlier, or by somebody else. */
   result<R = unknown>(id: string): AsyncResult<R> {
     return new AsyncResult<R>(this, id);

@@ -3,12 +3,15 @@ import { backendFor, brokerFor } from './connect.ts';
 import type { CeleryOptions } from './options.ts';
 import { CelerySource } from './source.ts';
 
+export { Beat, type BeatOptions } from './beat.ts';
+export type { BeatSchedule, BeatScheduleEntry } from './beat-entries.ts';
 export type { CeleryBroker, QueueSpec, ResultBackend } from './broker.ts';
 export type { RedisBrokerOptions } from './broker-redis.ts';
 export { AsyncResult, CeleryClient, type CeleryClientOptions, type EnqueueOptions } from './client.ts';
-export type { CeleryAppOptions, CeleryOptions } from './options.ts';
+export type { BeatSettings, CeleryAppOptions, CeleryOptions } from './options.ts';
 export type { RedisResultsOptions } from './results-redis.ts';
 export type { TaskRoute, TaskRouter, TaskRoutes } from './routes.ts';
+export { crontab, type CrontabFields, interval, type Schedule } from '../../../protocols/celery/schedule.ts';
 export { CelerySource } from './source.ts';
 export type { CeleryJob, TaskMessage } from '../../../protocols/celery/message.ts';
 export { DateTime, Decimal, float, Numeral, PlainDate, PlainTime, Uuid } from '../../../protocols/formats/values.ts';

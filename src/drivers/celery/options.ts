@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
 import { type ContentLimits, defaultLimits } from '../../../protocols/celery/serializers.ts';
 import { ConfigError } from '../../errors.ts';
+import type { BeatSchedule } from './beat-entries.ts';
 import type { CeleryBroker, QueueSpec, ResultBackend } from './broker.ts';
 import type { AmqpBrokerOptions, AmqpTopology } from './broker-amqp.ts';
 import type { FilesystemTransportOptions } from './broker-filesystem.ts';
@@ -34,8 +35,40 @@ export interface CeleryAppOptions extends AmqpTopology {
   readonly limits?: Partial<ContentLimits>;
 }
 
+/** When a beat sends what. Names are Celery's and RedBeat's settings in camelCase, units theirs (seconds). */
+export interface BeatSettings {
+  readonly beatSchedule?: BeatSchedule;
+  /** The zone that crontabs are read in: an IANA name. @default 'UTC' */
+  readonly timezone?: string;
+  /**
+   * Where last runs are kept. `redis`: several processes may run, one leads. `redbeat`: the same, with the keys of RedBeat, which
+   * a RedBeat in Python shares. `file` and `memory`: one process. @default 'redis' where the broker is Redis, else 'file'
+   */
+  readonly beatScheduler?: 'redis' | 'redbeat' | 'file' | 'memory';
+  /** Seconds between two looks at the schedule, at most. @default 300 */
+  readonly beatMaxLoopInterval?: number;
+  /** Seconds: a run of a crontab that is later than this is left out. @default such a run is made up for, once */
+  readonly beatCronStartingDeadline?: number;
+  /** For `file`. Not Celery's file, which is a Python database. @default 'celerybeat-schedule.json' */
+  readonly beatScheduleFilename?: string;
+  /** For `redis`: where the keys are. @default beside the broker's messages */
+  readonly beatRedisUrl?: string;
+  /** For `redis`: what the keys begin with, after the broker's own prefix. One for each schedule that shares a Redis. @default 'jobglot:beat:' */
+  readonly beatKeyPrefix?: string;
+  /** For `redis`: seconds after which another process takes over from one that died. @default 15 */
+  readonly beatLockTimeout?: number;
+  /** For `redbeat`: where the keys are. @default the broker's Redis */
+  readonly redbeatRedisUrl?: string;
+  /** @default 'redbeat:' */
+  readonly redbeatKeyPrefix?: string;
+  /** Null: without a lock, for a single process. @default the prefix, then ':lock' */
+  readonly redbeatLockKey?: string | null;
+  /** Seconds. @default five times the longest pause */
+  readonly redbeatLockTimeout?: number;
+}
+
 /** How a worker takes part. */
-export interface CeleryOptions extends CeleryAppOptions {
+export interface CeleryOptions extends CeleryAppOptions, BeatSettings {
   /** @default ['celery'] */
   readonly queues?: readonly (string | QueueSpec)[];
   /** Handlers at once. @default 10 */
