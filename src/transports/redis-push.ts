@@ -13,6 +13,8 @@ export class PushWatch {
   readonly #commands: RedisConnection;
   readonly #log: Logger;
   #wake: (() => void) | undefined;
+  /** The id of the subscriber's connection, which takes no other command once it listens. */
+  #listening: Promise<number> | undefined;
   #seen = 0;
   #tracking = false;
   #refused = false;
@@ -20,7 +22,11 @@ export class PushWatch {
   constructor(commands: RedisConnection, log: Logger) {
     this.#commands = commands;
     this.#log = log;
-    this.#subscriber = new RedisConnection(commands.target, { log });
+    const { target } = commands;
+    this.#subscriber = new RedisConnection(
+      { ...target, options: { ...target.options, autoResubscribe: false } },
+      { log },
+    );
     this.#subscriber.onMessage(() => this.#changed());
     const again = (): void => {
       this.#tracking = false;
@@ -28,7 +34,10 @@ export class PushWatch {
     };
     this.#subscriber.onReady(again);
     commands.onReady(again);
-    this.#subscriber.onClose(() => (this.#tracking = false));
+    this.#subscriber.onClose(() => {
+      this.#tracking = false;
+      this.#listening = undefined;
+    });
     commands.onClose(() => (this.#tracking = false));
   }
 
@@ -79,12 +88,7 @@ export class PushWatch {
   async #track(): Promise<void> {
     if (!this.#subscriber.ready || !this.#commands.ready) return;
     try {
-      const id = await this.#subscriber.run<number>({
-        commands: [['CLIENT', 'ID']],
-        atomic: false,
-        read: ([reply]) => reply as number,
-      });
-      await this.#subscriber.subscribe('__redis__:invalidate');
+      const id = await (this.#listening ??= this.#listen());
       await this.#commands.run<void>({
         commands: [['CLIENT', 'TRACKING', 'ON', 'REDIRECT', id]],
         atomic: false,
@@ -100,6 +104,16 @@ export class PushWatch {
     }
     // Whatever was tracked before is forgotten: look again.
     this.#changed();
+  }
+
+  async #listen(): Promise<number> {
+    const id = await this.#subscriber.run<number>({
+      commands: [['CLIENT', 'ID']],
+      atomic: false,
+      read: ([reply]) => reply as number,
+    });
+    await this.#subscriber.subscribe('__redis__:invalidate');
+    return id;
   }
 }
 
