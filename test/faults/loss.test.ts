@@ -7,6 +7,8 @@ import { pause } from '../../src/source.ts';
 import { hold } from '../support/leash.mjs';
 import { startPythonWorker } from '../support/python.ts';
 import { type RedisServer, startRedis, startSentinel, until } from '../support/redis.ts';
+import { tally } from '../support/tally.ts';
+import { PATIENCE_MS } from '../support/until.ts';
 import { startProxy } from './proxy.ts';
 import { type Handlers, message, startWorker } from './scene.ts';
 
@@ -15,7 +17,7 @@ import { type Handlers, message, startWorker } from './scene.ts';
 describe('a worker process that is killed', () => {
   test(
     '5,000 tasks, three SIGKILLs and one restart of Redis: every task ran, every result is there',
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async () => {
       await using redis = await startRedis({ persistence: true });
       const client = redis.client({ maxRetriesPerRequest: null });
@@ -96,12 +98,11 @@ describe('a worker process that is killed', () => {
     expect(await nothingClaimed(client)).toBe(true);
     worker.child.kill('SIGKILL');
     await worker.gone;
-    await using _ = await startWorker(options, { count: () => client.hincrby('runs', 'early-1', 1) });
-    await push(client, ['other'], { task: 'count' });
+    await claimOfTheDead(client, 'other', 'count');
+    await using _ = await startWorker(options, { count: ({ id }) => client.hincrby('runs', id, 1) });
+    // What was claimed later than it has come back, and ran: it would have come back, too.
     await until('another one ran', async () => (await client.exists('celery-task-meta-other')) === 1);
-    // Two visibility timeouts and two sweeps later.
-    await pause(2_500);
-    expect(await client.hget('runs', 'early-1')).toBe('2'); // the other one counted it once
+    expect(await client.hgetall('runs')).toEqual({ 'early-1': '1', other: '1' });
     expect(await client.exists('celery-task-meta-early-1')).toBe(0);
   });
 });
@@ -234,9 +235,10 @@ describe('Redis goes away and comes back', () => {
   test('before the worker starts: it says where it could not connect, and leaves nothing behind', async () => {
     const redis = await startRedis();
     await redis[Symbol.asyncDispose]();
-    const from = performance.now();
-    await expect(startWorker(optionsOf(redis), HANDLERS)).rejects.toThrow(`127.0.0.1:${redis.port}`);
-    expect(performance.now() - from).toBeLessThan(11_000);
+    const ms = await timeOf(() =>
+      expect(startWorker(optionsOf(redis), HANDLERS)).rejects.toThrow(`127.0.0.1:${redis.port}`),
+    );
+    expect(ms).toBeLessThan(PATIENCE_MS);
   });
 
   test('for good: a worker that is told to stop ends within its deadline', async () => {
@@ -255,7 +257,7 @@ describe('Redis goes away and comes back', () => {
     await unsettled;
     const ms = await timeOf(() => scene.worker.stop({ timeoutMs: 1_000 }));
     console.log(`stopped while Redis was away: ${ms} ms`);
-    expect(ms).toBeLessThan(15_000);
+    expect(ms).toBeLessThan(PATIENCE_MS);
     expect(scene.worker.state).toBe('stopped');
   });
 
@@ -265,7 +267,7 @@ describe('Redis goes away and comes back', () => {
     const down = scene.worker.once('source:down');
     await redis.kill();
     await down;
-    expect(await timeOf(() => scene.worker.stop({ timeoutMs: 0 }))).toBeLessThan(8_000);
+    expect(await timeOf(() => scene.worker.stop({ timeoutMs: 0 }))).toBeLessThan(PATIENCE_MS);
   });
 });
 
@@ -296,8 +298,8 @@ describe('connections that lie', () => {
     await push(client, ['lost-1'], { task: 'ok' });
     await dropped;
     const ms = await timeOf(() => until('it ran', async () => (await client.exists(meta('lost-1'))) === 1));
+    // The visibility timeout is an hour.
     console.log(`lost claim: run ${ms} ms after its answer was lost`);
-    expect(ms).toBeLessThan(5_000);
     expect(scene.started).toEqual(['before', 'lost-1']);
     await until('nothing is claimed', () => nothingClaimed(client));
   });
@@ -313,7 +315,6 @@ describe('connections that lie', () => {
     proxy.goSilent();
     const ms = await timeOf(() => runs(redis, 'after'));
     console.log(`half-open, socketTimeoutMs 1,500: ${ms} ms`);
-    expect(ms).toBeLessThan(8_000);
     expect(scene.started).toEqual(['before', 'after']);
   });
 
@@ -375,9 +376,9 @@ describe('connections that lie', () => {
     for (const type of ['pubsub', 'normal']) {
       await runs(redis, `before-${type}`);
       await client.call('CLIENT', 'KILL', 'TYPE', type, 'SKIPME', 'yes');
-      await pause(500);
+      await until('it is told of pushes again', () => isToldOfPushes(client));
       const times: number[] = [];
-      for (let at = 0; at < 5; at++) {
+      for (let at = 0; at < 6; at++) {
         const id = `${type}-${at}`;
         const item = message({ id, properties: { priority: 9 } });
         times.push(
@@ -387,8 +388,8 @@ describe('connections that lie', () => {
           }),
         );
       }
-      // Polled, it would take half a second on average.
-      expect(times.sort((a, b) => a - b)[2]).toBeLessThan(250);
+      // It looks by itself once a second: a push right after such a look would wait for the next.
+      expect(Math.min(...times.slice(1))).toBeLessThan(500);
     }
   });
 
@@ -436,17 +437,42 @@ describe('longer than the visibility timeout', () => {
   test('a task that runs longer is not run twice, though others sweep (Node and Python)', async () => {
     await using redis = await startRedis();
     const client = redis.client();
-    await using scene = await startWorker(optionsOf(redis, { acksLate: true, brokerTransportOptions }), HANDLERS);
-    await push(client, ['long-1'], { task: 'brief', args: [8_000] });
+    const brokerTransportOptions = { visibilityTimeout: 3, unackedRestoreInterval: 1 };
+    let open = (): void => {};
+    const gate = new Promise<string>((resolve) => (open = () => resolve('ended')));
+    const handlers: Handlers = { ...HANDLERS, 'both.slow': () => gate };
+    await using scene = await startWorker(optionsOf(redis, { acksLate: true, brokerTransportOptions }), handlers);
+    await push(client, ['long-1'], { task: 'both.slow', args: [0] });
     await until('it runs', () => scene.started.length === 1);
-    await using other = await startWorker(optionsOf(redis, { acksLate: true, brokerTransportOptions }), HANDLERS);
-    // Python sweeps at its start, and the second one is started late enough to find the claim old, were it not refreshed.
-    const config = { broker_transport_options: { visibility_timeout: 1 }, task_acks_late: true };
-    await using _ = await startPythonWorker('5.6', { broker: redis.url, backend: redis.url, config });
+    await claimOfTheDead(client, 'other-1', 'ok');
+    await using other = await startWorker(optionsOf(redis, { acksLate: true, brokerTransportOptions }), handlers);
+    // What a worker that died claimed after it has come back: its own claim would have, were it not refreshed.
+    await until('a sweep found another claim', async () => (await client.exists(meta('other-1'))) === 1);
+    // Python sweeps at its start.
+    const config = { broker_transport_options: { visibility_timeout: 3 }, task_acks_late: true };
+    await using python = await startPythonWorker('5.6', { broker: redis.url, backend: redis.url, config });
+    open();
     await until('it ended', async () => (await client.exists(meta('long-1'))) === 1);
     await until('nothing is claimed', () => nothingClaimed(client));
-    expect([...scene.started, ...other.started]).toEqual(['long-1']);
+    expect([...scene.started, ...other.started].sort()).toEqual(['long-1', 'other-1']);
+    expect(await client.get(meta('long-1'))).toContain('"ended"');
     expect(await client.llen('celery')).toBe(0);
+    await python.stop();
+    expect(python.log()).not.toContain('long-1');
+  });
+
+  test('a sweep that finds nothing takes no lock, which a worker that is cut off would keep from the others', async () => {
+    await using redis = await startRedis();
+    const client = redis.client();
+    await using looks = await tally(client, /^ZRANGEBYSCORE$/i, 'unacked_index');
+    await using locks = await tally(client, /^SET$/i, 'unacked_mutex');
+    await using _ = await startWorker(optionsOf(redis, { brokerTransportOptions }), HANDLERS);
+    await until('it has looked twice', () => looks.count >= 2);
+    expect(locks.count).toBe(0);
+    await claimOfTheDead(client, 'dead-1', 'ok');
+    await until('what it found ran', async () => (await client.exists(meta('dead-1'))) === 1);
+    await until('the lock was seen', () => locks.count > 0);
+    await until('it was given back', async () => (await client.exists('unacked_mutex')) === 0);
   });
 
   test('a worker that was cut off meanwhile does not undo what Python did with its task', async () => {
@@ -462,7 +488,10 @@ describe('longer than the visibility timeout', () => {
     await push(client, ['cut-1'], { task: 'both.add', args: [2, 3] });
     await until('it runs', () => scene.started.length === 1);
     proxy.goSilentForAll();
-    await pause(1_100);
+    // A Python worker looks for abandoned messages when it starts, and after that only every hundred seconds or so.
+    await until('its claim is old', async () => {
+      return (await client.zcount('unacked_index', 0, Date.now() / 1000 - 1.05)) === 1;
+    });
     const config = { broker_transport_options: { visibility_timeout: 1 } };
     await using _ = await startPythonWorker('5.6', { broker: redis.url, backend: redis.url, config });
     await until('Python has restored and run it', async () => (await client.exists(meta('cut-1'))) === 1);
@@ -498,7 +527,7 @@ describe('longer than the visibility timeout', () => {
     await using redis = await startRedis();
     const client = redis.client();
     const first = await startWorker(optionsOf(redis, { etaLimit: 2 }), HANDLERS);
-    const due = Date.now() + 3_000;
+    const due = Date.now() + 5_000;
     const eta = new Date(due).toISOString();
     const ids = Array.from({ length: 10 }, (_, index) => `parked-${index}`);
     for (const id of ids) await client.lpush('celery', message({ id, headers: { eta } }));
@@ -535,6 +564,20 @@ async function push(
 ): Promise<void> {
   const items = ids.map((id) => message({ id, task: tasks[id] ?? task, args }));
   for (let at = 0; at < items.length; at += 500) await client.lpush('celery', ...items.slice(at, at + 500));
+}
+
+/** What a worker that died just now has left behind: a claim, which comes back after the visibility timeout. */
+async function claimOfTheDead(client: Redis, id: string, task: string): Promise<void> {
+  const claim = client.multi().hset('unacked', `dead:${id}`, `[${message({ id, task })}, "", "celery"]`);
+  await claim.zadd('unacked_index', Date.now() / 1000, `dead:${id}`).exec();
+}
+
+/** Whether Redis tells a connection that lives of changes to keys that another has read (CLIENT TRACKING … REDIRECT). */
+async function isToldOfPushes(client: Redis): Promise<boolean> {
+  const clients = String(await client.client('LIST')).split('\n');
+  const of = (line: string, field: string): string => new RegExp(` ?\\b${field}=(\\S*)`).exec(line)?.[1] ?? '';
+  const listening = new Set(clients.filter((line) => of(line, 'sub') !== '0').map((line) => of(line, 'id')));
+  return clients.some((line) => of(line, 'flags').includes('t') && listening.has(of(line, 'redir')));
 }
 
 /** Send a task and wait until its result is stored. */

@@ -564,11 +564,15 @@ export class RedisBroker implements CeleryBroker {
   async #sweep(): Promise<void> {
     const redis = this.#redis;
     if (redis === undefined) return;
+    const before = Date.now() / 1000 - this.#visibility;
+    const look = wire.abandoned(this.#keys, before, this.#options.unackedRestoreLimit ?? 1000);
+    // Most sweeps find nothing, and need no lock: one that is cut off with the lock keeps the others from theirs.
+    if ((await redis.run(look)).length === 0) return;
     const token = randomUUID();
     if (!(await redis.run(wire.lockRestore(this.#keys, token, this.#options.unackedMutexExpire ?? 30)))) return;
     try {
-      const before = Date.now() / 1000 - this.#visibility;
-      const tags = await redis.run(wire.abandoned(this.#keys, before, this.#options.unackedRestoreLimit ?? 1000));
+      // Again: somebody else may have restored them before the lock was ours.
+      const tags = await redis.run(look);
       // The oldest last, so that it runs first again; a few at a time, since messages may be large.
       const newestFirst = tags.toReversed();
       let restored = 0;

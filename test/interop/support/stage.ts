@@ -17,6 +17,7 @@ import {
   startPythonWorker,
 } from '../../support/python.ts';
 import { type RedisServer, startRedis, until } from '../../support/redis.ts';
+import { type Tally, tally } from '../../support/tally.ts';
 import { interopTasks } from '../apps/tasks.ts';
 
 export { until };
@@ -122,22 +123,8 @@ export class Stage implements AsyncDisposable {
   }
 
   /** Counts what anybody, scripts included, pushes to a list from now on. */
-  async pushes(list: string): Promise<AsyncDisposable & { readonly count: number }> {
-    const monitor = await this.store.monitor();
-    // As MONITOR writes it.
-    const shown = list.replace(/[\x00-\x1f]/g, (byte) => `\\x${byte.charCodeAt(0).toString(16).padStart(2, '0')}`);
-    let count = 0;
-    monitor.on('monitor', (_time: string, [command = '', key]: readonly string[]) => {
-      if (/^[LR]PUSH$/i.test(command) && key === shown) count++;
-    });
-    return {
-      get count() {
-        return count;
-      },
-      async [Symbol.asyncDispose]() {
-        monitor.disconnect();
-      },
-    };
+  pushes(list: string): Promise<Tally> {
+    return tally(this.store, /^[LR]PUSH$/i, list);
   }
 
   /** Every message was acknowledged: nothing is left in `unacked` and its index. */
