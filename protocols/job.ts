@@ -43,6 +43,8 @@ export type Outcome =
   | { readonly kind: 'discard'; readonly reason: string }
   /** The handler will not take it: back to its queue for others, or refused as the system refuses a message. */
   | { readonly kind: 'reject'; readonly reason: string; readonly requeue: boolean }
+  /** Another job takes this one's place: its id, and whatever follows it. `by` is in the system's own terms. */
+  | { readonly kind: 'replace'; readonly by: unknown }
   /** The hard time limit passed. */
   | { readonly kind: 'timeout'; readonly limitMs: number }
   | { readonly kind: 'expired' }
@@ -50,7 +52,7 @@ export type Outcome =
 
 /** What the system holds once an outcome is written. */
 export type Disposition =
-  | { readonly state: 'succeeded' | 'failed' | 'discarded' | 'cancelled' | 'requeued' }
+  | { readonly state: 'succeeded' | 'failed' | 'discarded' | 'cancelled' | 'requeued' | 'replaced' }
   | { readonly state: 'retrying'; readonly at: Date };
 
 /** Where a job goes next, and what must be written for it to get there. */

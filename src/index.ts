@@ -13,7 +13,7 @@ export {
   WireError,
 } from './errors.ts';
 export { createLogger, type Logger, type LoggerOptions, type LogLevel, silent } from './log.ts';
-export { Discard, Fail, Reject, Retry } from './signals.ts';
+export { Discard, Fail, Reject, Replace, Retry } from './signals.ts';
 export type { Agent, Delivery, Host, PoisonReport, Source } from './source.ts';
 export {
   defineTask,

@@ -68,3 +68,21 @@ export class Reject extends Error {
     this.requeue = options.requeue ?? false;
   }
 }
+
+/**
+ * Let another job take this one's place: it ends under this job's id, and what was to follow this job follows it. `by` is in the
+ * system's own terms; for Celery a signature, `{ task: 'shop.charge', args: [7] }`, or a chain, group or chord.
+ * Where a system has no such thing, the job fails.
+ */
+export class Replace extends Error {
+  static override [Symbol.hasInstance](thrown: unknown): boolean {
+    return marked(thrown, 'Replace');
+  }
+  override readonly name: string = 'Replace';
+  readonly jobglotSignal: string = 'Replace';
+  readonly by: unknown;
+  constructor(by: unknown) {
+    super('replaced by another job');
+    this.by = by;
+  }
+}

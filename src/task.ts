@@ -96,6 +96,11 @@ export interface TaskOptions {
   readonly ignoreResult?: boolean;
   /** Celery: store STARTED. */
   readonly trackStarted?: boolean;
+  /**
+   * Celery: where this task is linked as an errback, it is called in the process of the task that failed, with the arguments
+   * (request, error, traceback); tasks without this are published with the failed task's id. @default false
+   */
+  readonly errback?: boolean;
   /** Celery: `10` (a second), `'100/m'`, `'5/h'`; per worker. */
   readonly rateLimit?: number | string;
 }

@@ -220,7 +220,7 @@ export function taskEnded(
   outcome: Outcome,
   ended: {
     /** What the system holds now; an outcome may have become another, as a value that cannot be written. */
-    readonly state: 'succeeded' | 'failed' | 'discarded' | 'cancelled' | 'requeued' | 'retrying';
+    readonly state: 'succeeded' | 'failed' | 'discarded' | 'cancelled' | 'requeued' | 'replaced' | 'retrying';
     /** Seconds the handler ran. */
     readonly runtime: number;
     /** Of a `terminate`. */
@@ -243,6 +243,7 @@ export function taskEnded(
       return taskRevoked(uuid, { terminated, signum: terminated ? ended.signum : null, expired });
     }
     case 'requeued':
+    case 'replaced':
     case 'discarded':
       return outcome.kind === 'reject'
         ? { type: 'task-rejected', fields: { uuid, requeue: outcome.requeue } }
@@ -264,6 +265,8 @@ function failureOf(
       return { exception: reprException(timeLimitExceeded(outcome.limitMs / 1000)), traceback: null };
     case 'success':
       return { exception: "EncodeError('the result cannot be written')", traceback: null };
+    case 'replace':
+      return { exception: "ImproperlyConfigured('the task cannot be replaced')", traceback: null };
     case 'discard':
     case 'reject':
     case 'expired':

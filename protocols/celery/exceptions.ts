@@ -260,3 +260,15 @@ const CELERY_NAMES: ReadonlySet<string> = new Set(
   TaskError TaskPredicate TaskRevokedError Terminated TimeLimitExceeded TimeoutError UNREGISTERED_FMT WorkerLostError
   WorkerShutdown WorkerTerminate`.split(/\s+/),
 );
+
+/** An exception of Python as a failure in our words. */
+export function failureOf(exception: PythonException, traceback: string | null = null): Failure {
+  const { type, module, args } = exception;
+  return {
+    type,
+    ...(module === null ? {} : { module }),
+    message: exceptionText(exception),
+    args,
+    traceback: traceback ?? '',
+  };
+}

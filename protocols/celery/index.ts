@@ -16,4 +16,5 @@ export * from './repr.ts';
 export * from './result.ts';
 export * as schedule from './schedule.ts';
 export * from './serializers.ts';
+export * as apply from './apply.ts';
 export * as signature from './signature.ts';

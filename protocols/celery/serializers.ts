@@ -137,6 +137,11 @@ export function encodeContent(
   }
 }
 
+/** Exact data as a reader of JSON has it: objects, numbers, typed values. */
+export function plain(exact: unknown, limits: ContentLimits = defaultLimits): unknown {
+  return decodeJson(encodeJson(exact), limits.maxDepth, false);
+}
+
 /** A value as kombu's JSON text, always ASCII. `at` is what error messages call the value: `args`. */
 export function encodeJson(value: unknown, typed = true, at = 'value'): string {
   return json.stringify(value, { replace: typed ? mark : flatten, at });

@@ -236,7 +236,7 @@ class InlineDelivery implements Delivery {
   async settle(outcome: Outcome): Promise<Disposition> {
     const { disposition, write } = lifecycle.settle(this.#message, outcome, this.#policy, moment());
     for (const { id, meta } of write.results) this.#store(id, meta);
-    this.published.push(...write.publish);
+    this.published.push(...write.publish, ...write.errbacks);
     const [problem] = write.problems;
     if (problem !== undefined) throw problem;
     return disposition;

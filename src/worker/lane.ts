@@ -269,6 +269,7 @@ export class Lane {
 function why(outcome: Outcome): { readonly error?: string; readonly reason?: string } {
   switch (outcome.kind) {
     case 'success':
+    case 'replace':
     case 'expired':
       return {};
     case 'error':

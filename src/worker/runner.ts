@@ -2,7 +2,7 @@ import { toFailure } from '../../protocols/errors.ts';
 import type { Failure, Job, Outcome } from '../../protocols/job.ts';
 import { ConfigError, JobTimeoutError, UnknownTaskError } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import { Discard, Fail, Reject, Retry } from '../signals.ts';
+import { Discard, Fail, Reject, Replace, Retry } from '../signals.ts';
 import { type Delivery, pause } from '../source.ts';
 import type { Handler, Registration, TaskContext } from '../task.ts';
 import { backoff } from '../backoff.ts';
@@ -139,7 +139,13 @@ export class Run implements TaskContext {
     if (this.#reason instanceof CancelledError) return { kind: 'cancelled', reason: this.#reason.message };
     if (
       this.#reason instanceof ShutdownError &&
-      !(error instanceof Fail || error instanceof Discard || error instanceof Reject || error instanceof Retry)
+      !(
+        error instanceof Fail ||
+        error instanceof Discard ||
+        error instanceof Reject ||
+        error instanceof Replace ||
+        error instanceof Retry
+      )
     ) {
       return undefined;
     }
@@ -153,6 +159,7 @@ export class Run implements TaskContext {
     if (error instanceof Fail)
       return { kind: 'fail', error: toFailure(error.cause instanceof Error ? error.cause : error) };
     if (error instanceof Discard) return { kind: 'discard', reason: error.message };
+    if (error instanceof Replace) return { kind: 'replace', by: error.by };
     if (error instanceof Reject) return { kind: 'reject', reason: error.message, requeue: error.requeue };
     const { retry } = registration.options;
     return {

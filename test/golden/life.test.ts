@@ -1,6 +1,7 @@
 import { Buffer } from 'node:buffer';
 import { describe, expect, it } from 'vitest';
 import { decodeEnvelope, encodeEnvelope, markRedelivered } from '../../protocols/celery/envelope.ts';
+import { bodyFailed, bodyOf, join, readMember } from '../../protocols/celery/chord.ts';
 import {
   type CeleryPolicy,
   type CeleryWrites,
@@ -10,14 +11,19 @@ import {
   settle,
   started,
   unknownTask,
+  type Writes,
 } from '../../protocols/celery/lifecycle.ts';
 import { decodeTask, type TaskMessage } from '../../protocols/celery/message.ts';
+import { publisherOf } from '../../protocols/celery/policy.ts';
+import { chordKeys, countMember } from '../../protocols/celery/redis-chord.ts';
 import { ack, claim, keyspace, listKey, resultKey } from '../../protocols/celery/redis.ts';
 import { decodeMeta } from '../../protocols/celery/result.ts';
-import { acceptSet, defaultLimits, encodeJson } from '../../protocols/celery/serializers.ts';
+import { acceptSet, defaultLimits } from '../../protocols/celery/serializers.ts';
 import * as json from '../../protocols/formats/json.ts';
 import type { Failure, Moment } from '../../protocols/job.ts';
 import {
+  type Argument,
+  bytesOf,
   CELERY_VERSIONS,
   type CeleryVersion,
   envelopesOf,
@@ -25,7 +31,9 @@ import {
   type Life,
   load,
   type RecordedError,
+  type Step,
   takenFrom,
+  textOf,
   valueOf,
   wordsOf,
 } from './support.ts';
@@ -37,22 +45,24 @@ const OPTIONS = { accept: acceptSet(['json']), limits: defaultLimits };
 const NOT_OURS: Readonly<Record<string, string>> = {
   'life-reject': 'a handler here has no way to ask for it',
   'life-reject-requeue': 'a handler here has no way to ask for it',
-  'life-failure-link-error-new': 'we publish every errback: which take an exception is known in Python only',
-  'life-chain-into-chord': 'we publish the task celery.chord, and leave its header to a worker that has it',
 };
 
 const NO_GROUP_INDEX = 'groups made in a worker have no group_index there';
+const NO_GROUP_OF_BODY = 'the body of a chord that a worker starts has no group_id there';
 /** What 5.6 does in another way than the versions before it. */
 const NOT_THAT_VERSION: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   '5.2': {
+    'life-chain-into-chord': NO_GROUP_OF_BODY,
     'life-failure-ignored-result': 'errors are stored although the call ignores its result',
     'life-retry-full': 'a retry of a message that expires fails there, and the task is lost without a result',
+    'life-chord-last-part-after-failure': NO_GROUP_INDEX,
     'life-failure-link-error-old': NO_GROUP_INDEX,
     'life-failure-link-error-elsewhere': NO_GROUP_INDEX,
     'life-link-group': NO_GROUP_INDEX,
     'life-link-several': NO_GROUP_INDEX,
   },
   '5.4': {
+    'life-chain-into-chord': NO_GROUP_OF_BODY,
     'life-failure-ignored-result': 'errors are stored although the call ignores its result',
   },
   '5.6': {},
@@ -94,25 +104,43 @@ for (const version of CELERY_VERSIONS) {
           const message = decodeTask(decodeEnvelope(Buffer.from(taken.envelope)), OPTIONS);
           const { write, before } = settled(fixture, message);
 
-          // The last part of a chord brings the chord's body, or its errbacks: the worker's work, once the counter is full.
-          const lastPart = name.startsWith('life-chord-last');
-          const results = [...before, ...write.results];
-          const stored = lastPart ? means.results.slice(0, 1) : means.results;
-          expect(results.map(({ id }) => resultKey('', id))).toEqual(stored.map(({ key }) => key));
-          const same = means.outcome.kind === 'retry' ? lastLineOnly : (text: string): string => text;
+          // The last part of a chord brings the chord's body, or its errbacks.
+          const follow = name.startsWith('life-chord-last') ? completed(fixture, message, write) : undefined;
+          const results = [...before, ...write.results, ...(follow?.results ?? [])];
+          expect(results.map(({ id }) => resultKey('', id))).toEqual(means.results.map(({ key }) => key));
+          const same = means.outcome.kind === 'retry' ? lastLineOnly : follow === undefined ? asItIs : withoutTraceback;
           expect(results.map(({ meta }) => same(asIn(version, String(meta))))).toEqual(
-            stored.map(({ text }) => same(asIn(version, text))),
+            means.results.map(({ text }) => same(asIn(version, text))),
+          );
+          expect(write.chords).toEqual(
+            commandsOf(fixture)
+              .filter(([verb, key]) => verb === 'SETEX' && key?.endsWith('.s'))
+              .map(([, key = '', , size]) => ({
+                group: key.slice('celery-taskset-meta-'.length, -2),
+                size: Number(size),
+                saved: undefined,
+              })),
           );
 
-          const parts = write.chordParts.map(({ id, state, result }) => encodeJson([1, id, state, result], true));
+          const parts = write.chordParts.map(({ member }) => member);
           const recorded = commandsOf(fixture).filter(([verb, key]) => verb === 'ZADD' && key?.endsWith('.j'));
           expect(parts).toEqual(recorded.map(([, , , member]) => member));
           expect(
             write.chordParts.map(({ group, groupIndex }) => [`celery-taskset-meta-${group}.j`, String(groupIndex)]),
           ).toEqual(recorded.map(([, key, score]) => [key, score]));
+          for (const part of write.chordParts) {
+            const { group = '', member, groupIndex: index } = part;
+            const counted = countMember(chordKeys('', group), { member, index, again: undefined }, true, 86_400);
+            for (const command of counted.commands) expect(commandsOf(fixture)).toContainEqual(command.map(String));
+          }
 
-          if (lastPart) return;
-          const ours = write.publish.map((publication, at) => {
+          const publications = [
+            ...write.publish,
+            ...write.errbacks,
+            ...(follow?.publish ?? []),
+            ...(follow?.errbacks ?? []),
+          ];
+          const ours = publications.map((publication, at) => {
             const envelope = encodeEnvelope(publication, means.published[at]?.deliveryTag ?? '');
             return {
               target: listKey(KEYS, publication.routingKey, publication.priority),
@@ -221,6 +249,8 @@ function policyOf({ about, frozen, means }: Fixture<Life>): CeleryPolicy {
     route: (_task, options) => ({ exchange: '', routingKey: (options.get('queue') as string | undefined) ?? 'celery' }),
     taskSerializer: 'json',
     inheritParentPriority: false,
+    chords: 'counted',
+    takesRequest: (name) => name === 'tasks.on_error_new',
   };
 }
 
@@ -247,6 +277,39 @@ function failureOf({ means }: Fixture<Life>, { type, module, args }: RecordedErr
 
 function commandsOf({ wire }: Fixture<Life>): readonly (readonly string[])[] {
   return wire.map(wordsOf);
+}
+
+/** What follows when the counter of a chord is full, out of what Redis held. */
+function completed(fixture: Fixture<Life>, message: TaskMessage, { chordParts: [part] }: CeleryWrites): Writes {
+  const policy = policyOf(fixture);
+  const publisher = publisherOf(message, policy, momentOf(fixture));
+  // In a transaction of its own: the next EXEC has the answer.
+  const asked = fixture.wire.findIndex((step) => textOf(step.command[0]) === 'ZRANGE');
+  const executed = fixture.wire.find((step, at) => at > asked && textOf(step.command[0]) === 'EXEC');
+  const { array: replies } = (executed as Step).reply as {
+    readonly array: readonly [{ readonly array: readonly Argument[] }];
+  };
+  const [{ array }] = replies;
+  const joined = join(
+    array.map((member) => readMember(bytesOf(member), 'json', defaultLimits)),
+    undefined,
+  );
+  switch (joined.kind) {
+    case 'joined':
+      return bodyOf(part?.body, joined.results, policy, publisher);
+    case 'failed':
+      return bodyFailed(part?.body, joined.failure, policy, publisher);
+    case 'missing':
+      throw new Error('nothing was saved that could be missing');
+  }
+}
+
+function asItIs(text: string): string {
+  return text;
+}
+
+function withoutTraceback(text: string): string {
+  return json.edit(text, [{ path: ['traceback'], value: 'null' }]);
 }
 
 /** A result whose traceback is its last line: what the frames of a retry look like is each language's own. */

@@ -1,6 +1,7 @@
 import type { Push } from '../../../protocols/celery/beat.ts';
 import type { WireError } from '../../../protocols/errors.ts';
 import type { Publication, WireMessage } from '../../../protocols/celery/message.ts';
+import type { ChordCount, CountedMember } from '../../../protocols/celery/redis-chord.ts';
 import type { Exchange } from '../../../protocols/redis.ts';
 import type { AmqpQueue } from '../../../protocols/celery/topology.ts';
 import type { Agent } from '../../source.ts';
@@ -129,10 +130,26 @@ export interface BrokerRedis {
   pushes(publication: Publication): Promise<readonly Push[] | undefined>;
 }
 
+/** The counter of chords in a result backend: who counts the last member publishes the body. */
+export interface ChordCounter {
+  /** Record how many members complete the chord of this group, before the last of them is published. */
+  start(group: string, size: number): Promise<void>;
+  /** Record an ended member, in one step with what the counter then says. Repeating it changes nothing. */
+  count(group: string, member: CountedMember): Promise<ChordCount>;
+  /** The members recorded so far, in the order of their results. */
+  members(group: string): Promise<readonly Buffer[]>;
+  /** One member more than the size says. */
+  grow(group: string): Promise<void>;
+  /** The body is published: forget the counter. */
+  end(group: string): Promise<void>;
+}
+
 /** Where Celery results are kept. Texts are the encoded task meta, exactly as stored. */
 export interface ResultBackend {
   readonly kind: 'redis' | 'file' | 'memory' | 'rpc' | 'disabled';
   readonly address: string;
+  /** Undefined where chords are not counted: then `celery.chord_unlock` asks for the results of their members. */
+  readonly chords?: ChordCounter;
   open(log: Logger): Promise<void>;
   /** Store a task's meta and tell who waits for it, unless a SUCCESS is stored already. */
   store(id: string, meta: Uint8Array | string, request?: ResultRequest): Promise<void>;

@@ -1,30 +1,22 @@
-import { chordError, exceptionOf, exceptionResult, reprException } from '../../../protocols/celery/exceptions.ts';
-import { type CeleryJob, encodeTask, type ExactMap, type Publication } from '../../../protocols/celery/message.ts';
-import {
-  decodeMeta,
-  encodeMeta,
-  EXCEPTION_STATES,
-  groupTuple,
-  READY_STATES,
-  readTuple,
-  type ResultTuple,
-} from '../../../protocols/celery/result.ts';
-import { apply, groupOf, type Publisher, readSignature } from '../../../protocols/celery/signature.ts';
-import { isoText } from '../../../protocols/formats/values.ts';
+import { bodyFailed, dependencyFailed, type Ended, leavesOf, readEnded } from '../../../protocols/celery/chord.ts';
+import { composite, groupOf, readSignature, signatureToMap } from '../../../protocols/celery/signature.ts';
+import type { CeleryJob, ExactMap } from '../../../protocols/celery/message.ts';
+import { EXCEPTION_STATES, readTuple, type ResultTuple, resultTuple } from '../../../protocols/celery/result.ts';
+import type { ContentLimits } from '../../../protocols/celery/serializers.ts';
 import type { Job } from '../../../protocols/job.ts';
 import { UnknownTaskError } from '../../errors.ts';
 import { Fail, Retry } from '../../signals.ts';
 import { defineTask, type Registration, type Registry, type TaskContext, Tasks } from '../../task.ts';
 import type { ResultBackend } from './broker.ts';
+import { canvas } from './canvas.ts';
+import type { CeleryDelivery } from './delivery.ts';
 
 /** What the tasks that Celery itself brings need of their worker. */
 export interface BuiltinHost {
   readonly backend: ResultBackend;
-  readonly typedJson: boolean;
   readonly resultSerializer: string;
-  publish(publications: readonly Publication[]): Promise<void>;
+  readonly limits: ContentLimits;
   find(task: string): Registration | undefined;
-  publisher(): Publisher;
 }
 
 /**
@@ -36,14 +28,15 @@ export function builtins(host: BuiltinHost): Registry {
     .handle(defineTask('celery.backend_cleanup'), () => host.backend.cleanup())
     .handle(
       defineTask<(...args: unknown[]) => unknown, { readonly index?: number | null }>('celery.accumulate'),
-      ({ args, kwargs: { index } }) => (index === undefined || index === null ? args : args[index]),
+      ({ args, kwargs: { index } }) => (index === undefined || index === null ? args : args.at(index)),
     )
     .handle(defineTask('celery.map'), (job, context) => eachItem(host, job, context, (item) => [item]))
     .handle(defineTask('celery.starmap'), (job, context) =>
       eachItem(host, job, context, (item) => (Array.isArray(item) ? item : [item])),
     )
-    .handle(defineTask('celery.chunks'), (job) => chunks(host, job))
-    .handle(defineTask('celery.group'), (job) => group(host, job))
+    .handle(defineTask('celery.chunks'), (job) => chunks(job))
+    .handle(defineTask('celery.group'), (job) => group(job))
+    .handle(defineTask('celery.chord'), (job) => chord(job))
     .handle(defineTask('celery.chord_unlock'), (job) => unlockChord(host, job), {
       retry: { max: null },
       ignoreResult: true,
@@ -71,7 +64,7 @@ async function eachItem(
 }
 
 /** A group of starmaps over slices of the items. */
-async function chunks(host: BuiltinHost, job: Job): Promise<unknown> {
+async function chunks(job: Job): Promise<unknown> {
   const task = given(job, 'task', 0);
   const items = given(job, 'it', 1);
   const size = Number(given(job, 'n', 2));
@@ -82,57 +75,57 @@ async function chunks(host: BuiltinHost, job: Job): Promise<unknown> {
       ['task', task],
       ['it', items.slice(at, at + size)],
     ]);
-    members.push(
-      new Map<string, unknown>([
-        ['task', 'celery.starmap'],
-        ['args', []],
-        ['kwargs', kwargs],
-        ['options', new Map()],
-        ['subtask_type', 'xstarmap'],
-        ['immutable', true],
-      ]),
-    );
+    const starmap = composite('starmap', kwargs, new Map());
+    members.push(signatureToMap({ ...starmap, subtaskType: 'xstarmap', immutable: true }));
   }
-  return applied(host, groupOf(members), []);
+  return deliveryOf(job).apply(groupOf(members), []);
 }
 
-/** Only senders of long ago publish this; the members are applied with the arguments given. */
-async function group(host: BuiltinHost, job: Job): Promise<unknown> {
+/** Only senders of long ago publish this; the members are applied with the arguments given, in the group given. */
+async function group(job: Job): Promise<unknown> {
   const members = given(job, 'tasks', 0);
+  const id = given(job, 'group_id', 2);
   const args = given(job, 'partial_args', 3);
-  const publications: Publication[] = [];
   for (const member of Array.isArray(members) ? (members as readonly unknown[]) : []) {
-    const { calls } = apply(readSignature(member), { args: Array.isArray(args) ? args : [] }, host.publisher());
-    publications.push(...calls.map((call) => encodeTask(call, { typed: host.typedJson })));
+    const signature = readSignature(member);
+    const options = new Map(signature.options);
+    if (typeof id === 'string') options.set('group_id', id);
+    await canvas(job).send(signatureToMap({ ...signature, options }), Array.isArray(args) ? args : []);
   }
-  await host.publish(publications);
   return given(job, 'result', 1);
 }
 
-async function applied(
-  host: BuiltinHost,
-  signature: ReturnType<typeof readSignature>,
-  args: readonly unknown[],
-): Promise<unknown> {
-  const { calls, child } = apply(signature, { args }, host.publisher());
-  await host.publish(calls.map((call) => encodeTask(call, { typed: host.typedJson })));
-  return child ?? groupTuple('', []);
+/** A chord as a task: what workers publish that leave chords to others. Its result is that of the body, as a tuple. */
+async function chord(job: Job): Promise<unknown> {
+  const args = given(job, 'partial_args', 2);
+  const body = readSignature(given(job, 'body', 1));
+  const own = body.options.get('task_id');
+  const id = typeof own === 'string' ? own : `${job.id}-body`;
+  const kwargs = new Map<string, unknown>([
+    ['kwargs', given(job, 'kwargs', -1) ?? new Map()],
+    ['header', given(job, 'header', 0)],
+    ['body', signatureToMap({ ...body, options: new Map(body.options).set('task_id', id) })],
+  ]);
+  await deliveryOf(job).apply(composite('chord', kwargs, new Map()), Array.isArray(args) ? args : []);
+  return resultTuple(id);
 }
 
 /** Poll the header of a chord; when every member is ready, apply the body, or fail it. */
 async function unlockChord(host: BuiltinHost, job: Job): Promise<void> {
   const groupId = String(job.args[0] ?? job.kwargs['group_id']);
-  const body = readSignature(given(job, 'callback', 1));
+  const body = given(job, 'callback', 1);
   const seconds = job.kwargs['interval'];
   const most = job.kwargs['max_retries'];
   const header = given(job, 'result', 4);
   const tuples = (Array.isArray(header) ? header : []).map(readTuple).filter((tuple) => tuple !== undefined);
-  const ids = tuples.flatMap(leaves);
-  const metas = new Map<string, ReturnType<typeof decodeMeta>>();
+  const ids = tuples.flatMap(leavesOf);
+  const ended = new Map<string, Ended>();
   for (const [index, stored] of (await host.backend.fetchMany(ids)).entries()) {
-    if (stored !== undefined) metas.set(ids[index] as string, decodeMeta(stored, host.resultSerializer));
+    const id = ids[index] as string;
+    const read = stored === undefined ? undefined : readEnded(id, stored, host.resultSerializer, host.limits);
+    if (read !== undefined) ended.set(id, read);
   }
-  if (!ids.every((id) => READY_STATES.has(metas.get(id)?.status ?? ''))) {
+  if (!ids.every((id) => ended.has(id))) {
     if (typeof most === 'number' && job.attempt > most)
       throw new Fail(`the chord of group ${groupId} was not ready after ${most} retries`);
     throw new Retry({
@@ -140,34 +133,21 @@ async function unlockChord(host: BuiltinHost, job: Job): Promise<void> {
       message: `the chord of group ${groupId} is not ready`,
     });
   }
-  const culprit = ids.find((id) => EXCEPTION_STATES.has(metas.get(id)?.status ?? ''));
-  if (culprit === undefined) {
-    const join = ([[id], children]: ResultTuple): unknown =>
-      children === null ? metas.get(id)?.result : children.map(join);
-    await applied(host, body, [tuples.map(join)]);
+  const culprit = ids.map((id) => ended.get(id) as Ended).find(({ state }) => EXCEPTION_STATES.has(state));
+  const delivery = deliveryOf(job);
+  if (culprit !== undefined) {
+    const { policy } = delivery.author;
+    await delivery.carry(bodyFailed(body, dependencyFailed(culprit), policy, delivery.author.publisher()));
     return;
   }
-  const cause = exceptionOf(metas.get(culprit)?.result);
-  await failBody(
-    host,
-    body,
-    `Dependency ${culprit} raised ${cause === undefined ? 'an unknown error' : reprException(cause)}`,
-  );
+  const join = ([[id], children]: ResultTuple): unknown =>
+    children === null ? ended.get(id)?.result : children.map(join);
+  await delivery.apply(readSignature(body), [tuples.map(join)]);
 }
 
-/** The body's result becomes ChordError, and its errbacks are called with its id. Source: Backend.chord_error_from_stack. */
-async function failBody(host: BuiltinHost, body: ReturnType<typeof readSignature>, reason: string): Promise<void> {
-  const id = body.options.get('task_id');
-  if (typeof id !== 'string') return;
-  const errbacks = body.options.get('link_error');
-  if (Array.isArray(errbacks) && errbacks.length > 0) await applied(host, groupOf(errbacks), [id]);
-  const result = exceptionResult(chordError(reason), host.resultSerializer, host.typedJson);
-  const meta = { status: 'FAILURE', result, traceback: null, children: [], dateDone: isoText(new Date()), taskId: id };
-  await host.backend.store(id, encodeMeta(meta, { serializer: host.resultSerializer, typed: host.typedJson }));
-}
-
-function leaves([[id], children]: ResultTuple): readonly string[] {
-  return children === null ? [id] : children.flatMap(leaves);
+/** Built-in tasks run in deliveries of this driver only. */
+function deliveryOf(job: Job): CeleryDelivery {
+  return canvas(job) as CeleryDelivery;
 }
 
 /** An argument by name or place, as exact data: signatures are passed on as they came. */

@@ -5,7 +5,8 @@ import { CelerySource } from './source.ts';
 
 export { Beat, type BeatOptions } from './beat.ts';
 export type { BeatSchedule, BeatScheduleEntry } from './beat-entries.ts';
-export type { CeleryBroker, QueueSpec, ResultBackend } from './broker.ts';
+export type { CeleryBroker, ChordCounter, QueueSpec, ResultBackend } from './broker.ts';
+export { canvas, type Canvas } from './canvas.ts';
 export type { RedisBrokerOptions } from './broker-redis.ts';
 export { AsyncResult, CeleryClient, type CeleryClientOptions, type EnqueueOptions } from './client.ts';
 export type { BeatSettings, CeleryAppOptions, CeleryOptions } from './options.ts';

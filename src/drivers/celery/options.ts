@@ -26,6 +26,8 @@ export interface CeleryAppOptions extends AmqpTopology {
   readonly taskCompression?: string | null;
   /** Write dates, Decimals, UUIDs and bytes as kombu >= 5.3 does; false for clusters with older workers. @default true */
   readonly typedJson?: boolean;
+  /** Seconds the results of a chord's header are waited for, once all have ended. @default 3 */
+  readonly resultChordJoinTimeout?: number;
   /** Seconds a result is kept; 0 is for ever. @default 86400 */
   readonly resultExpires?: number;
   readonly taskRoutes?: TaskRoutes;

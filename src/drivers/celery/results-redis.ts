@@ -5,6 +5,7 @@ import { type Logger, silent } from '../../log.ts';
 import { RedisConnection } from '../../transports/redis.ts';
 import { redisTarget, type RedisTarget, type RedisTargetOptions } from '../../transports/redis-url.ts';
 import type { ResultBackend } from './broker.ts';
+import { RedisChords } from './chords-redis.ts';
 
 /** `result_backend_transport_options` of Celery, in camelCase, and `result_expires`. */
 export interface RedisResultsOptions extends RedisTargetOptions {
@@ -12,6 +13,8 @@ export interface RedisResultsOptions extends RedisTargetOptions {
   readonly resultExpires?: number;
   /** Unlike the broker's, Celery puts a `_` after it unless it ends in one of `:_-.` */
   readonly globalKeyprefix?: string;
+  /** Give a chord's results in the order of its header. All workers of a cluster must agree. @default true */
+  readonly resultChordOrdered?: boolean;
 }
 
 interface Result {
@@ -22,6 +25,7 @@ interface Result {
 export class RedisResults implements ResultBackend {
   readonly kind = 'redis';
   readonly address: string;
+  readonly chords: RedisChords;
   readonly #target: RedisTarget;
   readonly #expires: number;
   readonly #prefix: string;
@@ -39,6 +43,11 @@ export class RedisResults implements ResultBackend {
     this.#expires = Math.trunc(options.resultExpires ?? 86_400);
     const prefix = options.globalKeyprefix ?? '';
     this.#prefix = prefix === '' || /[:_\-.]$/.test(prefix) ? prefix : `${prefix}_`;
+    this.chords = new RedisChords(() => this.#connection().redis, {
+      prefix: this.#prefix,
+      expires: this.#expires,
+      ordered: options.resultChordOrdered ?? true,
+    });
     if (this.#target.cluster !== undefined && !/\{[^}]+\}/.test(prefix)) {
       throw new ConfigError(
         `celery: ${this.address} is a cluster: set globalKeyprefix of resultBackendTransportOptions to a hash tag such as '{celery}:' (and global_keyprefix of result_backend_transport_options to the same in Python), so that all keys share one slot`,

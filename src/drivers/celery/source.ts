@@ -7,18 +7,21 @@ import {
   peek,
   type Publication,
   type TaskMessage,
-  toJob,
   type WireMessage,
 } from '../../../protocols/celery/message.ts';
-import { acceptSet, type DecodeOptions } from '../../../protocols/celery/serializers.ts';
-import { toFailure, WireError } from '../../../protocols/errors.ts';
-import type { Disposition, Job, Moment, Outcome, Transition } from '../../../protocols/job.ts';
+import { acceptSet, type DecodeOptions, plain } from '../../../protocols/celery/serializers.ts';
+import { type ErrbackCall, NO_WRITES } from '../../../protocols/celery/writes.ts';
+import { WireError } from '../../../protocols/errors.ts';
+import type { Job, Outcome } from '../../../protocols/job.ts';
+import { ConfigError } from '../../errors.ts';
 import { type Logger, logs, silent } from '../../log.ts';
 import { persist } from '../../persist.ts';
 import { type Agent, type Delivery, type Host, pause, type Source } from '../../source.ts';
 import type { Registration, Registry } from '../../task.ts';
-import type { CeleryBroker, Claim, QueueSpec, ResultBackend, ResultRequest } from './broker.ts';
+import type { CeleryBroker, Claim, QueueSpec, ResultBackend } from './broker.ts';
 import { builtins } from './builtins.ts';
+import { type Author, Carrier, notYet, type Progress } from './carry.ts';
+import { authorOf, CeleryDelivery, type DeliveryRules, moment } from './delivery.ts';
 import { Holds } from './holds.ts';
 import { type CeleryOptions, nodename, originOf, resolveApp, type ResolvedApp, wholeNumber } from './options.ts';
 import { rate, RateLimit } from './rate-limit.ts';
@@ -26,11 +29,7 @@ import { Revoked } from './revoked.ts';
 import { signatureRoute } from './routes.ts';
 
 /** What is known of one task, put together once. */
-interface Known {
-  readonly policy: lifecycle.CeleryPolicy;
-  readonly limits: { readonly timeoutMs: number | undefined; readonly softTimeoutMs: number | undefined };
-  readonly trackStarted: boolean;
-  readonly rejectOnWorkerLost: boolean;
+interface Known extends DeliveryRules {
   readonly rate: RateLimit | undefined;
 }
 
@@ -55,6 +54,7 @@ export class CelerySource implements Source {
   readonly revoked: Revoked = new Revoked();
   readonly broker: CeleryBroker;
   readonly backend: ResultBackend;
+  readonly carrier: Carrier;
   readonly #options: CeleryOptions;
   readonly #app: ResolvedApp;
   readonly #decode: DecodeOptions;
@@ -65,7 +65,6 @@ export class CelerySource implements Source {
   readonly #etaLimit: number;
   /** Unknown tasks held before they go back. */
   #strangers = 0;
-  #chordSaid = 0;
   #host: Host | undefined;
   #log: Logger = silent;
   #claiming: Promise<readonly Claim[]> | undefined;
@@ -91,13 +90,19 @@ export class CelerySource implements Source {
     // Each chore that fails waits for it.
     setMaxListeners(0, this.#closing.signal);
     this.#etaLimit = wholeNumber('etaLimit', options.etaLimit ?? 1000, 0);
+    this.carrier = new Carrier({
+      broker,
+      backend,
+      log: () => this.#log,
+      limits: this.#app.limits,
+      joinTimeoutMs: (options.resultChordJoinTimeout ?? 3) * 1000,
+      errback: (call, author) => this.#errback(call, author),
+    });
     this.tasks = builtins({
       backend,
-      typedJson: this.#app.typedJson,
+      limits: this.#app.limits,
       resultSerializer: this.#app.resultSerializer,
-      publish: (publications) => this.broker.publish(publications),
       find: (name) => this.#registration(name),
-      publisher: () => ({ ...this.#publisher(), now: new Date() }),
     });
   }
 
@@ -289,16 +294,12 @@ export class CelerySource implements Source {
     } else if (way === 'reject') {
       const { policy } = this.#resolve(message.task);
       const { write } = lifecycle.unknownTask(message, 'reject', policy, moment());
-      this.#carryOut(claim, 'reject', (done) => this.carry(claim, write, done));
+      const author = authorOf(message, claim, policy);
+      this.#carryOut(claim, 'reject', (done) => this.carry(claim, write, author, done));
     } else {
-      const write: lifecycle.CeleryWrites = {
-        publish: [forwarded(message.wire, way.forward)],
-        results: [],
-        chordParts: [],
-        problems: [],
-        ack: 'ack',
-      };
-      this.#carryOut(claim, 'forward', (done) => this.carry(claim, write, done));
+      const write = { ...NO_WRITES, publish: [forwarded(message.wire, way.forward)], ack: 'ack' } as const;
+      const author = authorOf(message, claim, this.#resolve(message.task).policy);
+      this.#carryOut(claim, 'forward', (done) => this.carry(claim, write, author, done));
     }
   }
 
@@ -323,7 +324,7 @@ export class CelerySource implements Source {
    * and nobody else would get the message.
    */
   #carryOut(claim: Claim, what: string, work: (done: Progress) => Promise<unknown>): void {
-    const done: Progress = { published: false, stored: false, acked: false };
+    const done = notYet();
     let said = false;
     const failed = (error: unknown): void => {
       if (said) return;
@@ -386,6 +387,13 @@ export class CelerySource implements Source {
         taskSerializer: this.#app.taskSerializer,
         taskCompression: this.#app.taskCompression,
         inheritParentPriority: o.taskInheritParentPriority ?? false,
+        chords:
+          this.backend.kind === 'disabled' || this.backend.kind === 'rpc'
+            ? 'refused'
+            : this.backend.chords === undefined
+              ? 'polled'
+              : 'counted',
+        takesRequest: (name) => this.#registration(name)?.options.errback === true,
       },
     };
   }
@@ -399,44 +407,25 @@ export class CelerySource implements Source {
     };
   }
 
-  /** The member's own result is stored; the chord's counter is not told yet. */
-  #sayChord(claim: Claim): void {
-    if (Date.now() - this.#chordSaid < 60_000) return;
-    this.#chordSaid = Date.now();
-    this.#log.error(
-      { queue: claim.queue, id: peek(claim.message).id },
-      'this task is part of a chord, which is not counted here yet: the chord will not complete. Route its header to Python workers',
-    );
-  }
-
-  async #store(claim: Claim, { id, meta }: lifecycle.ResultWrite): Promise<void> {
-    try {
-      await this.backend.store(id, meta, requestOf(claim));
-    } catch (error) {
-      // An id that the store cannot hold will not fit later either; the job has run, and must not hang on that.
-      if (!(error instanceof WireError)) throw error;
-      this.#log.error({ queue: claim.queue, id, error }, 'this result cannot be stored');
-    }
+  /** Errbacks of the new style know the request, and not only its id. Source: celery/backends/base.py _call_task_errbacks. */
+  async #errback(call: ErrbackCall, { queue }: Author): Promise<void> {
+    const registration = this.#registration(call.task);
+    if (registration === undefined) return;
+    const own = plain([call.args, call.kwargs], this.#app.limits) as [unknown[], Readonly<Record<string, unknown>>];
+    const { request, failure } = call;
+    const args = call.immutable ? own[0] : [request, failure, failure.traceback, ...own[0]];
+    const job: Job = { id: request.id, task: call.task, args, kwargs: own[1], queue, attempt: 1 };
+    await registration.handler(job, {
+      system: 'celery',
+      signal: this.#closing.signal,
+      log: this.#log,
+      update: () => Promise.reject(new ConfigError('celery: an errback has no states of its own')),
+    });
   }
 
   /** Writes of a settled task, in their order, each once however often this is called. */
-  async carry(claim: Claim, writes: lifecycle.CeleryWrites, done: Progress): Promise<void> {
-    if (!done.published) {
-      if (writes.publish.length > 0) await this.broker.publish(writes.publish);
-      done.published = true;
-      for (const problem of writes.problems)
-        this.#log.error(
-          { queue: claim.queue, id: peek(claim.message).id, error: problem },
-          'an errback could not be called',
-        );
-    }
-    if (!done.stored) {
-      const [only] = writes.results;
-      if (writes.results.length === 1 && only !== undefined) await this.#store(claim, only);
-      else if (only !== undefined) await Promise.all(writes.results.map((result) => this.#store(claim, result)));
-      done.stored = true;
-    }
-    if (writes.chordParts.length > 0) this.#sayChord(claim);
+  async carry(claim: Claim, writes: lifecycle.CeleryWrites, author: Author, done: Progress): Promise<void> {
+    await this.carrier.carry(writes, author, done);
     if (done.acked) return;
     switch (writes.ack) {
       case 'reject':
@@ -467,112 +456,6 @@ function forwarded(wire: WireMessage, queue: string): Publication {
     properties: new Map(Object.entries(wire.properties)),
     priority: wire.properties['priority'] ?? 0,
   };
-}
-
-/** Where the caller waits, for backends that send results to it. */
-function requestOf({ message }: Claim): ResultRequest {
-  const { reply_to: replyTo, correlation_id: correlationId } = message?.properties ?? {};
-  return {
-    replyTo: typeof replyTo === 'string' && replyTo !== '' ? replyTo : undefined,
-    correlationId: typeof correlationId === 'string' ? correlationId : undefined,
-  };
-}
-
-interface Progress {
-  published: boolean;
-  stored: boolean;
-  acked: boolean;
-}
-
-class CeleryDelivery implements Delivery {
-  readonly job: Job;
-  readonly #source: CelerySource;
-  readonly #claim: Claim;
-  readonly #message: TaskMessage;
-  readonly #known: Known;
-  readonly #by: { readonly pid: number; readonly hostname: string };
-  readonly #done: Progress = { published: false, stored: false, acked: false };
-  #transition: Transition<lifecycle.CeleryWrites> | undefined;
-  #started = false;
-
-  constructor(
-    source: CelerySource,
-    claim: Claim,
-    message: TaskMessage,
-    known: Known,
-    by: { readonly pid: number; readonly hostname: string },
-  ) {
-    this.#source = source;
-    this.#claim = claim;
-    this.#message = message;
-    this.#known = known;
-    this.#by = by;
-    this.job = toJob(message, claim.queue, known.limits);
-  }
-
-  get lost(): boolean {
-    return this.#claim.lost === true && !this.#done.acked;
-  }
-
-  begin(): Promise<void> | undefined {
-    const { policy, trackStarted } = this.#known;
-    if (!policy.acksLate || trackStarted) return this.#begin();
-    this.#started = true;
-    return undefined;
-  }
-
-  async settle(outcome: Outcome): Promise<Disposition> {
-    // Decided once: a write that is tried again writes the same bytes.
-    const transition = (this.#transition ??= this.#decide(outcome));
-    await this.#source.carry(this.#claim, transition.write, this.#done);
-    return transition.disposition;
-  }
-
-  #decide(outcome: Outcome): Transition<lifecycle.CeleryWrites> {
-    const { policy } = this.#known;
-    try {
-      return lifecycle.settle(this.#message, outcome, policy, moment());
-    } catch (error) {
-      // A message that cannot be written once more (a retry of headers nested too deep): tried for ever, it would never end.
-      return lifecycle.settle(this.#message, { kind: 'fail', error: toFailure(error) }, policy, moment());
-    }
-  }
-
-  async release(): Promise<void> {
-    if (!this.#done.acked) {
-      if (this.#known.rejectOnWorkerLost || !this.#started) return this.#source.broker.requeue(this.#claim, 'front');
-    }
-    // Acknowledged at its start: it may not run twice, so it ends as a job whose worker was lost, and its caller is told.
-    await this.settle({
-      kind: 'fail',
-      error: {
-        type: 'WorkerLostError',
-        module: 'billiard.exceptions',
-        message: `Worker exited prematurely: the worker stopped while the task was running (${this.#by.hostname})`,
-        traceback: '',
-      },
-    });
-  }
-
-  async update(state: string, meta: unknown): Promise<void> {
-    const write = lifecycle.custom(this.#message, state, meta, this.#known.policy);
-    if (write !== undefined) await this.#source.backend.store(write.id, write.meta, requestOf(this.#claim));
-  }
-
-  async #begin(): Promise<void> {
-    const { policy, trackStarted } = this.#known;
-    if (!policy.acksLate && !this.#done.acked) {
-      await this.#source.broker.ack(this.#claim);
-      this.#done.acked = true;
-    }
-    const write = trackStarted ? lifecycle.started(this.#message, this.#by, policy) : undefined;
-    if (write !== undefined) await this.#source.backend.store(write.id, write.meta, requestOf(this.#claim));
-    this.#started = true;
-  }
-}
-
-function moment(): Moment {
-  return { now: new Date(), random: Math.random(), mint: randomUUID };
 }
 
 function milliseconds(seconds: number | undefined): number | undefined {

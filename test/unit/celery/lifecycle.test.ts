@@ -14,6 +14,7 @@ import {
 } from '../../../protocols/celery/lifecycle.ts';
 import { decodeTask, type Publication, type TaskMessage } from '../../../protocols/celery/message.ts';
 import { acceptSet, defaultLimits } from '../../../protocols/celery/serializers.ts';
+import { NO_WRITES } from '../../../protocols/celery/writes.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import type { Failure, Moment, Outcome } from '../../../protocols/job.ts';
 
@@ -192,7 +193,7 @@ describe('settling a failure', () => {
     const message = received('errs', (body) => body.replace('"x.err1"', '17'));
     const { write } = settle(message, { kind: 'error', error, retriable: false }, POLICY, MOMENT());
     expect(write.results).toHaveLength(1);
-    expect(write.publish.map((publication) => publication.headers.get('task'))).toEqual(['x.err2']);
+    expect(write.errbacks.map((publication) => publication.headers.get('task'))).toEqual(['x.err2']);
     expect(write.problems.map((problem) => problem.code)).toEqual(['bad-signature']);
   });
 });
@@ -203,7 +204,7 @@ describe('settling a timeout', () => {
   it('stores TimeLimitExceeded as billiard has it, and publishes errbacks', () => {
     const { write, disposition } = run('errs', timeout);
     expect(disposition).toEqual({ state: 'failed' });
-    expect(write.publish).toHaveLength(2);
+    expect(write.errbacks).toHaveLength(2);
     expect(String(write.results[0]?.meta)).toContain(
       '"result": {"exc_type": "TimeLimitExceeded", "exc_message": [1.5], "exc_module": "billiard.exceptions"}, "traceback": null',
     );
@@ -357,7 +358,7 @@ describe('what never runs', () => {
   it('a discarded one leaves nothing', () => {
     const { write, disposition } = run('fc1', { kind: 'discard', reason: '' }, { acksLate: true });
     expect(disposition).toEqual({ state: 'discarded' });
-    expect(write).toEqual({ publish: [], results: [], chordParts: [], problems: [], ack: 'ack' });
+    expect(write).toEqual({ ...NO_WRITES, ack: 'ack' });
   });
 
   it('an unknown task is rejected with NotRegistered, or left to others', () => {
@@ -509,7 +510,7 @@ function run(
 /** Everything that follows from one task, in Celery's run and in ours, compared as text. Ids are numbered by first use. */
 function expectAsCelery(id: string, write: CeleryWrites): void {
   const envelope = envelopeOf(id);
-  const ours = write.publish.map((publication) => ({
+  const ours = [...write.publish, ...write.errbacks].map((publication) => ({
     body: text(publication),
     headers: Object.fromEntries(publication.headers),
     properties: Object.fromEntries(publication.properties),
@@ -520,7 +521,9 @@ function expectAsCelery(id: string, write: CeleryWrites): void {
       const own = Object.entries(properties).filter(([name]) => name !== 'delivery_info');
       return { body, headers, properties: Object.fromEntries(own) };
     });
-  const queues = new Set(write.publish.map(({ exchange, routingKey }) => exchange + routingKey));
+  const queues = new Set(
+    [...write.publish, ...write.errbacks].map(({ exchange, routingKey }) => exchange + routingKey),
+  );
   expect(queues).toEqual(new Set(ours.length === 0 ? [] : ['out']));
   const stored = write.results.map((result) => untraced(String(result.meta)));
   const celerys = write.results.map((result) => celery.results[result.id] as string);

@@ -3,15 +3,9 @@ import type { TaskCall } from '../../../protocols/celery/message.ts';
 import { encodeTask } from '../../../protocols/celery/message.ts';
 import { resultTuple } from '../../../protocols/celery/result.ts';
 import { encodeJson } from '../../../protocols/celery/serializers.ts';
-import {
-  apply,
-  type Application,
-  type Extra,
-  groupOf,
-  type Publisher,
-  readSignature,
-  signatureToMap,
-} from '../../../protocols/celery/signature.ts';
+import { type Application, apply } from '../../../protocols/celery/apply.ts';
+import type { Publisher } from '../../../protocols/celery/call.ts';
+import { type Extra, groupOf, readSignature, signatureToMap } from '../../../protocols/celery/signature.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import { parseExact } from '../../../protocols/formats/json.ts';
 import { Numeral } from '../../../protocols/formats/values.ts';
@@ -137,16 +131,16 @@ describe('applying a task', () => {
       subtask_type: type,
       immutable: true,
     };
-    const { calls, child } = applied(signature, { args: [1] }, { ...publisher(), route });
+    const { calls, children } = applied(signature, { args: [1] }, { ...publisher(), route });
     expect(calls).toMatchObject([{ task: 'celery.map', id: 't', args: [], routingKey: 'of x.inner' }]);
-    expect(child).toEqual(resultTuple('t'));
+    expect(children).toEqual([resultTuple('t')]);
   });
 });
 
 describe('applying a composite', () => {
   it('an empty chain or group is nothing', () => {
-    expect(applied(chain())).toEqual({ calls: [], child: undefined });
-    expect(apply(groupOf([]), {}, publisher())).toEqual({ calls: [], child: undefined });
+    expect(applied(chain())).toEqual({ chords: [], calls: [], children: [] });
+    expect(apply(groupOf([]), {}, publisher())).toEqual({ chords: [], calls: [], children: [] });
   });
 
   it('a chain takes the rest of an outer one along, after its own', () => {
@@ -164,7 +158,7 @@ describe('applying a composite', () => {
     expect(first?.errbacks).toHaveLength(1);
   });
 
-  it('a group in the middle of a chain becomes the header of a chord, which Python is asked to run', () => {
+  it('a group in the middle of a chain becomes the header of a chord', () => {
     const middle = {
       task: 'celery.group',
       kwargs: { tasks: [{ task: 'x.m' }, { task: 'x.n' }] },
@@ -175,38 +169,115 @@ describe('applying a composite', () => {
     expect(tasksOf(calls[0]?.chain)).toEqual(['x.end', 'celery.chord']);
   });
 
-  it('a chord is handed on as the task celery.chord', () => {
-    // This very message ran on a Celery 5.6.3 worker to its end.
-    const member = { task: 'x.m', options: { task_id: 'm', group_id: 'old', group_index: 3, chord: {} } };
-    const signature = {
+  describe('a chord', () => {
+    const member = { task: 'x.m', options: { task_id: 'm', chord: {} } };
+    const chord = {
       task: 'celery.chord',
       kwargs: {
         kwargs: {},
-        header: { task: 'celery.group', kwargs: { tasks: [member] }, subtask_type: 'group' },
-        body: { task: 'x.body', options: { task_id: 'b' } },
+        header: {
+          task: 'celery.group',
+          kwargs: { tasks: [member, { task: 'x.n' }] },
+          options: { task_id: 'gid' },
+          subtask_type: 'group',
+        },
+        body: { task: 'x.body', options: { task_id: 'b', queue: 'q' } },
       },
-      options: { task_id: 'header', queue: 'q' },
+      options: { task_id: 'gid' },
       subtask_type: 'chord',
     };
-    const options = new Map<string, unknown>([
-      ['chain', []],
-      ['root_id', 'r'],
-      ['priority', null],
-    ]);
-    const [first] = applied(signature, { args: [5], options }).calls;
-    expect(first).toMatchObject({ task: 'celery.chord', args: [], rootId: 'r', routingKey: 'q', chain: null });
-    expect(JSON.parse(encodeJson(first?.kwargs))).toEqual({
-      header: [{ task: 'x.m', args: [], kwargs: {}, options: { task_id: 'm' }, subtask_type: null, immutable: false }],
-      body: {
-        task: 'x.body',
-        args: [],
-        kwargs: {},
-        options: { task_id: 'b', queue: 'q', chain: [], root_id: 'r' },
-        subtask_type: null,
-        immutable: false,
-      },
-      partial_args: [5],
-      kwargs: {},
+    const counted: Publisher = { ...publisher(), chords: 'counted' };
+
+    it('publishes its header, each member with the body that follows, and is counted', () => {
+      const options = new Map<string, unknown>([
+        ['chain', [{ task: 'x.later' }]],
+        ['root_id', 'r'],
+        ['priority', null],
+      ]);
+      const { calls, chords, children } = applied(chord, { args: [5], options }, counted);
+      expect(chords).toEqual([{ group: 'gid', size: 2, saved: undefined }]);
+      expect(calls.map(({ task, args, group, groupIndex, rootId }) => [task, args, group, groupIndex, rootId])).toEqual(
+        [
+          ['x.m', [5], 'gid', 0, 'r'],
+          ['x.n', [5], 'gid', 1, 'r'],
+        ],
+      );
+      expect(calls.map(({ chain: rest }) => rest)).toEqual([null, null]);
+      const bodies = calls.map((each) => JSON.parse(encodeJson(each.chord)));
+      expect(bodies[0].options).toEqual({
+        task_id: 'b',
+        queue: 'q',
+        chain: [{ task: 'x.later' }],
+        root_id: 'r',
+        priority: null,
+        reply_to: 'oid',
+        group_id: 'gid',
+      });
+      expect(bodies[1]).toEqual(bodies[0]);
+      expect(children.map(([[id], members]) => [id, members?.length])).toEqual([['gid', 2]]);
+    });
+
+    it('asks for the results of its header where nobody counts', () => {
+      const { calls, chords } = applied(chord, {}, publisher());
+      expect(chords).toEqual([]);
+      expect(calls.map(({ task }) => task)).toEqual(['celery.chord_unlock', 'x.m', 'x.n']);
+      const [unlock] = calls;
+      expect(unlock).toMatchObject({ routingKey: 'q', eta: '2026-11-21T03:04:06.678000+00:00', ignoreResult: true });
+      expect(unlock?.args[0]).toBe('gid');
+      expect(unlock?.kwargs).toEqual(
+        new Map<string, unknown>([
+          ['interval', null],
+          ['max_retries', null],
+          ['result', [resultTuple('m'), expect.anything()]],
+        ]),
+      );
+    });
+
+    it('is refused where there are no results at all', () => {
+      expect(() => applied(chord, {}, { ...publisher(), chords: 'refused' })).toThrow('need a result backend');
+    });
+
+    it('without a header applies its body to an empty list', () => {
+      const empty = { ...chord, kwargs: { ...chord.kwargs, header: [] } };
+      const { calls, chords } = applied(empty, {}, counted);
+      expect(calls).toMatchObject([{ task: 'x.body', id: 'b', args: [[]] }]);
+      expect(chords).toEqual([]);
+    });
+
+    it('counts what its members end in, and remembers their shape where that is more than a list', () => {
+      const ending = chain({ task: 'x.a' }, { ...groupMap({ task: 'x.b' }, { task: 'x.c' }) });
+      const nested = { ...chord, options: {}, kwargs: { ...chord.kwargs, header: [ending, { task: 'x.d' }, chord] } };
+      const { chords, calls } = applied(nested, {}, counted);
+      expect(chords.map(({ size }) => size)).toEqual([4, 2]);
+      expect(chords[0]?.saved?.[1]?.map(([, members]) => members?.length ?? null)).toEqual([2, null, null]);
+      expect(calls.map(({ task }) => task)).toEqual(['x.a', 'x.d', 'x.m', 'x.n']);
+      // The body of the inner chord is what the outer one waits for.
+      const inner = JSON.parse(encodeJson(calls[2]?.chord));
+      expect(inner.options).toMatchObject({ task_id: 'b', group_id: chords[0]?.group, group_index: 2 });
+      expect(inner.options.chord.task).toBe('x.body');
+    });
+
+    it('that a group carries as a step of a chain keeps its size', () => {
+      const step = {
+        ...groupMap({ task: 'x.a' }, { task: 'x.b' }),
+        options: { task_id: 'gid', chord: { task: 'x.body' } },
+      };
+      const { chords, calls } = applied(step, { args: [1] }, counted);
+      expect(chords).toEqual([]);
+      expect(
+        calls.map(({ group, chord: body }) => [group, (body as ReadonlyMap<string, unknown>).get('task')]),
+      ).toEqual([
+        ['gid', 'x.body'],
+        ['gid', 'x.body'],
+      ]);
+    });
+
+    it('in the body of a chord in the body of a chord does not grow with each level', () => {
+      let deep: object = { task: 'x.end' };
+      for (let level = 0; level < 40; level++)
+        deep = { ...chord, options: {}, kwargs: { kwargs: {}, header: [{ task: 'x.m' }], body: deep } };
+      const { calls } = applied(deep as Record<string, unknown>, {}, counted);
+      expect(encodeJson(calls[0]?.chord).length).toBeLessThan(100_000);
     });
   });
 
@@ -250,6 +321,10 @@ function call(signature: object, extra: Extra = {}): TaskCall {
 
 function chain(...tasks: readonly object[]): object {
   return { task: 'celery.chain', kwargs: { tasks }, subtask_type: 'chain' };
+}
+
+function groupMap(...tasks: readonly object[]): object {
+  return { task: 'celery.group', kwargs: { tasks }, subtask_type: 'group' };
 }
 
 function tasksOf(list: readonly unknown[] | null | undefined): unknown[] {

@@ -1,0 +1,187 @@
+import { randomUUID } from 'node:crypto';
+import { apply } from '../../../protocols/celery/apply.ts';
+import { published } from '../../../protocols/celery/follow.ts';
+import { freeze } from '../../../protocols/celery/freeze.ts';
+import * as lifecycle from '../../../protocols/celery/lifecycle.ts';
+import { type TaskMessage, toJob } from '../../../protocols/celery/message.ts';
+import { publisherOf, type RunMoment } from '../../../protocols/celery/policy.ts';
+import { chordMember } from '../../../protocols/celery/replace.ts';
+import type { ResultTuple } from '../../../protocols/celery/result.ts';
+import { readSignature, type Signature } from '../../../protocols/celery/signature.ts';
+import type { Writes } from '../../../protocols/celery/writes.ts';
+import { toFailure } from '../../../protocols/errors.ts';
+import type { Disposition, Job, Moment, Outcome, Transition } from '../../../protocols/job.ts';
+import { ConfigError } from '../../errors.ts';
+import type { Delivery } from '../../source.ts';
+import type { CeleryBroker, Claim, ResultBackend, ResultRequest } from './broker.ts';
+import { CANVAS, type Canvas } from './canvas.ts';
+import { type Author, type Carrier, notYet, type Progress } from './carry.ts';
+
+/** What the worker knows about the tasks of one name. */
+export interface DeliveryRules {
+  readonly policy: lifecycle.CeleryPolicy;
+  readonly limits: { readonly timeoutMs: number | undefined; readonly softTimeoutMs: number | undefined };
+  readonly trackStarted: boolean;
+  readonly rejectOnWorkerLost: boolean;
+}
+
+/** What a delivery needs of its source. */
+export interface DeliveryHost {
+  readonly broker: CeleryBroker;
+  readonly backend: ResultBackend;
+  readonly carrier: Carrier;
+  carry(claim: Claim, writes: lifecycle.CeleryWrites, author: Author, done: Progress): Promise<void>;
+}
+
+/** One claimed message in the hands of its handler. */
+export class CeleryDelivery implements Delivery, Canvas {
+  readonly job: Job;
+  readonly #source: DeliveryHost;
+  readonly #claim: Claim;
+  readonly #message: TaskMessage;
+  readonly #known: DeliveryRules;
+  readonly #by: { readonly pid: number; readonly hostname: string };
+  readonly #done = notYet();
+  #sent: ResultTuple[] | undefined;
+  #author: Author | undefined;
+  #transition: Transition<lifecycle.CeleryWrites> | undefined;
+  #started = false;
+
+  constructor(
+    source: DeliveryHost,
+    claim: Claim,
+    message: TaskMessage,
+    known: DeliveryRules,
+    by: { readonly pid: number; readonly hostname: string },
+  ) {
+    this.#source = source;
+    this.#claim = claim;
+    this.#message = message;
+    this.#known = known;
+    this.#by = by;
+    this.job = Object.assign(toJob(message, claim.queue, known.limits), { [CANVAS]: this });
+  }
+
+  get lost(): boolean {
+    return this.#claim.lost === true && !this.#done.acked;
+  }
+
+  begin(): Promise<void> | undefined {
+    const { policy, trackStarted } = this.#known;
+    if (!policy.acksLate || trackStarted) return this.#begin();
+    this.#started = true;
+    return undefined;
+  }
+
+  async settle(outcome: Outcome): Promise<Disposition> {
+    // Decided once: a write that is tried again writes the same bytes.
+    const transition = (this.#transition ??= this.#decide(outcome));
+    await this.#source.carry(this.#claim, transition.write, this.author, this.#done);
+    return transition.disposition;
+  }
+
+  #decide(outcome: Outcome): Transition<lifecycle.CeleryWrites> {
+    const { policy } = this.#known;
+    try {
+      return lifecycle.settle(this.#message, outcome, policy, this.#moment());
+    } catch (error) {
+      // A message that cannot be written once more (a retry of headers nested too deep): tried for ever, it would never end.
+      return lifecycle.settle(this.#message, { kind: 'fail', error: toFailure(error) }, policy, this.#moment());
+    }
+  }
+
+  async release(): Promise<void> {
+    if (!this.#done.acked) {
+      if (this.#known.rejectOnWorkerLost || !this.#started) return this.#source.broker.requeue(this.#claim, 'front');
+    }
+    // Acknowledged at its start: it may not run twice, so it ends as a job whose worker was lost, and its caller is told.
+    await this.settle({
+      kind: 'fail',
+      error: {
+        type: 'WorkerLostError',
+        module: 'billiard.exceptions',
+        message: `Worker exited prematurely: the worker stopped while the task was running (${this.#by.hostname})`,
+        traceback: '',
+      },
+    });
+  }
+
+  async update(state: string, meta: unknown): Promise<void> {
+    const write = lifecycle.custom(this.#message, state, meta, this.#known.policy, this.#sent);
+    await this.#source.backend.store(write.id, write.meta, requestOf(this.#claim));
+  }
+
+  async #begin(): Promise<void> {
+    const { policy, trackStarted } = this.#known;
+    if (!policy.acksLate && !this.#done.acked) {
+      await this.#source.broker.ack(this.#claim);
+      this.#done.acked = true;
+    }
+    const write = trackStarted ? lifecycle.started(this.#message, this.#by, policy) : undefined;
+    if (write !== undefined) await this.#source.backend.store(write.id, write.meta, requestOf(this.#claim));
+    this.#started = true;
+  }
+
+  get author(): Author {
+    return (this.#author ??= authorOf(this.#message, this.#claim, this.#known.policy));
+  }
+
+  async send(signature: unknown, args: readonly unknown[] = []): Promise<string | undefined> {
+    return (await this.apply(readSignature(signature), args))?.[0][0];
+  }
+
+  async addToChord(signature: unknown): Promise<string> {
+    const { chords } = this.#source.backend;
+    const member = freeze(chordMember(this.#message, signature), {}, this.author.publisher());
+    if (chords === undefined)
+      throw new ConfigError('celery: this result backend does not count chords; a chord cannot get more members');
+    await chords.grow(this.#message.group as string);
+    await this.apply(member.signature, []);
+    return member.result[0][0];
+  }
+
+  /** Publish a signature as this task's own: what one waits for, and undefined for an empty group. */
+  async apply(signature: Signature, args: readonly unknown[]): Promise<ResultTuple | undefined> {
+    const { policy } = this.#known;
+    const application = apply(signature, { args }, this.author.publisher());
+    await this.carry(published(application, policy.typed));
+    (this.#sent ??= []).push(...application.children);
+    return application.children.at(-1);
+  }
+
+  /** Writes of a built-in task: what becomes of a chord. */
+  carry(writes: Writes): Promise<void> {
+    return this.#source.carrier.carry(writes, this.author, notYet());
+  }
+
+  #moment(): RunMoment {
+    return this.#sent === undefined ? moment() : { ...moment(), sent: this.#sent };
+  }
+}
+
+export function authorOf(message: TaskMessage, claim: Claim, policy: lifecycle.CeleryPolicy): Author {
+  const { id, shownAs: task, redelivered } = message;
+  const { queue } = claim;
+  return {
+    id,
+    task,
+    queue,
+    redelivered,
+    to: requestOf(claim),
+    policy,
+    publisher: () => publisherOf(message, policy, moment()),
+  };
+}
+
+export function moment(): Moment {
+  return { now: new Date(), random: Math.random(), mint: randomUUID };
+}
+
+/** Where the caller waits, for backends that send results to it. */
+function requestOf({ message }: Claim): ResultRequest {
+  const { reply_to: replyTo, correlation_id: correlationId } = message?.properties ?? {};
+  return {
+    replyTo: typeof replyTo === 'string' && replyTo !== '' ? replyTo : undefined,
+    correlationId: typeof correlationId === 'string' ? correlationId : undefined,
+  };
+}
