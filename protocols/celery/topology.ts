@@ -275,9 +275,9 @@ export function eventQueue(
   };
 }
 
-/** Where a client of the `rpc://` backend gets its results. Source: celery/backends/rpc.py RPCBackend.binding. */
+/** Where a client of the `rpc://` backend gets its results, kept for so many seconds; 0 for ever. Source: celery/backends/rpc.py RPCBackend.binding. */
 export function resultQueue(oid: string, expires = 86_400): AmqpQueue {
-  return { name: oid, exchange: '', durable: false, autoDelete: true, expires };
+  return { name: oid, exchange: '', durable: false, autoDelete: true, ...(expires > 0 ? { expires } : {}) };
 }
 
 function mailbox(options: MailboxOptions, by: { readonly expires: number; readonly messageTtl: number }) {

@@ -27,6 +27,7 @@ import { AmqpPublisher } from '../../transports/amqp-publisher.ts';
 import { amqpTarget, type AmqpTarget, type AmqpTargetOptions } from '../../transports/amqp-url.ts';
 import { AmqpConnection } from '../../transports/amqp.ts';
 import { AmqpClaim, Claims } from './amqp-claims.ts';
+import { AmqpBroadcasts } from './broadcast-amqp.ts';
 import type { CeleryBroker, Claim, ConsumeOptions, QueueSpec } from './broker.ts';
 
 export interface AmqpBrokerOptions extends AmqpTargetOptions {
@@ -69,6 +70,7 @@ export class AmqpBroker implements CeleryBroker {
   readonly #named = new Map<string, QueueSpec>();
   readonly #exchanges = new Map<string, string>();
   readonly #claims = new Claims();
+  #broadcasts: AmqpBroadcasts | undefined;
   #log: Logger = silent;
   #publishing: AmqpConnection | undefined;
   #publisher: AmqpPublisher | undefined;
@@ -200,6 +202,20 @@ export class AmqpBroker implements CeleryBroker {
     await this.ack(claim);
   }
 
+  get broadcast(): AmqpBroadcasts {
+    return (this.#broadcasts ??= new AmqpBroadcasts(this.#target, () => this.#log));
+  }
+
+  async addQueue(queue: QueueSpec): Promise<void> {
+    const spec = this.#resolve(queue);
+    this.#know(spec);
+    await this.#consumer?.add({ queue: spec.name, declarations: this.#declarations(spec) });
+  }
+
+  async removeQueue(name: string): Promise<void> {
+    await this.#consumer?.remove(name);
+  }
+
   /** So many messages are held here for later: as many more may be sent. */
   extend(held: number): void {
     if (this.#prefetch === 0) return;
@@ -218,6 +234,7 @@ export class AmqpBroker implements CeleryBroker {
   }
 
   async close(): Promise<void> {
+    await this.#broadcasts?.close();
     await this.#consumer?.close();
     await this.#consuming?.close();
     await this.#publisher?.close();

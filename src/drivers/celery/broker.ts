@@ -161,6 +161,8 @@ export interface ResultBackend {
   forget(id: string): Promise<void>;
   /** Where results are to be sent, for backends that send them: `reply_to` of what this process publishes. */
   readonly replyTo?: string;
+  /** Begin to hear results that are sent: before a task is published whose result shall be heard. */
+  listen?(): Promise<void>;
   /** Store a saved group result under its id. */
   storeGroup(groupId: string, meta: string): Promise<void>;
   fetchGroup(groupId: string): Promise<Buffer | undefined>;

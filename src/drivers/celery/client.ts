@@ -241,7 +241,7 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
 
   #open(): Promise<void> {
     return (this.#opened ??= Promise.all([this.broker.open(this.#log), this.backend.open(this.#log)]).then(
-      () => undefined,
+      () => this.backend.listen?.(),
       (error: unknown) => {
         this.#opened = undefined;
         throw error;
@@ -305,7 +305,8 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     if (call.groupIndex !== undefined) fields.groupIndex = call.groupIndex;
     if (call.rootId !== undefined) fields.rootId = call.rootId;
     if (call.parentId !== undefined) fields.parentId = call.parentId;
-    if (call.replyTo !== undefined) fields.replyTo = call.replyTo;
+    const replyTo = call.replyTo ?? this.backend.replyTo;
+    if (replyTo !== undefined) fields.replyTo = replyTo;
     if (call.argsrepr !== undefined) fields.argsrepr = call.argsrepr;
     if (call.kwargsrepr !== undefined) fields.kwargsrepr = call.kwargsrepr;
     if (call.retries !== undefined) fields.retries = call.retries;

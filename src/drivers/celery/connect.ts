@@ -1,4 +1,5 @@
 import { ConfigError } from '../../errors.ts';
+import type { AmqpTargetOptions } from '../../transports/amqp-url.ts';
 import type { CeleryBroker, ResultBackend } from './broker.ts';
 import { AmqpBroker } from './broker-amqp.ts';
 import { FilesystemBroker, filesystemOptions } from './broker-filesystem.ts';
@@ -9,6 +10,7 @@ import { DisabledResults } from './results-disabled.ts';
 import { FileResults, fileResultsFolder } from './results-file.ts';
 import { MemoryResults } from './results-memory.ts';
 import { RedisResults } from './results-redis.ts';
+import { RpcResults } from './results-rpc.ts';
 
 /** The broker of a URL. Throws ConfigError for a scheme nobody speaks here. */
 export function brokerFor(options: CeleryAppOptions): CeleryBroker {
@@ -55,13 +57,38 @@ export function backendFor(options: CeleryAppOptions): ResultBackend {
       return new FileResults({ folder: fileResultsFolder(backend), ...keyPrefix(options), ...expiry(options) });
     case 'memory':
       return new MemoryResults(memoryName(backend), expiry(options));
+    case 'rpc':
+      return new RpcResults(rpcUrl(options, backend), {
+        ...amqpOptions(options),
+        ...expires,
+        ...(options.resultPersistent === undefined ? {} : { resultPersistent: options.resultPersistent }),
+        ...(options.resultSerializer === undefined ? {} : { resultSerializer: options.resultSerializer }),
+      });
     case 'disabled':
       return new DisabledResults();
     default:
       throw new ConfigError(
-        `celery: no result backend speaks '${scheme}://'; known are redis, rediss, sentinel, file, memory and disabled`,
+        `celery: no result backend speaks '${scheme}://'; known are redis, rediss, sentinel, rpc, file, memory and disabled`,
       );
   }
+}
+
+/** `rpc://` is the broker's own address; `rpc://user@host` names another. */
+function rpcUrl({ broker }: CeleryAppOptions, backend: string): string {
+  if (/^rpc:\/\/.+/i.test(backend)) return backend.replace(/^rpc/i, 'amqp');
+  if (typeof broker === 'string' && /^(?:py)?amqps?:/i.test(broker)) return broker;
+  throw new ConfigError(
+    'celery: rpc:// sends results through an AMQP broker; with another broker name a backend that stores them',
+  );
+}
+
+function amqpOptions({ brokerTransportOptions: transport }: CeleryAppOptions): AmqpTargetOptions {
+  const { tls, heartbeatSeconds, connectTimeoutMs, connectionName } = transport ?? {};
+  return Object.fromEntries(
+    Object.entries({ tls, heartbeatSeconds, connectTimeoutMs, connectionName }).filter(
+      ([, value]) => value !== undefined,
+    ),
+  );
 }
 
 function keyPrefix({ resultBackendTransportOptions: transport }: CeleryAppOptions): { readonly keyPrefix?: string } {

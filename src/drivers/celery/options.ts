@@ -30,6 +30,8 @@ export interface CeleryAppOptions extends AmqpTopology {
   readonly resultChordJoinTimeout?: number;
   /** Seconds a result is kept; 0 is for ever. @default 86400 */
   readonly resultExpires?: number;
+  /** With `rpc://`: results outlive a restart of the broker. @default false */
+  readonly resultPersistent?: boolean;
   readonly taskRoutes?: TaskRoutes;
   /** @default 'celery' */
   readonly taskDefaultQueue?: string;
