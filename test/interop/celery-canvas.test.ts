@@ -27,11 +27,9 @@ describe.each(VERSIONS)('canvas of Celery %s over Python and Node workers', (ver
   });
   afterEach(async () => {
     await stage.nothingHeld();
-    expect([
-      await stage.store.llen('python'),
-      await stage.store.llen('node'),
-      await stage.store.llen('celery'),
-    ]).toEqual([0, 0, 0]);
+    expect([await stage.waiting('python'), await stage.waiting('node'), await stage.waiting('celery')]).toEqual([
+      0, 0, 0,
+    ]);
   });
   afterAll(async () => {
     rmSync(folder, { recursive: true, force: true });

@@ -56,7 +56,7 @@ describe.each(VERSIONS)('Celery %s and Node beside each other', (version) => {
     const results = [...known, ...foreign];
     const ends = await Promise.allSettled(results.map((result) => result.get({ timeoutMs: PATIENCE_MS })));
     const lost = results.filter((_, n) => ends[n]?.status === 'rejected').map(({ id }) => id);
-    const left = `${await stage.store.llen(queue)} in the queue, ${await stage.unacked()} claimed`;
+    const left = `${await stage.waiting(queue)} in the queue, ${await stage.unacked()} claimed`;
     expect(
       lost,
       `${left}
@@ -67,7 +67,7 @@ ${python.log()}`,
     );
     const metas = await Promise.all([...known, ...foreign].map((result) => result.meta()));
     expect(new Set(metas.map((meta) => meta?.status))).toEqual(new Set(['SUCCESS']));
-    expect(await stage.store.llen(queue)).toBe(0);
+    expect(await stage.waiting(queue)).toBe(0);
     expect(node.worker.health[0]?.processed).toBeGreaterThan(0);
     expect(python.log()).not.toContain('unregistered');
   });

@@ -69,7 +69,7 @@ describe('the RabbitMQ of the tests', () => {
 
     expect(await rabbit.purge('held')).toBe(2);
     await rabbit.dropConnections();
-    await until('the message is back', 5_000, async () => (await rabbit.messages('held')).ready === 1);
+    await until('the message is back', async () => (await rabbit.messages('held')).ready === 1);
     await expect(rabbit.messages('nowhere')).rejects.toThrow("no queue 'nowhere'");
   });
 
@@ -92,11 +92,11 @@ describe('the RabbitMQ of the tests', () => {
     let answered = false;
     const answer = bodies(rabbit, 'durable').finally(() => (answered = true));
     const state = (): string => /^State:\s+(\w)/m.exec(readFileSync(`/proc/${rabbit.pid}/status`, 'utf8'))?.[1] ?? '';
-    await until('the process is stopped', 5_000, () => state() === 'T');
+    await until('the process is stopped', () => state() === 'T');
     expect(answered).toBe(false);
     rabbit.resume();
     expect(await answer).toEqual(['kept']);
-  });
+  }, 120_000);
 
   it('has the users, virtual hosts, TLS and timeouts asked for', async () => {
     const user = { name: 'us er@/:', password: 'p%ss/:@#?', vhosts: ['a/b c'] };
@@ -126,7 +126,7 @@ describe('the RabbitMQ of the tests', () => {
     const { folder } = rabbit;
     expect(processesOf(folder).length).toBeGreaterThan(1);
     await rabbit[Symbol.asyncDispose]();
-    await until('all of them are gone', 5_000, () => processesOf(folder).length === 0);
+    await until('all of them are gone', () => processesOf(folder).length === 0);
     expect(existsSync(folder)).toBe(false);
 
     await expect(startRabbit({ config: ['no_such_setting = 1'] })).rejects.toThrow('no_such_setting');

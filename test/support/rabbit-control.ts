@@ -1,4 +1,5 @@
 import { createServer, type Server, type Socket } from 'node:net';
+import { PATIENCE_MS } from './until.ts';
 
 /**
  * A line into a running broker: it connects back to a socket of ours after its boot and evaluates what it is sent. Exact and
@@ -43,7 +44,7 @@ export class RabbitControl {
    * The value of Erlang expressions (`"A = 1, A + 1."`), which must be one that rabbit_json can encode. Rejects with what
    * Erlang raised, when the broker is gone, or when it has not answered in time.
    */
-  ask(source: string, timeoutMs = 10_000): Promise<unknown> {
+  ask(source: string, timeoutMs = PATIENCE_MS): Promise<unknown> {
     const socket = this.#socket;
     if (socket === undefined) return Promise.reject(new Error('the broker is not running'));
     return new Promise((resolve, reject) => {

@@ -102,6 +102,8 @@ export interface RabbitServer extends AsyncDisposable {
   readonly pid: number;
   /** The URL of another virtual host, and of another user: quoted. */
   urlOf(vhost: string, user?: Pick<RabbitUser, 'name' | 'password'>): string;
+  /** One more virtual host, where guest may do everything. */
+  addVhost(vhost: string): Promise<void>;
 
   /** A clean stop, as SIGTERM does it. The data stay, for `restart()`. */
   stop(): Promise<void>;
@@ -238,6 +240,11 @@ class OwnRabbit implements RabbitServer {
 
   urlOf(vhost: string, user: Pick<RabbitUser, 'name' | 'password'> = GUEST): string {
     return `${address('amqp', user, this.port)}/${encodeURIComponent(vhost)}`;
+  }
+
+  async addVhost(vhost: string): Promise<void> {
+    await this.eval(`ok = rabbit_vhost:add(${binary(vhost)}, ${ACTOR}), true.`);
+    await this.#allow(GUEST.name, vhost);
   }
 
   async stop(): Promise<void> {
@@ -479,18 +486,19 @@ class OwnRabbit implements RabbitServer {
 
   async #grant(): Promise<void> {
     const { vhosts = [], users = [] } = this.#options;
-    const steps = vhosts.map((vhost) => `rabbit_vhost:add(${binary(vhost)}, ${ACTOR})`);
-    const allow = (user: string, vhost: string): string => {
-      const all = '<<".*">>';
-      const [name, where] = [binary(user), binary(vhost)];
-      return `ok = rabbit_auth_backend_internal:set_permissions(${name}, ${where}, ${all}, ${all}, ${all}, ${ACTOR})`;
-    };
-    for (const vhost of vhosts) steps.push(allow(GUEST.name, vhost));
+    for (const vhost of vhosts) await this.addVhost(vhost);
     for (const { name, password, vhosts: own = ['/', ...vhosts] } of users) {
-      steps.push(`rabbit_auth_backend_internal:add_user(${binary(name)}, ${binary(password)}, ${ACTOR})`);
-      for (const vhost of own) steps.push(allow(name, vhost));
+      await this.eval(
+        `ok = rabbit_auth_backend_internal:add_user(${binary(name)}, ${binary(password)}, ${ACTOR}), true.`,
+      );
+      for (const vhost of own) await this.#allow(name, vhost);
     }
-    if (steps.length > 0) await this.eval(`${steps.join(',\n')}, true.`);
+  }
+
+  async #allow(user: string, vhost: string): Promise<void> {
+    const all = '<<".*">>';
+    const what = [binary(user), binary(vhost), all, all, all, ACTOR].join(', ');
+    await this.eval(`ok = rabbit_auth_backend_internal:set_permissions(${what}), true.`);
   }
 
   async #withChannel<T>(vhost: string, work: (channel: Channel) => Promise<T>): Promise<T> {

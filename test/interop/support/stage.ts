@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis';
+import { afterAll } from 'vitest';
 import {
   celery,
   CeleryClient,
@@ -16,6 +17,7 @@ import {
   type PythonWorkerOptions,
   startPythonWorker,
 } from '../../support/python.ts';
+import { type RabbitServer, startRabbit } from '../../support/rabbit.ts';
 import { type RedisServer, startRedis, until } from '../../support/redis.ts';
 import { type Tally, tally } from '../../support/tally.ts';
 import { interopTasks } from '../apps/tasks.ts';
@@ -33,37 +35,80 @@ export interface NodeWorker extends AsyncDisposable {
 
 export type NodeWorkerOptions = Partial<CeleryOptions> & { readonly tasks?: Tasks };
 
-let queues = 0;
+export interface StageOptions {
+  /** @default 'redis' */
+  readonly broker?: 'redis' | 'amqp';
+  /** Where results go: Redis, or `rpc://`, the reply queue of who sent the task (with the broker `amqp`). @default 'redis' */
+  readonly results?: 'redis' | 'rpc';
+}
 
-/** One Redis, one real Celery as a client, and workers of both languages on queues of their own. */
+let queues = 0;
+let vhosts = 0;
+let sharedRabbit: Promise<RabbitServer> | undefined;
+
+// One RabbitMQ for all stages of a test file: it takes seconds to start.
+afterAll(async () => {
+  await (await sharedRabbit)?.[Symbol.asyncDispose]();
+});
+
+/** A virtual host that no other stage uses. */
+async function ownVhost(): Promise<Vhost> {
+  const rabbit = await (sharedRabbit ??= startRabbit());
+  const name = `stage-${++vhosts}`;
+  await rabbit.addVhost(name);
+  return { rabbit, name, url: rabbit.urlOf(name) };
+}
+
+interface Vhost {
+  readonly rabbit: RabbitServer;
+  readonly name: string;
+  readonly url: string;
+}
+
+/** A broker, a store of results, one real Celery as a client, and workers of both languages on queues of their own. */
 export class Stage implements AsyncDisposable {
   readonly version: CeleryVersion;
   readonly redis: RedisServer;
   readonly python: PythonCelery;
-  /** What the store holds, past any codec of ours. */
+  /** What Redis as the broker holds, past any codec of ours. */
   readonly store: Redis;
+  readonly urls: { readonly broker: string; readonly backend: string };
+  readonly #vhost: Vhost | undefined;
   readonly #config: PythonAppOptions;
 
-  private constructor(version: CeleryVersion, redis: RedisServer, python: PythonCelery, config: PythonAppOptions) {
-    this.version = version;
+  private constructor(redis: RedisServer, vhost: Vhost | undefined, python: PythonCelery, config: StageConfig) {
+    this.version = python.version;
     this.redis = redis;
     this.python = python;
     this.store = redis.client();
+    this.urls = { broker: config.broker, backend: config.backend };
+    this.#vhost = vhost;
     this.#config = config;
   }
 
-  static async start(version: CeleryVersion, config: PythonAppOptions['config'] = {}): Promise<Stage> {
+  static async start(
+    version: CeleryVersion,
+    config: PythonAppOptions['config'] = {},
+    { broker = 'redis', results = 'redis' }: StageOptions = {},
+  ): Promise<Stage> {
+    const vhost = broker === 'amqp' ? await ownVhost() : undefined;
     const redis = await startRedis();
-    const options: PythonAppOptions = {
-      broker: redis.url,
-      backend: redis.urlOf(1),
+    const options: StageConfig = {
+      broker: vhost?.url ?? redis.url,
+      backend: results === 'rpc' ? 'rpc://' : redis.urlOf(1),
       config: { accept_content: ['json', 'yaml', 'msgpack'], ...config },
     };
-    return new Stage(version, redis, await PythonCelery.start(version, options), options);
+    return new Stage(redis, vhost, await PythonCelery.start(version, options), options);
   }
 
-  get urls(): { readonly broker: string; readonly backend: string } {
-    return { broker: this.redis.url, backend: this.redis.urlOf(1) };
+  /** The RabbitMQ, which is shared: what stops it has one of its own. */
+  get rabbit(): RabbitServer {
+    return this.#onRabbit().rabbit;
+  }
+
+  /** This stage's virtual host on it. */
+  get vhost(): string {
+    return this.#onRabbit().name;
   }
 
   /** A queue that no other test uses. */
@@ -107,8 +152,9 @@ export class Stage implements AsyncDisposable {
     return this.python.run(`${OTHER}\n${source}`, values);
   }
 
-  /** The keys that hold a task's result. */
+  /** What Redis holds of a task's result. */
   async stored(id: string): Promise<string | null> {
+    if (this.urls.backend === 'rpc://') throw new Error('a result over rpc:// is a message, and is not stored');
     const client = this.redis.client({ db: 1 });
     try {
       return await client.get(`celery-task-meta-${id}`);
@@ -119,24 +165,45 @@ export class Stage implements AsyncDisposable {
 
   /** How many messages workers hold. */
   async unacked(): Promise<number> {
-    return Math.max(await this.store.hlen('unacked'), await this.store.zcard('unacked_index'));
+    if (this.#vhost === undefined)
+      return Math.max(await this.store.hlen('unacked'), await this.store.zcard('unacked_index'));
+    const counts = Object.values(await this.rabbit.allMessages(this.vhost));
+    return counts.reduce((sum, { unacked }) => sum + unacked, 0);
   }
 
-  /** Counts what anybody, scripts included, pushes to a list from now on. */
+  /** How many messages of a queue wait for a worker, of any priority. */
+  async waiting(queue: string): Promise<number> {
+    if (this.#vhost !== undefined) return (await this.rabbit.allMessages(this.vhost))[queue]?.ready ?? 0;
+    const keys = [queue, ...REDIS_PRIORITIES.map((priority) => `${queue}\x06\x16${priority}`)];
+    const lengths = await Promise.all(keys.map((key) => this.store.llen(key)));
+    return lengths.reduce((sum, length) => sum + length, 0);
+  }
+
+  /** Counts what anybody, scripts included, pushes to a list of Redis from now on. */
   pushes(list: string): Promise<Tally> {
     return tally(this.store, /^[LR]PUSH$/i, list);
   }
 
-  /** Every message was acknowledged: nothing is left in `unacked` and its index. */
+  /** Every message was acknowledged: workers hold none. */
   async nothingHeld(): Promise<void> {
-    await until('unacked and unacked_index are empty', async () => (await this.unacked()) === 0);
+    await until('no message is unacknowledged', async () => (await this.unacked()) === 0);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.python.stop();
     await this.redis[Symbol.asyncDispose]();
   }
+
+  #onRabbit(): Vhost {
+    if (this.#vhost === undefined) throw new Error("this stage's broker is Redis");
+    return this.#vhost;
+  }
 }
+
+type StageConfig = PythonAppOptions & { readonly backend: string };
+
+/** Priority 0 is in the queue's bare name. */
+const REDIS_PRIORITIES = [3, 6, 9];
 
 const OTHER = `
 def other(**settings):
