@@ -49,8 +49,13 @@ export interface Host {
   readonly identity: { readonly hostname: string; readonly pid: number; readonly nonce: string };
   readonly tasks: Registry;
   readonly log: Logger;
-  /** Abort a running or waiting job; its outcome is `cancelled`. False when no such job is here. */
-  cancel(jobId: string, reason: string): boolean;
+  /**
+   * Abort a running or waiting job; its outcome is `cancelled`. With `waiting`, only one whose handler has not been started.
+   * False when no such job is here.
+   */
+  cancel(jobId: string, reason: string, which?: 'any' | 'waiting'): boolean;
+  /** The source's `concurrency` or `prefetch` has changed. */
+  resized(): void;
   /** A message that could not become a delivery, and where its bytes are now. */
   poison(report: PoisonReport): void;
   quiet(): void;

@@ -186,8 +186,7 @@ export function taskReceived(message: TaskMessage): CeleryEvent {
     fields: {
       uuid: message.id,
       name: message.task,
-      args: header(message, 'argsrepr') ?? reprArgs(message.args),
-      kwargs: header(message, 'kwargsrepr') ?? reprKwargs(message.kwargs),
+      ...argumentsShown(message),
       root_id: message.rootId,
       parent_id: message.parentId ?? null,
       retries: message.retries,
@@ -281,6 +280,14 @@ function told(
 ): { readonly exception: string; readonly traceback: string | null } {
   const exception = pythonException(error, exceptions);
   return { exception: reprException(exception), traceback: tracebackText(error, exception) };
+}
+
+/** What the sender wants shown of a task's arguments, else what Python would show of them. */
+export function argumentsShown(message: TaskMessage): { readonly args: string; readonly kwargs: string } {
+  return {
+    args: header(message, 'argsrepr') ?? reprArgs(message.args),
+    kwargs: header(message, 'kwargsrepr') ?? reprKwargs(message.kwargs),
+  };
 }
 
 function header(message: TaskMessage, name: 'argsrepr' | 'kwargsrepr'): string | undefined {

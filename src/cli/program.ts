@@ -2,7 +2,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import type { EnqueueFlags } from './enqueue.ts';
 import type { Output, ResultFlags } from './result.ts';
 import type { Environment, WorkerFlags } from './settings.ts';
-import { version } from './version.ts';
+import { version } from '../version.ts';
 
 export interface Surroundings extends Output {
   readonly env: Environment;

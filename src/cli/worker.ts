@@ -12,7 +12,7 @@ import { conventionalTasks, loadConfig, loadTasks } from './load.ts';
 import { type Connection, type Environment, refuseSourceFlags, resolveCelery, type WorkerFlags } from './settings.ts';
 import { StopSignals } from './stop-signals.ts';
 import { systems } from './systems.ts';
-import { version } from './version.ts';
+import { version } from '../version.ts';
 
 /** `jobglot worker`. Resolves to the exit code once the worker has stopped; rejects when it could not start. */
 export async function runWorker(flags: WorkerFlags, env: Environment, cwd: string): Promise<number> {

@@ -7,7 +7,7 @@ import type { Handler, Registration, Registry } from '../task.ts';
 import { backoff } from '../backoff.ts';
 import type { Events } from './events.ts';
 import { compose, type Middleware } from './middleware.ts';
-import { CancelledError, Run, ShutdownError } from './runner.ts';
+import { CancelledError, type Ended, Run, ShutdownError } from './runner.ts';
 
 export interface LaneOptions {
   readonly source: Source;
@@ -27,8 +27,6 @@ export interface LaneOptions {
 export class Lane {
   readonly source: Source;
   readonly #options: LaneOptions;
-  readonly #total: number;
-  readonly #unsettledLimit: number;
   readonly #handlers = new Map<string, { readonly registration: Registration; readonly handler: Handler }>();
   readonly #running = new Set<Run>();
   readonly #troubled = new WeakSet<Run>();
@@ -46,8 +44,6 @@ export class Lane {
   constructor(options: LaneOptions) {
     this.#options = options;
     this.source = options.source;
-    this.#total = options.source.concurrency + options.source.prefetch;
-    this.#unsettledLimit = Math.max(100, 4 * options.source.concurrency);
     // Each outcome that cannot be written waits for it.
     setMaxListeners(0, this.#giveUp.signal);
   }
@@ -61,6 +57,14 @@ export class Lane {
   /** `performance.now()` of the last answer of the source, empty or not. */
   get lastReceiveAt(): number {
     return this.#lastReceiveAt;
+  }
+
+  // A source may change its mind about both while it runs.
+  get #total(): number {
+    return this.source.concurrency + this.source.prefetch;
+  }
+  get #unsettledLimit(): number {
+    return Math.max(100, 4 * this.source.concurrency);
   }
 
   start(): void {
@@ -101,14 +105,27 @@ export class Lane {
     this.#giveUp.abort();
   }
 
-  cancel(jobId: string, reason: string): boolean {
+  /** The source takes more or fewer jobs at once from now on. What runs goes on. */
+  resized(): void {
+    this.#pump();
+  }
+
+  cancel(jobId: string, reason: string, which: 'any' | 'waiting' = 'any'): boolean {
+    let found = false;
+    for (const delivery of this.#waiting.slice(this.#next)) {
+      if (delivery.job.id !== jobId) continue;
+      found = true;
+      this.#waiting.splice(this.#waiting.indexOf(delivery, this.#next), 1);
+      void this.#finish(new Run(delivery, this.source.system, this.#options.log), { kind: 'cancelled', reason }, 0);
+    }
+    if (which === 'waiting') return found;
     for (const run of this.#running) {
       if (run.job.id !== jobId) continue;
+      found = true;
       run.abort(new CancelledError(reason));
       setTimeout(() => run.end({ kind: 'cancelled', reason }), this.#options.cancelGraceMs).unref();
-      return true;
     }
-    return false;
+    return found;
   }
 
   async #fetch(): Promise<void> {
@@ -180,11 +197,15 @@ export class Lane {
     const started = performance.now();
     const ended = await run.execute(found?.registration, found?.handler, (error) => this.#report(run, error));
     this.#running.delete(run);
+    await this.#finish(run, ended, performance.now() - started);
+  }
+
+  async #finish(run: Run, ended: Ended, ms: number): Promise<void> {
     this.#unsettled++;
     this.#pump();
     try {
       if (ended === undefined) await this.#release(run.delivery);
-      else await this.#settle(run, ended, performance.now() - started);
+      else await this.#settle(run, ended, ms);
     } finally {
       this.#unsettled--;
       this.#processed++;

@@ -213,7 +213,8 @@ export class Worker implements AsyncDisposable {
       identity: { hostname: hostname(), pid: process.pid, nonce: randomBytes(6).toString('hex') },
       tasks: this.#options.tasks,
       log: this.#log,
-      cancel: (jobId, reason) => this.#lanes.some((lane) => lane.cancel(jobId, reason)),
+      cancel: (jobId, reason, which) => this.#lanes.some((lane) => lane.cancel(jobId, reason, which)),
+      resized: () => this.#lanes.forEach((lane) => lane.resized()),
       poison: (report: PoisonReport) => {
         const { reason, kept, ...fields } = report;
         this.#log.error(fields, `not a job: ${reason}. ${kept}`);

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { apply } from '../../../protocols/celery/apply.ts';
+import { taskEnded, taskStarted } from '../../../protocols/celery/event.ts';
 import { published } from '../../../protocols/celery/follow.ts';
 import { freeze } from '../../../protocols/celery/freeze.ts';
 import * as lifecycle from '../../../protocols/celery/lifecycle.ts';
@@ -16,6 +17,8 @@ import type { Delivery } from '../../source.ts';
 import type { CeleryBroker, Claim, ResultBackend, ResultRequest } from './broker.ts';
 import { CANVAS, type Canvas } from './canvas.ts';
 import { type Author, type Carrier, notYet, type Progress } from './carry.ts';
+import type { EventDispatcher } from './dispatcher.ts';
+import type { HeldRequest, Requests } from './requests.ts';
 
 /** What the worker knows about the tasks of one name. */
 export interface DeliveryRules {
@@ -30,22 +33,27 @@ export interface DeliveryHost {
   readonly broker: CeleryBroker;
   readonly backend: ResultBackend;
   readonly carrier: Carrier;
+  readonly requests: Requests;
+  readonly events: EventDispatcher;
   carry(claim: Claim, writes: lifecycle.CeleryWrites, author: Author, done: Progress): Promise<void>;
 }
 
 /** One claimed message in the hands of its handler. */
-export class CeleryDelivery implements Delivery, Canvas {
+export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
   readonly job: Job;
+  readonly message: TaskMessage;
+  startedAt: number | undefined;
+  signum: number | null = null;
   readonly #source: DeliveryHost;
   readonly #claim: Claim;
-  readonly #message: TaskMessage;
   readonly #known: DeliveryRules;
   readonly #by: { readonly pid: number; readonly hostname: string };
   readonly #done = notYet();
   #sent: ResultTuple[] | undefined;
   #author: Author | undefined;
   #transition: Transition<lifecycle.CeleryWrites> | undefined;
-  #started = false;
+  /** Seconds. */
+  #runtime: number | undefined;
 
   constructor(
     source: DeliveryHost,
@@ -56,7 +64,7 @@ export class CeleryDelivery implements Delivery, Canvas {
   ) {
     this.#source = source;
     this.#claim = claim;
-    this.#message = message;
+    this.message = message;
     this.#known = known;
     this.#by = by;
     this.job = Object.assign(toJob(message, claim.queue, known.limits), { [CANVAS]: this });
@@ -69,30 +77,52 @@ export class CeleryDelivery implements Delivery, Canvas {
   begin(): Promise<void> | undefined {
     const { policy, trackStarted } = this.#known;
     if (!policy.acksLate || trackStarted) return this.#begin();
-    this.#started = true;
+    this.#start();
     return undefined;
   }
 
+  get acknowledged(): boolean {
+    return this.#done.acked;
+  }
+
   async settle(outcome: Outcome): Promise<Disposition> {
+    this.#runtime ??= this.startedAt === undefined ? 0 : Math.max(0, Date.now() / 1000 - this.startedAt);
     // Decided once: a write that is tried again writes the same bytes.
     const transition = (this.#transition ??= this.#decide(outcome));
     await this.#source.carry(this.#claim, transition.write, this.author, this.#done);
+    const { requests, events } = this.#source;
+    requests.done(this);
+    if (events.tasks) {
+      const { exceptions } = this.#known.policy;
+      const { state } = transition.disposition;
+      const event = taskEnded(this.message.id, outcome, {
+        state,
+        runtime: this.#runtime,
+        signum: this.signum,
+        exceptions,
+      });
+      if (event !== undefined) events.task(event);
+    }
     return transition.disposition;
   }
 
   #decide(outcome: Outcome): Transition<lifecycle.CeleryWrites> {
     const { policy } = this.#known;
     try {
-      return lifecycle.settle(this.#message, outcome, policy, this.#moment());
+      return lifecycle.settle(this.message, outcome, policy, this.#moment());
     } catch (error) {
       // A message that cannot be written once more (a retry of headers nested too deep): tried for ever, it would never end.
-      return lifecycle.settle(this.#message, { kind: 'fail', error: toFailure(error) }, policy, this.#moment());
+      return lifecycle.settle(this.message, { kind: 'fail', error: toFailure(error) }, policy, this.#moment());
     }
   }
 
   async release(): Promise<void> {
     if (!this.#done.acked) {
-      if (this.#known.rejectOnWorkerLost || !this.#started) return this.#source.broker.requeue(this.#claim, 'front');
+      if (this.#known.rejectOnWorkerLost || this.startedAt === undefined) {
+        await this.#source.broker.requeue(this.#claim, 'front');
+        this.#source.requests.done(this);
+        return;
+      }
     }
     // Acknowledged at its start: it may not run twice, so it ends as a job whose worker was lost, and its caller is told.
     await this.settle({
@@ -107,7 +137,7 @@ export class CeleryDelivery implements Delivery, Canvas {
   }
 
   async update(state: string, meta: unknown): Promise<void> {
-    const write = lifecycle.custom(this.#message, state, meta, this.#known.policy, this.#sent);
+    const write = lifecycle.custom(this.message, state, meta, this.#known.policy, this.#sent);
     await this.#source.backend.store(write.id, write.meta, requestOf(this.#claim));
   }
 
@@ -117,13 +147,20 @@ export class CeleryDelivery implements Delivery, Canvas {
       await this.#source.broker.ack(this.#claim);
       this.#done.acked = true;
     }
-    const write = trackStarted ? lifecycle.started(this.#message, this.#by, policy) : undefined;
+    const write = trackStarted ? lifecycle.started(this.message, this.#by, policy) : undefined;
     if (write !== undefined) await this.#source.backend.store(write.id, write.meta, requestOf(this.#claim));
-    this.#started = true;
+    this.#start();
+  }
+
+  #start(): void {
+    const { requests, events } = this.#source;
+    this.startedAt = Date.now() / 1000;
+    requests.accept(this);
+    if (events.tasks) events.task(taskStarted(this.message.id));
   }
 
   get author(): Author {
-    return (this.#author ??= authorOf(this.#message, this.#claim, this.#known.policy));
+    return (this.#author ??= authorOf(this.message, this.#claim, this.#known.policy));
   }
 
   async send(signature: unknown, args: readonly unknown[] = []): Promise<string | undefined> {
@@ -132,10 +169,10 @@ export class CeleryDelivery implements Delivery, Canvas {
 
   async addToChord(signature: unknown): Promise<string> {
     const { chords } = this.#source.backend;
-    const member = freeze(chordMember(this.#message, signature), {}, this.author.publisher());
+    const member = freeze(chordMember(this.message, signature), {}, this.author.publisher());
     if (chords === undefined)
       throw new ConfigError('celery: this result backend does not count chords; a chord cannot get more members');
-    await chords.grow(this.#message.group as string);
+    await chords.grow(this.message.group as string);
     await this.apply(member.signature, []);
     return member.result[0][0];
   }

@@ -10,6 +10,11 @@ export class Holds<Item> {
     return this.#heap.length;
   }
 
+  /** All of them, soonest first. */
+  get items(): readonly Item[] {
+    return this.#heap.toSorted((a, b) => a.at - b.at).map(({ item }) => item);
+  }
+
   /** `at` in milliseconds since the epoch. */
   add(at: number, item: Item): void {
     const heap = this.#heap;

@@ -37,6 +37,12 @@ export interface CeleryAppOptions extends AmqpTopology {
   readonly taskDefaultQueue?: string;
   /** Limits of a message's body, after decompression. @default 64 MiB, 1000 levels */
   readonly limits?: Partial<ContentLimits>;
+  /** Tell of each task that is sent by an event `task-sent`. @default false */
+  readonly taskSendSentEvent?: boolean;
+  /** Where remote control goes: its exchange is `<controlExchange>.pidbox`. @default 'celery' */
+  readonly controlExchange?: string;
+  /** @default 'celeryev' */
+  readonly eventExchange?: string;
 }
 
 /** When a beat sends what. Names are Celery's and RedBeat's settings in camelCase, units theirs (seconds). */
@@ -108,6 +114,16 @@ export interface CeleryOptions extends CeleryAppOptions, BeatSettings {
   readonly unknownTaskDelayMs?: number;
   /** Messages held in memory for their ETA or rate limit; beyond that they are parked in the broker. @default 1000 */
   readonly etaLimit?: number;
+  /** Listen to `celery inspect`, `celery control`, Flower and other workers. @default true */
+  readonly workerEnableRemoteControl?: boolean;
+  /** Tell of each task that is received, started and ended (`-E`), from the start; Flower switches it on by itself. @default false */
+  readonly workerSendTaskEvents?: boolean;
+  /** Seconds between two heartbeats; false sends no events of the worker at all. @default 2 */
+  readonly heartbeatInterval?: number | false;
+  /** Ask other workers at the start for revoked ids and the logical clock. @default true */
+  readonly mingle?: boolean;
+  /** Listen to the events of other workers: log those that fall silent, take part in elections. @default false */
+  readonly gossip?: boolean;
 }
 
 export interface ResolvedApp {

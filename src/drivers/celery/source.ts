@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
+import { LamportClock } from '../../../protocols/celery/clock.ts';
+import { EVENT_EXCHANGE, taskReceived, taskUnknown } from '../../../protocols/celery/event.ts';
 import * as lifecycle from '../../../protocols/celery/lifecycle.ts';
 import {
   decodeTask,
@@ -10,23 +12,32 @@ import {
   type WireMessage,
 } from '../../../protocols/celery/message.ts';
 import { acceptSet, type DecodeOptions, plain } from '../../../protocols/celery/serializers.ts';
+import { apply } from '../../../protocols/celery/apply.ts';
+import { published } from '../../../protocols/celery/follow.ts';
+import { readSignature } from '../../../protocols/celery/signature.ts';
 import { type ErrbackCall, NO_WRITES } from '../../../protocols/celery/writes.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import type { Job, Outcome } from '../../../protocols/job.ts';
 import { ConfigError } from '../../errors.ts';
 import { type Logger, logs, silent } from '../../log.ts';
 import { persist } from '../../persist.ts';
-import { type Agent, type Delivery, type Host, pause, type Source } from '../../source.ts';
+import { type Agent, type Delivery, every, type Host, pause, type Source } from '../../source.ts';
 import type { Registration, Registry } from '../../task.ts';
 import type { CeleryBroker, Claim, QueueSpec, ResultBackend } from './broker.ts';
 import { builtins } from './builtins.ts';
 import { type Author, Carrier, notYet, type Progress } from './carry.ts';
+import { RemoteControl } from './control.ts';
 import { authorOf, CeleryDelivery, type DeliveryRules, moment } from './delivery.ts';
+import { EventDispatcher } from './dispatcher.ts';
+import { Gossip } from './gossip.ts';
 import { Holds } from './holds.ts';
 import { type CeleryOptions, nodename, originOf, resolveApp, type ResolvedApp, wholeNumber } from './options.ts';
+import type { Controlled } from './panel.ts';
 import { rate, RateLimit } from './rate-limit.ts';
+import { type HeldRequest, Requests } from './requests.ts';
 import { Revoked } from './revoked.ts';
 import { signatureRoute } from './routes.ts';
+import { reportText, settingsOf, statsOf } from './self-report.ts';
 
 /** What is known of one task, put together once. */
 interface Known extends DeliveryRules {
@@ -37,6 +48,16 @@ interface Known extends DeliveryRules {
 interface Held {
   readonly claim: Claim;
   readonly due: () => Delivery | undefined;
+  /** Waits for its turn. */
+  readonly request?: HeldRequest;
+  /** Waits for its ETA. */
+  readonly scheduled?: { readonly eta: Date; readonly message: TaskMessage };
+}
+
+/** Limits that remote control has set; they win over the task's and the worker's. */
+interface NewLimits {
+  readonly rate?: number | string;
+  readonly time?: { readonly hard: number | undefined; readonly soft: number | undefined };
 }
 
 /** How many unknown tasks are held at once, at most. */
@@ -45,20 +66,30 @@ const STRANGERS = 1_000;
 /** A Celery worker's consuming side, over any broker and any result backend. */
 export class CelerySource implements Source {
   readonly system = 'celery';
-  readonly concurrency: number;
-  readonly prefetch: number;
-  readonly queues: readonly string[];
+  /** Remote control changes these three. */
+  concurrency: number;
+  prefetch: number;
+  queues: readonly string[];
   readonly agents: readonly Agent[];
   readonly tasks: Registry;
   readonly nodename: string;
   readonly revoked: Revoked = new Revoked();
+  readonly clock: LamportClock = new LamportClock();
+  readonly requests: Requests = new Requests();
+  readonly events: EventDispatcher;
   readonly broker: CeleryBroker;
   readonly backend: ResultBackend;
   readonly carrier: Carrier;
   readonly #options: CeleryOptions;
   readonly #app: ResolvedApp;
   readonly #decode: DecodeOptions;
-  readonly #queueSpecs: readonly QueueSpec[];
+  readonly #control: RemoteControl | undefined;
+  readonly #gossip: Gossip | undefined;
+  readonly #newLimits = new Map<string, NewLimits>();
+  readonly #multiplier: number;
+  readonly #startedAt = performance.now();
+  #queueSpecs: readonly QueueSpec[];
+  readonly #configured: readonly QueueSpec[];
   readonly #holds = new Holds<Held>();
   readonly #known = new Map<string, Known>();
   readonly #unknownSaid = new Map<string, number>();
@@ -78,15 +109,39 @@ export class CelerySource implements Source {
     this.broker = broker;
     this.backend = backend;
     this.concurrency = wholeNumber('concurrency', options.concurrency ?? 10, 1);
-    const multiplier = wholeNumber('prefetchMultiplier', options.prefetchMultiplier ?? 4, 1);
-    this.prefetch = this.concurrency * (multiplier - 1);
+    this.#multiplier = wholeNumber('prefetchMultiplier', options.prefetchMultiplier ?? 4, 1);
+    this.prefetch = this.concurrency * (this.#multiplier - 1);
     this.#queueSpecs = (options.queues ?? [this.#app.taskDefaultQueue]).map((queue) =>
       typeof queue === 'string' ? { name: queue } : queue,
     );
-    this.queues = this.#queueSpecs.map(({ name }) => name);
+    this.#configured = this.#queueSpecs;
+    this.queues = namesOf(this.#queueSpecs);
     this.nodename = nodename(options.nodename);
-    this.agents = broker.agents;
     this.#decode = { accept: acceptSet(this.#app.accept), limits: this.#app.limits };
+    const { broadcast } = broker;
+    const exchange = options.eventExchange ?? EVENT_EXCHANGE;
+    const tasks = options.workerSendTaskEvents ?? false;
+    this.events = new EventDispatcher({ hostname: this.nodename, clock: this.clock, broadcast, exchange, tasks });
+    if (broadcast !== undefined && options.gossip === true)
+      this.#gossip = new Gossip({
+        nodename: this.nodename,
+        clock: this.clock,
+        events: this.events,
+        broadcast,
+        exchange,
+        decode: this.#decode,
+        call: (signature) => this.#callSignature(signature),
+      });
+    if (broadcast !== undefined && (options.workerEnableRemoteControl ?? true))
+      this.#control = new RemoteControl({
+        worker: this.#controlled(),
+        broadcast,
+        namespace: options.controlExchange ?? 'celery',
+        serializer: this.#app.taskSerializer,
+        typed: this.#app.typedJson,
+        decode: this.#decode,
+      });
+    this.agents = [...broker.agents, ...this.#ownAgents(broadcast !== undefined)];
     // Each chore that fails waits for it.
     setMaxListeners(0, this.#closing.signal);
     this.#etaLimit = wholeNumber('etaLimit', options.etaLimit ?? 1000, 0);
@@ -109,9 +164,14 @@ export class CelerySource implements Source {
   async open(host: Host): Promise<void> {
     this.#host = host;
     this.#log = host.log;
+    this.events.log = host.log;
+    if (this.#gossip !== undefined) this.#gossip.log = host.log;
     await this.broker.open(host.log);
     await this.backend.open(host.log);
+    for (const [id, until] of (await this.broker.revokes?.recall()) ?? []) this.revoked.add(id, until * 1000);
+    await this.#control?.open(this.#options.mingle ?? true);
     await this.broker.consume(this.#queueSpecs, { prefetch: this.concurrency + this.prefetch });
+    await this.#sayWorker('worker-online');
   }
 
   async receive(max: number, signal: AbortSignal): Promise<readonly Delivery[]> {
@@ -152,7 +212,10 @@ export class CelerySource implements Source {
     const late = this.#claiming === claiming ? claims : [];
     this.#claiming = undefined;
     await this.broker.quiet();
-    const waiting = this.#holds.clear().map(({ claim }) => claim);
+    const waiting = this.#holds.clear().map(({ claim, request }) => {
+      if (request !== undefined) this.requests.done(request);
+      return claim;
+    });
     for (const claim of [...late, ...waiting].reverse()) {
       this.#carryOut(claim, 'give back', () => this.#back(claim, 'front'));
     }
@@ -162,8 +225,185 @@ export class CelerySource implements Source {
   async close(): Promise<void> {
     await Promise.race([Promise.all(this.#chores), pause(2_000)]);
     this.#closing.abort();
+    await Promise.race([this.#sayGoodbye(), pause(1_000)]);
     await this.broker.close();
     await this.backend.close();
+  }
+
+  /** What remote control sees of this worker, and may change. */
+  #controlled(): Controlled {
+    const { broker, nodename, clock, requests, revoked, events } = this;
+    return {
+      nodename,
+      clock,
+      requests,
+      revoked,
+      events,
+      log: () => this.#log,
+      queues: () => this.#queueSpecs,
+      concurrency: () => this.concurrency,
+      scheduled: () => this.#holds.items.map(({ scheduled }) => scheduled).filter((held) => held !== undefined),
+      taskNames: (builtins) => this.#taskNames(builtins),
+      isTask: (name) => this.#registration(name) !== undefined,
+      attributeOf: (task, attribute) => this.#attributeOf(task, attribute),
+      stats: () => this.#stats(),
+      settings: (withDefaults) => settingsOf(this.#options, this.#app, this.#addresses(), withDefaults),
+      report: () => reportText(settingsOf(this.#options, this.#app, this.#addresses(), false), this.#addresses()),
+      recordRevoked: (ids) => this.#recordRevoked(ids),
+      cancel: (id, reason, which) => void this.#host?.cancel(id, reason, which),
+      resize: (by) => {
+        this.concurrency += by;
+        this.prefetch = this.concurrency * (this.#multiplier - 1);
+        this.#host?.resized();
+      },
+      limitRate: (task, limit) => this.#newLimit(task, { rate: limit }),
+      limitTime: (task, time) => this.#newLimit(task, { time }),
+      ...(broker.addQueue === undefined || broker.removeQueue === undefined
+        ? {}
+        : {
+            addQueue: async (queue) => {
+              if (this.queues.includes(queue.name)) return;
+              // One of the configuration keeps its exchange, also when it was taken off.
+              const spec = this.#configured.find(({ name }) => name === queue.name) ?? queue;
+              await broker.addQueue?.(spec);
+              this.#consumed([...this.#queueSpecs, spec]);
+            },
+            removeQueue: async (name) => {
+              await broker.removeQueue?.(name);
+              this.#consumed(this.#queueSpecs.filter((queue) => queue.name !== name));
+            },
+          }),
+      ...(this.#gossip === undefined ? {} : { elect: (id, topic, action) => this.#gossip?.elect(id, topic, action) }),
+      stop: () => this.#host?.stop(),
+    };
+  }
+
+  #consumed(specs: readonly QueueSpec[]): void {
+    this.#queueSpecs = specs;
+    this.queues = namesOf(specs);
+  }
+
+  #taskNames(builtins: boolean): readonly string[] {
+    const names = new Set([...(this.#host?.tasks.names('celery') ?? []), ...this.tasks.names('celery')]);
+    return [...names].filter((name) => builtins || !name.startsWith('celery.')).sort();
+  }
+
+  /** Source: celery/app/task.py Task, of whose attributes these have a meaning here. */
+  #attributeOf(task: string, attribute: string): unknown {
+    const { limits, policy, trackStarted, rejectOnWorkerLost } = this.#of(task);
+    const { max = 3, delayMs = 180_000 } = policy.retry;
+    switch (attribute) {
+      case 'rate_limit':
+        return (
+          this.#newLimits.get(task)?.rate ??
+          this.#registration(task)?.options.rateLimit ??
+          this.#options.taskDefaultRateLimit
+        );
+      case 'max_retries':
+        return max;
+      case 'default_retry_delay':
+        return typeof delayMs === 'number' ? delayMs / 1000 : undefined;
+      case 'time_limit':
+        return limits.timeoutMs === undefined ? undefined : limits.timeoutMs / 1000;
+      case 'soft_time_limit':
+        return limits.softTimeoutMs === undefined ? undefined : limits.softTimeoutMs / 1000;
+      case 'acks_late':
+        return policy.acksLate;
+      case 'acks_on_failure_or_timeout':
+        return policy.acksOnFailureOrTimeout;
+      case 'ignore_result':
+        return policy.ignoreResult;
+      case 'store_errors_even_if_ignored':
+        return policy.storeErrorsEvenIfIgnored;
+      case 'track_started':
+        return trackStarted;
+      case 'reject_on_worker_lost':
+        return rejectOnWorkerLost;
+      case 'serializer':
+        return policy.taskSerializer;
+      case 'send_events':
+        return true;
+      default:
+        return undefined;
+    }
+  }
+
+  #stats(): unknown {
+    return statsOf({
+      total: this.requests.total,
+      clock: this.clock.value,
+      uptimeSeconds: (performance.now() - this.#startedAt) / 1000,
+      concurrency: this.concurrency,
+      prefetchCount: this.concurrency + this.prefetch,
+      softLimit: this.#options.taskSoftTimeLimit ?? 0,
+      hardLimit: this.#options.taskTimeLimit ?? 0,
+      broker: this.broker.address,
+    });
+  }
+
+  #addresses(): { readonly broker: string; readonly backend: string } {
+    return { broker: this.broker.address, backend: this.backend.address };
+  }
+
+  /** Never rejects: the ids count here already. */
+  async #recordRevoked(ids: readonly string[]): Promise<void> {
+    const policy = { resultSerializer: this.#app.resultSerializer, typed: this.#app.typedJson };
+    const stored =
+      this.backend.kind === 'disabled'
+        ? []
+        : ids.map(async (id) => {
+            const { meta } = lifecycle.revokedByCommand(id, policy, moment());
+            await this.backend.store(id, meta);
+          });
+    const until = (Date.now() + this.revoked.ttlMs) / 1000;
+    const writes = await Promise.allSettled([
+      ...stored,
+      ...(ids.length > 0 ? [this.broker.revokes?.remember(ids, until)] : []),
+    ]);
+    const failures = writes.filter((write) => write.status === 'rejected');
+    if (failures[0] !== undefined)
+      this.#log.warn(
+        { ids: failures.length, error: failures[0].reason as unknown },
+        'revoked ids could not all be recorded',
+      );
+  }
+
+  #newLimit(task: string, limits: NewLimits): void {
+    this.#newLimits.set(task, { ...this.#newLimits.get(task), ...limits });
+    this.#known.delete(task);
+  }
+
+  async #callSignature(signature: unknown): Promise<void> {
+    const publisher = { ...this.#publisher(), now: new Date(), serializer: this.#app.taskSerializer };
+    await this.broker.publish(published(apply(readSignature(signature), {}, publisher), this.#app.typedJson).publish);
+  }
+
+  #ownAgents(broadcasts: boolean): readonly Agent[] {
+    const seconds = this.#heartbeatSeconds;
+    const beats = broadcasts && seconds !== undefined;
+    return [
+      ...(this.#control === undefined ? [] : [this.#control.agent]),
+      ...(this.#gossip?.agents ?? []),
+      ...(beats ? [every('celery: heartbeats', seconds * 1000, () => this.#sayWorker('worker-heartbeat'), 0)] : []),
+    ];
+  }
+
+  get #heartbeatSeconds(): number | undefined {
+    const { heartbeatInterval = 2 } = this.#options;
+    return heartbeatInterval === false || !(heartbeatInterval > 0) ? undefined : heartbeatInterval;
+  }
+
+  async #sayWorker(what: 'worker-online' | 'worker-heartbeat' | 'worker-offline'): Promise<void> {
+    const freq = this.#heartbeatSeconds;
+    if (freq === undefined) return;
+    const { activeCount: active, processed } = this.requests;
+    await this.events.worker(what, { freq, active, processed });
+  }
+
+  async #sayGoodbye(): Promise<void> {
+    await this.#control?.close();
+    await this.events.close();
+    await this.#sayWorker('worker-offline');
   }
 
   #due(): readonly Delivery[] {
@@ -198,7 +438,9 @@ export class CelerySource implements Source {
     }
     if (logs(this.#log, 'info'))
       this.#log.info({ task: message.shownAs, id: message.id, queue: claim.queue }, 'received');
-    return this.#admit(claim, message, this.#of(message.task));
+    const known = this.#of(message.task);
+    if (this.events.tasks && !this.#isOver(message, Date.now())) this.events.task(taskReceived(message));
+    return this.#admit(claim, message, known);
   }
 
   /** A delivery, unless it must wait: for its ETA first, then for its turn under the rate limit. */
@@ -207,33 +449,49 @@ export class CelerySource implements Source {
     if (this.#refusedNow(claim, message, known, now)) return undefined;
     const eta = message.eta?.getTime() ?? 0;
     if (eta > now) {
-      this.#hold(eta, claim, () => this.#admit(claim, message, known));
+      const due = (): Delivery | undefined => this.#admit(claim, message, this.#of(message.task));
+      this.#hold(eta, { claim, due, scheduled: { eta: new Date(eta), message } });
       return undefined;
     }
     const turn = known.rate?.next(now) ?? now;
     if (turn <= now) {
       known.rate?.take(now);
-      return this.#delivery(claim, message, known);
+      return this.#reserve(this.#delivery(claim, message, known));
     }
-    const held = this.#hold(turn, claim, () =>
-      this.#refusedNow(claim, message, known, Date.now()) ? undefined : this.#delivery(claim, message, known),
-    );
+    const delivery = this.#delivery(claim, message, known);
+    const due = (): Delivery | undefined => {
+      this.requests.done(delivery);
+      return this.#refusedNow(claim, message, known, Date.now()) ? undefined : this.#reserve(delivery);
+    };
+    const held = this.#hold(turn, { claim, due, request: delivery });
     // A message that was parked takes its turn when it comes back: a turn nobody uses would be lost.
-    if (held) known.rate?.take(now);
+    if (held) {
+      known.rate?.take(now);
+      this.requests.reserve(delivery);
+    }
     return undefined;
   }
 
   /** Keep it here until then; beyond the limit, in the broker, and it comes again. Whether it is here. */
-  #hold(until: number, claim: Claim, due: Held['due']): boolean {
+  #hold(until: number, held: Held): boolean {
     const { broker } = this;
     const tooLong = until - Date.now() > (broker.maxHoldMs ?? Number.POSITIVE_INFINITY);
     if ((tooLong || this.#holds.size >= this.#etaLimit) && broker.park !== undefined) {
-      this.#carryOut(claim, 'park', async () => broker.park?.(claim, new Date(until)));
+      this.#carryOut(held.claim, 'park', async () => broker.park?.(held.claim, new Date(until)));
       return false;
     }
-    this.#holds.add(until, { claim, due });
+    this.#holds.add(until, held);
     broker.extend?.(this.#holds.size);
     return true;
+  }
+
+  #reserve(delivery: CeleryDelivery): CeleryDelivery {
+    this.requests.reserve(delivery);
+    return delivery;
+  }
+
+  #isOver(message: TaskMessage, now: number): boolean {
+    return (message.expires !== undefined && now > message.expires.getTime()) || this.revoked.has(message);
   }
 
   /** Expired or revoked: answered without a run. */
@@ -294,6 +552,7 @@ export class CelerySource implements Source {
     } else if (way === 'reject') {
       const { policy } = this.#resolve(message.task);
       const { write } = lifecycle.unknownTask(message, 'reject', policy, moment());
+      if (this.events.tasks) this.events.task(taskUnknown(id, message.task));
       const author = authorOf(message, claim, policy);
       this.#carryOut(claim, 'reject', (done) => this.carry(claim, write, author, done));
     } else {
@@ -357,12 +616,19 @@ export class CelerySource implements Source {
     const o = this.#options;
     const t = this.#registration(task)?.options ?? {};
     const acksLate = t.acksLate ?? o.acksLate ?? false;
-    const limit = rate(t.rateLimit ?? o.taskDefaultRateLimit ?? 0);
+    const limits = this.#newLimits.get(task);
+    const limit = rate(limits?.rate ?? t.rateLimit ?? o.taskDefaultRateLimit ?? 0);
     const { max, delayMs, backoff } = t.retry ?? {};
     return {
       limits: {
-        timeoutMs: t.timeoutMs ?? milliseconds(o.taskTimeLimit),
-        softTimeoutMs: t.softTimeoutMs ?? milliseconds(o.taskSoftTimeLimit),
+        timeoutMs:
+          limits?.time === undefined
+            ? (t.timeoutMs ?? milliseconds(o.taskTimeLimit))
+            : milliseconds(limits.time.hard ?? o.taskTimeLimit),
+        softTimeoutMs:
+          limits?.time === undefined
+            ? (t.softTimeoutMs ?? milliseconds(o.taskSoftTimeLimit))
+            : milliseconds(limits.time.soft ?? o.taskSoftTimeLimit),
       },
       trackStarted: t.trackStarted ?? o.trackStarted ?? false,
       rejectOnWorkerLost: t.rejectOnWorkerLost ?? o.rejectOnWorkerLost ?? acksLate,
@@ -456,6 +722,10 @@ function forwarded(wire: WireMessage, queue: string): Publication {
     properties: new Map(Object.entries(wire.properties)),
     priority: wire.properties['priority'] ?? 0,
   };
+}
+
+function namesOf(specs: readonly QueueSpec[]): readonly string[] {
+  return specs.map(({ name }) => name);
 }
 
 function milliseconds(seconds: number | undefined): number | undefined {

@@ -8,6 +8,6 @@ export function version(): string {
     const file = join(folder, 'package.json');
     if (existsSync(file)) return (JSON.parse(readFileSync(file, 'utf8')) as { readonly version: string }).version;
     if (dirname(folder) === folder)
-      throw new Error('no package.json above the command line: the installation is incomplete');
+      throw new Error('no package.json above this file: the installation is incomplete');
   }
 }
