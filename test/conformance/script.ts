@@ -24,7 +24,7 @@ export type Script =
 export const SCRIPT = 'conformance.script';
 /** Its errors are retried twice, at once. */
 export const AGAIN = 'conformance.again';
-/** Its errors are retried once, after 300 ms. */
+/** Its errors are retried once, after 1,500 ms: long enough for its worker to stop before. */
 export const LATER = 'conformance.later';
 
 export interface Ran {
@@ -82,7 +82,7 @@ export class Stagehand {
     this.tasks = new Tasks()
       .handle(act, handler as never)
       .handle(again, handler as never, { retry: { max: 2, delayMs: 0 } })
-      .handle(later, handler as never, { retry: { max: 1, delayMs: 300 } });
+      .handle(later, handler as never, { retry: { max: 1, delayMs: 1_500 } });
   }
 
   runsOf(id: string): readonly Ran[] {

@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { startRedis } from '../support/redis.ts';
+import { hold } from '../support/leash.mjs';
+import { startRedis, until } from '../support/redis.ts';
 import { root } from '../support/setup.mjs';
 
 const run = promisify(execFile);
@@ -19,8 +20,11 @@ describe('the README', () => {
     await using redis = await startRedis();
     const env = { ...process.env, CELERY_BROKER_URL: redis.url };
     const worker = spawn(process.execPath, [...tsx, join(root, 'test/examples/worker.ts')], { env, stdio: 'ignore' });
+    hold(worker);
     const gone = new Promise<number | null>((resolve) => worker.once('exit', resolve));
     try {
+      // It waits at its queue.
+      await until('the worker is ready', async () => /cmd=blmove/.test(String(await redis.client().client('LIST'))));
       const { stdout } = await run(process.execPath, [...tsx, join(root, 'test/examples/client.ts')], { env });
       expect(stdout).toMatch(/^5\n/);
       expect(stdout).toContain('not an image: notes.txt');

@@ -130,6 +130,16 @@ def progress(self, steps=2, seconds=0.2):
     return steps
 
 
+@task(bind=True)
+def gate(self, path, meta=None):
+    """Waits until there is a file, which the test writes; in the state PROGRESS meanwhile, where it has a meta."""
+    if meta is not None:
+        self.update_state(state="PROGRESS", meta=meta)
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return "passed"
+
+
 @task()
 def ignore():
     raise Ignore()
