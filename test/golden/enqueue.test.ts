@@ -1,34 +1,16 @@
 import { Buffer } from 'node:buffer';
-import zlib from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { decodeEnvelope, encodeEnvelope } from '../../protocols/celery/envelope.ts';
-import { decodeTask, encodeTask, type Publication, type TaskCall } from '../../protocols/celery/message.ts';
+import { decodeTask } from '../../protocols/celery/message.ts';
 import { reprArgs, reprKwargs } from '../../protocols/celery/repr.ts';
 import { bind, bindingKey, fanoutChannel, keyspace, listKey } from '../../protocols/celery/redis.ts';
 import { acceptSet, defaultLimits, encodeJson } from '../../protocols/celery/serializers.ts';
 import * as json from '../../protocols/formats/json.ts';
-import {
-  CELERY_VERSIONS,
-  type CeleryVersion,
-  type Enqueued,
-  envelopesOf,
-  load,
-  type Message,
-  valueOf,
-  wordsOf,
-} from './support.ts';
+import { callOf, embedOf, millisOf, publicationOf, unreadableHere } from './calls.ts';
+import { CELERY_VERSIONS, type Enqueued, envelopesOf, load, type Message, valueOf, wordsOf } from './support.ts';
 
 const KEYS = keyspace();
 const OPTIONS = { accept: acceptSet(['json', 'yaml', 'msgpack']), limits: defaultLimits };
-
-/** Headers that every task has, in their order; what else is there came from the caller. */
-const HEADERS = [
-  'lang', 'task', 'id', 'shadow', 'eta', 'expires', 'group', 'group_index', 'retries', 'timelimit', 'root_id', 'parent_id',
-  'argsrepr', 'kwargsrepr', 'origin', 'ignore_result', 'replaced_task_nesting', 'stamped_headers', 'stamps', 'compression',
-]; // prettier-ignore
-
-/** Headers that came with 5.3. */
-const SINCE_5_3 = new Set(['replaced_task_nesting', 'stamped_headers', 'stamps']);
 
 /** What we do not write, so only read. */
 const READ_ONLY: Readonly<Record<string, string>> = {
@@ -45,14 +27,6 @@ const OTHER_REPR: Readonly<Record<string, string>> = {
   'enqueue-argsrepr-deep': 'tuples are lists in JSON',
   'enqueue-starmap': 'tuples are lists in JSON',
   'enqueue-chunks': 'tuples are lists in JSON',
-};
-
-const COMPRESSIONS: Readonly<Record<string, string>> = {
-  'application/x-gzip': 'gzip',
-  'application/x-bz2': 'bzip2',
-  'application/x-lzma': 'lzma',
-  'application/zstd': 'zstd',
-  'application/x-brotli': 'brotli',
 };
 
 for (const version of CELERY_VERSIONS) {
@@ -182,60 +156,6 @@ describe('values that Celery 5.2 had no marks for', () => {
   );
 });
 
-function publicationOf(version: CeleryVersion, message: Message, exact: ReadonlyMap<string, unknown>): Publication {
-  const publication = encodeTask(callOf(message, exact));
-  if (version !== '5.2') return publication;
-  // What 5.2 does not know yet is left out; everything else must be the same.
-  const { body, contentEncoding, contentType, exchange, priority, properties, routingKey } = publication;
-  const headers = new Map([...publication.headers].filter(([name]) => !SINCE_5_3.has(name)));
-  return { body, contentEncoding, contentType, exchange, priority, properties, routingKey, headers };
-}
-
-/** The call that means this message. */
-function callOf(message: Message, exact: ReadonlyMap<string, unknown>): TaskCall {
-  const value = (name: string): unknown => valueOf(exact.get(name), { typed: true, exact: true });
-  const headers = value('headers') as ReadonlyMap<string, unknown>;
-  const embed = value('embed') as ReadonlyMap<string, unknown>;
-  const custom = new Map([...headers].filter(([name]) => !HEADERS.includes(name)));
-  const { compression } = message.headers;
-  const expiration = message.properties['expiration'];
-  return {
-    task: message.task,
-    id: message.id,
-    args: value('args') as readonly unknown[],
-    kwargs: value('kwargs') as ReadonlyMap<string, unknown>,
-    callbacks: embed.get('callbacks') as readonly unknown[] | null,
-    errbacks: embed.get('errbacks') as readonly unknown[] | null,
-    chain: embed.get('chain') as readonly unknown[] | null,
-    chord: embed.get('chord'),
-    retries: message.retries,
-    eta: message.eta,
-    expires: message.expires,
-    group: message.group,
-    groupIndex: message.groupIndex,
-    rootId: message.rootId,
-    parentId: message.parentId,
-    timeLimit: message.hardLimit,
-    softTimeLimit: message.softLimit,
-    shadow: headers.get('shadow') as string | null,
-    ignoreResult: headers.get('ignore_result') as boolean,
-    stampedHeaders: (headers.get('stamped_headers') ?? null) as readonly string[] | null,
-    stamps: (message.headers['stamps'] ?? {}) as Readonly<Record<string, unknown>>,
-    argsrepr: headers.get('argsrepr') as string,
-    kwargsrepr: headers.get('kwargsrepr') as string,
-    origin: headers.get('origin') as string,
-    lang: headers.get('lang') as string,
-    ...(custom.size > 0 ? { headers: custom } : {}),
-    replyTo: message.replyTo,
-    priority: message.priority,
-    ...(typeof expiration === 'string' ? { expiration } : {}),
-    serializer: message.contentType,
-    ...(typeof compression === 'string' ? { compression: COMPRESSIONS[compression] ?? compression } : {}),
-    exchange: message.exchange,
-    routingKey: message.routingKey,
-  };
-}
-
 /** In Python a repr that the caller gave is a property, too, by accident. */
 function withoutLeaks(envelope: string): string {
   return json.edit(envelope, [
@@ -250,24 +170,4 @@ function withoutBody(envelope: string): string {
 
 function exactMessage(means: ReadonlyMap<string, unknown>, at: number): ReadonlyMap<string, unknown> {
   return (means.get('messages') as readonly ReadonlyMap<string, unknown>[])[at] as ReadonlyMap<string, unknown>;
-}
-
-/** Signatures stay exact, marks and all: nobody here looks into them. */
-function embedOf(message: ReadonlyMap<string, unknown>): unknown {
-  const embed = valueOf(message.get('embed'), { typed: false, exact: true }) as ReadonlyMap<string, unknown>;
-  const { callbacks, errbacks, chain, chord } = Object.fromEntries(embed);
-  return { callbacks: callbacks ?? [], errbacks: errbacks ?? [], chain: chain ?? [], chord: chord ?? undefined };
-}
-
-function millisOf(iso: string | null): number | undefined {
-  return iso === null ? undefined : Date.parse(/[+-]\d\d:\d\d$/.test(iso) ? iso : `${iso}Z`);
-}
-
-function unreadableHere(message: Message): string | undefined {
-  const { compression } = message.headers;
-  if (compression === 'application/x-bz2' || compression === 'application/x-lzma')
-    return ` [skipped: no ${COMPRESSIONS[compression]} in Node]`;
-  if (compression === 'application/zstd' && !('zstdDecompressSync' in zlib))
-    return ' [skipped: zstd from Node 22.15 on]';
-  return undefined;
 }
