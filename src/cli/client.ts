@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import type { Config } from '../config.ts';
 import type { CeleryClient, CeleryOptions } from '../drivers/celery/index.ts';
 import { ConfigError } from '../errors.ts';
 import { loadConfig } from './load.ts';
@@ -39,11 +40,12 @@ export async function resultClientFor(flags: ClientFlags, env: Environment, cwd:
   return new CeleryClient({ ...rest, broker: 'memory://' });
 }
 
-async function resolveClient(
+/** The options that a worker started in the same folder would have, and where they are from. */
+export async function resolveClient(
   flags: ClientFlags,
   env: Environment,
   cwd: string,
-): Promise<{ readonly options: CeleryOptions; readonly connection: Connection }> {
+): Promise<{ readonly options: CeleryOptions; readonly connection: Connection; readonly config: Config }> {
   const config = (await loadConfig(cwd, flags.config))?.config ?? {};
   const file = config.celery ?? madeBy(config.sources ?? []);
   const connection = resolveConnection(flags, env, file, cwd);
@@ -54,7 +56,7 @@ async function resolveClient(
     ...(brokerTransportOptions === undefined ? {} : { brokerTransportOptions }),
     ...(backend === undefined ? {} : { backend }),
   };
-  return { options, connection };
+  return { options, connection, config };
 }
 
 /** What a source that a config file has made sends to and reads from. */

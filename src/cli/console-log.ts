@@ -22,6 +22,16 @@ export function consoleLog(options: ConsoleLogOptions): Logger {
   return { level, debug: line('debug'), info: line('info'), warn: line('warn'), error: line('error') };
 }
 
+/** The same on standard error, in colours where somebody looks at them. */
+export function stderrLog(
+  level: LogLevel,
+  format: 'json' | 'text',
+  env: Readonly<Record<string, string | undefined>>,
+): Logger {
+  const colors = process.stderr.isTTY === true && (env['NO_COLOR'] ?? '') === '' && env['TERM'] !== 'dumb';
+  return consoleLog({ level, format, colors, write: (text) => void process.stderr.write(text) });
+}
+
 type Rank = Exclude<LogLevel, 'silent'>;
 
 const RANKS: Readonly<Record<LogLevel, number>> = { debug: 1, info: 2, warn: 3, error: 4, silent: 9 };

@@ -1,4 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
+import type { BeatFlags } from './beat.ts';
 import type { EnqueueFlags } from './enqueue.ts';
 import type { Output, ResultFlags } from './result.ts';
 import type { Environment, WorkerFlags } from './settings.ts';
@@ -57,9 +58,27 @@ export function program({ env, cwd, out, err, done }: Surroundings): Command {
         'reject',
       ]),
     )
+    .option('-B, --beat', 'run the beat here too: send the entries of beatSchedule when they are due')
+    .option('-s, --schedule <file>', 'keep the last runs of the beat in this file')
+    .addOption(schedulerOption('--scheduler <name>'))
     .option('--shutdown-timeout <seconds>', 'how long a stop waits for running jobs (default: 25)', secondsOrZero)
     .addHelpText('after', WORKER_HELP)
     .action(async (flags: WorkerFlags) => done(await (await import('./worker.ts')).runWorker(flags, env, cwd)));
+
+  root
+    .command('beat')
+    .description('send tasks when they are due: the beatSchedule of jobglot.config.ts, or the entries of a RedBeat')
+    .option('--config <file>', 'the config file (default: ./jobglot.config.ts, .mts, .js or .mjs)')
+    .option('-b, --broker <url>', 'where jobs go (CELERY_BROKER_URL, REDIS_URL)')
+    .option('-s, --schedule <file>', 'keep last runs in this file (default: in the broker, where that is Redis)')
+    .addOption(schedulerOption('-S, --scheduler <name>'))
+    .option('--max-interval <seconds>', 'look at the schedule at least as often (default: 300)', seconds)
+    .option('-l, --loglevel <level>', 'debug, info, warning, error or silent (default: info)', level)
+    .addOption(
+      new Option('--log-format <format>', 'text or json (default: text on a terminal)').choices(['text', 'json']),
+    )
+    .addHelpText('after', BEAT_HELP)
+    .action(async (flags: BeatFlags) => done(await (await import('./beat.ts')).runBeat(flags, env, cwd)));
 
   const enqueueCommand = root.command('enqueue').description('send a task');
   where(
@@ -120,6 +139,14 @@ function where(command: Command): Command {
     .option('--config <file>', 'take broker and results from this config file (default: ./jobglot.config.ts)');
 }
 
+function schedulerOption(flags: string): Option {
+  return new Option(flags, 'where last runs are kept: redis, redbeat, file or memory').argParser((value) => {
+    const found = SCHEDULERS[value];
+    if (found !== undefined) return found;
+    throw new InvalidArgumentError('Expected redis, redbeat, file or memory.');
+  });
+}
+
 function list(value: string, before: readonly string[] = []): readonly string[] {
   const names = value.split(',').map((name) => name.trim());
   if (names.some((name) => name === '')) throw new InvalidArgumentError('Expected names with commas between them.');
@@ -166,11 +193,23 @@ const LEVELS: Readonly<Record<string, string>> = {
   silent: 'silent',
 };
 
+/** Python's names as well, so that a command line can stay as it is. */
+const SCHEDULERS: Readonly<Record<string, string>> = {
+  redis: 'redis',
+  redbeat: 'redbeat',
+  'redbeat.RedBeatScheduler': 'redbeat',
+  'redbeat.schedulers:RedBeatScheduler': 'redbeat',
+  file: 'file',
+  'celery.beat:PersistentScheduler': 'file',
+  memory: 'memory',
+};
+
 const EXAMPLES = `
 Examples:
   jobglot worker                                              # ./jobglot.config.ts, else ./tasks.ts; without a broker, a folder to try it out
   jobglot worker -A ./tasks.ts --celery redis://localhost -Q celery,high -c 20
   jobglot enqueue celery proj.tasks.add '[2, 3]' --broker redis://localhost --countdown 10
+  jobglot beat                                                # the beatSchedule of ./jobglot.config.ts
   jobglot result celery 3f1c2f9e-5a4b-4d0a-9a6e-8f4a1c0d7b11 --backend redis://localhost --wait 10
   redis-cli lindex celery 0 | jobglot decode celery
 
@@ -186,6 +225,24 @@ A config file:
 
 Signals: TERM or INT stops when running jobs are done, or at the shutdown timeout; again, or QUIT, stops now and gives jobs back.
 TSTP takes nothing more. USR1 writes what runs to the log. REMAP_SIGTERM=SIGQUIT makes TERM stop now.`;
+
+const BEAT_HELP = `
+A config file:
+  import { defineConfig } from 'jobglot';
+  import { crontab } from 'jobglot/celery';
+  export default defineConfig({
+    celery: {
+      broker: 'redis://localhost',
+      timezone: 'Europe/Berlin',
+      beatSchedule: {
+        tidy: { task: 'proj.tidy', schedule: 30 },
+        report: { task: 'proj.report', schedule: crontab('0 7 * * mon-fri'), args: ['daily'], options: { queue: 'slow' } },
+      },
+    },
+  });
+
+With redis and redbeat several processes may run; one sends, and another takes over when it ends. redbeat shares its keys with
+a RedBeat in Python. TERM or INT stops.`;
 
 const ENQUEUE_HELP = `
 Numbers go as they are written: 1.0 is a float for Python, and large integers stay whole.

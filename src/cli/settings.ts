@@ -13,8 +13,16 @@ export interface ConnectionFlags {
   readonly resultBackend?: string;
 }
 
+/** When to send what, as flags. */
+export interface ScheduleFlags {
+  readonly schedule?: string;
+  readonly scheduler?: 'redis' | 'redbeat' | 'file' | 'memory';
+  readonly maxInterval?: number;
+}
+
 /** The flags of `jobglot worker`, as commander names them. */
-export interface WorkerFlags extends ConnectionFlags {
+export interface WorkerFlags extends ConnectionFlags, ScheduleFlags {
+  readonly beat?: boolean;
   readonly app?: string;
   readonly config?: string;
   readonly queues?: readonly string[];
@@ -124,8 +132,18 @@ export function resolveCelery(
     ...given('taskSoftTimeLimit', flags.softTimeLimit),
     ...given('acceptContent', flags.accept),
     ...given('unknownTask', flags.unknownTask),
+    ...scheduleOptions(flags),
   };
   return { options, connection };
+}
+
+/** A file that is named is one to use. */
+export function scheduleOptions(flags: ScheduleFlags): Partial<CeleryOptions> {
+  return {
+    ...given('beatScheduleFilename', flags.schedule),
+    ...given('beatScheduler', flags.scheduler ?? (flags.schedule === undefined ? undefined : 'file')),
+    ...given('beatMaxLoopInterval', flags.maxInterval),
+  };
 }
 
 /** Sources that a config file has made cannot be changed by flags. Throws ConfigError naming those that were given. */
@@ -152,6 +170,9 @@ const SOURCE_FLAGS = {
   acksLate: '--acks-late',
   accept: '--accept',
   unknownTask: '--unknown-task',
+  beat: '--beat',
+  schedule: '--schedule',
+  scheduler: '--scheduler',
 } as const satisfies Partial<Record<keyof WorkerFlags, string>>;
 
 /** The folders of the server-less default. */

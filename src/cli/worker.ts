@@ -1,12 +1,14 @@
 import { resolve } from 'node:path';
 import type { Config } from '../config.ts';
+import type { Beat, CeleryOptions } from '../drivers/celery/index.ts';
 import { ConfigError } from '../errors.ts';
-import type { Logger, LogLevel } from '../log.ts';
+import type { Logger } from '../log.ts';
 import type { Source } from '../source.ts';
 import { Tasks } from '../task.ts';
 import { Worker } from '../worker/worker.ts';
+import { beatOf } from './beat.ts';
 import { banner, type Facts, factsOf, type SourceFacts } from './banner.ts';
-import { consoleLog } from './console-log.ts';
+import { stderrLog } from './console-log.ts';
 import { EXIT } from './exit.ts';
 import { conventionalTasks, loadConfig, loadTasks } from './load.ts';
 import { type Connection, type Environment, refuseSourceFlags, resolveCelery, type WorkerFlags } from './settings.ts';
@@ -19,7 +21,7 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
   const loaded = await loadConfig(cwd, flags.config);
   const config = loaded?.config ?? {};
   const { tasks, file: app } = await tasksFor(flags, config, cwd);
-  const { sources, connection } = await sourcesFor(flags, env, config, cwd, loaded?.file);
+  const { sources, connection, options } = await sourcesFor(flags, env, config, cwd, loaded?.file);
   const level = flags.loglevel ?? config.logLevel ?? 'info';
   const format = flags.logFormat ?? config.logFormat ?? (process.stderr.isTTY ? 'text' : 'json');
   const log = config.log ?? stderrLog(level, format, env);
@@ -36,6 +38,7 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
     middleware: config.middleware ?? [],
     ...(config.abortGraceMs === undefined ? {} : { abortGraceMs: config.abortGraceMs }),
   });
+  const beat = flags.beat === true && options !== undefined ? await embeddedBeat(options, log) : undefined;
   tell(
     {
       version: version(),
@@ -51,7 +54,27 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
     log,
     config.log === undefined && format === 'text' && level !== 'silent',
   );
-  return live(worker, log, env, shutdownTimeoutMs, sources);
+  return live(worker, log, env, shutdownTimeoutMs, sources, beat);
+}
+
+/** It has connections of its own, which close before the worker's. */
+function embeddedBeat(options: CeleryOptions, log: Logger): Promise<Beat> {
+  if (typeof options.broker === 'string' && typeof (options.backend ?? '') === 'string') return beatOf(options, log);
+  throw new ConfigError('--beat needs broker and backend as URLs; run jobglot beat beside the worker instead');
+}
+
+/** With the worker, and no longer: another process may lead while this one finishes its jobs. */
+async function startBeat(beat: Beat | undefined, worker: Worker): Promise<void> {
+  if (beat === undefined) return;
+  worker.on('worker:state', ({ state }) => {
+    if (state === 'stopping') void beat.stop();
+  });
+  try {
+    await beat.start();
+  } catch (error) {
+    await worker.stop({ timeoutMs: 0 });
+    throw error;
+  }
 }
 
 /** From the start to the end of a worker: signals, errors nobody catches, the exit code. */
@@ -61,6 +84,7 @@ async function live(
   env: Environment,
   shutdownTimeoutMs: number,
   sources: readonly Source[],
+  beat: Beat | undefined,
 ): Promise<number> {
   const signals = new StopSignals({ worker, log, env, shutdownTimeoutMs, exit: (code) => process.exit(code) });
   const stopped = worker.once('worker:state', ({ state }) => state === 'stopped');
@@ -74,6 +98,7 @@ async function live(
   });
   try {
     await worker.start();
+    await startBeat(beat, worker);
   } finally {
     process.off('SIGTERM', leave).off('SIGINT', leave);
   }
@@ -81,6 +106,7 @@ async function live(
   process.on('uncaughtException', fatal);
   for (const source of sources) log.info({ system: source.system, queues: source.queues }, `${nameOf(source)} ready`);
   await stopped;
+  await beat?.stop();
   process.off('uncaughtException', fatal);
   signals.remove();
   log.info({}, signals.code === EXIT.ok ? 'stopped' : 'stopped, not cleanly');
@@ -104,14 +130,18 @@ async function sourcesFor(
   config: Config,
   cwd: string,
   file: string | undefined,
-): Promise<{ readonly sources: readonly Source[]; readonly connection: Connection | undefined }> {
+): Promise<{
+  readonly sources: readonly Source[];
+  readonly connection: Connection | undefined;
+  readonly options?: CeleryOptions;
+}> {
   if (config.sources !== undefined) {
     refuseSourceFlags(flags, file ?? 'the config file');
     return { sources: config.sources, connection: undefined };
   }
   const { options, connection } = resolveCelery(flags, env, config, resolve(cwd));
   const { celery } = await systems.celery.driver();
-  return { sources: [celery(options)], connection };
+  return { sources: [celery(options)], connection, options };
 }
 
 function tell(facts: Facts, log: Logger, asText: boolean): void {
@@ -128,11 +158,6 @@ function tell(facts: Facts, log: Logger, asText: boolean): void {
     );
 }
 
-function stderrLog(level: LogLevel, format: 'json' | 'text', env: Environment): Logger {
-  const colors = process.stderr.isTTY === true && (env['NO_COLOR'] ?? '') === '' && env['TERM'] !== 'dumb';
-  return consoleLog({ level, format, colors, write: (text) => void process.stderr.write(text) });
-}
-
 /** Who set what, for the banner. */
 function namesOf(
   flags: WorkerFlags,
@@ -145,6 +170,7 @@ function namesOf(
   if (flags.softTimeLimit !== undefined) options.push(`soft time limit ${flags.softTimeLimit} s`);
   if (flags.accept !== undefined) options.push(`accept ${flags.accept.join(', ')}`);
   if (flags.unknownTask !== undefined) options.push(`unknown tasks: ${flags.unknownTask}`);
+  if (flags.beat === true) options.push('beat');
   return {
     broker: `from ${connection.brokerFrom}`,
     results: connection.backend === undefined ? connection.backendFrom : `from ${connection.backendFrom}`,

@@ -9,12 +9,15 @@ import { PATIENCE_MS } from './until.ts';
 
 export type CeleryVersion = '5.2' | '5.4' | '5.6';
 
+/** A Python of the set-up: one with this Celery, or with Celery 5.6 and RedBeat. */
+export type PythonEnvironment = CeleryVersion | 'redbeat';
+
 const apps = join(root, 'test/interop/apps');
 
 const PATIENCE_SECONDS = PATIENCE_MS / 1000;
 
 /** The Python that has this Celery: JOBGLOT_PYTHON_52, _54, _56, else the one the set-up made. */
-export function pythonFor(version: CeleryVersion): string {
+export function pythonFor(version: PythonEnvironment): string {
   const python = process.env[`JOBGLOT_PYTHON_${version.replace('.', '')}`] ?? venvPython(version);
   if (!existsSync(python)) {
     throw new Error(
@@ -94,14 +97,14 @@ interface Reply {
  * use a second instance where that matters).
  */
 export class PythonCelery implements AsyncDisposable {
-  readonly version: CeleryVersion;
+  readonly version: PythonEnvironment;
   readonly versions: PythonVersions;
   readonly #process: PythonProcess;
   readonly #pending: Map<number, Waiting>;
   #lastId = 0;
 
   private constructor(
-    version: CeleryVersion,
+    version: PythonEnvironment,
     versions: PythonVersions,
     own: PythonProcess,
     pending: Map<number, Waiting>,
@@ -112,7 +115,7 @@ export class PythonCelery implements AsyncDisposable {
     this.#pending = pending;
   }
 
-  static async start(version: CeleryVersion, options: PythonAppOptions): Promise<PythonCelery> {
+  static async start(version: PythonEnvironment, options: PythonAppOptions): Promise<PythonCelery> {
     const own = new PythonProcess(version, ['driver.py'], options);
     const pending = new Map<number, Waiting>();
     const hello = withResolvers();
@@ -322,6 +325,30 @@ export async function startPythonWorker(version: CeleryVersion, options: PythonW
   };
 }
 
+/** A real `celery -A app beat` with RedBeat's scheduler. */
+export interface PythonBeat extends AsyncDisposable {
+  /** Resolves when it leads. */
+  leads(): Promise<void>;
+  /** SIGTERM: it gives its lock back. */
+  stop(): Promise<void>;
+  kill(): Promise<void>;
+  log(): string;
+}
+
+/** Starts one, and resolves when it asks for the lock. It looks at the schedule, and for the lock, each second. */
+export async function startRedBeat(options: PythonAppOptions): Promise<PythonBeat> {
+  const args = ['-m', 'celery', '-A', 'app', 'beat', '-S', 'redbeat.RedBeatScheduler', '-l', 'DEBUG'];
+  const own = new PythonProcess('redbeat', [...args, '--max-interval', '1', '--pidfile='], options);
+  await own.says('beat: Acquiring lock', PATIENCE_MS);
+  return {
+    leads: () => own.says('beat: Acquired lock', PATIENCE_MS),
+    stop: () => own.end('SIGTERM', 5_000),
+    kill: () => own.end('SIGKILL'),
+    log: () => own.log,
+    [Symbol.asyncDispose]: () => own.end('SIGTERM', 5_000),
+  };
+}
+
 /** One Python in test/interop/apps, in a process group of its own so that a pool dies with its parent. */
 class PythonProcess {
   log = '';
@@ -329,7 +356,7 @@ class PythonProcess {
   readonly gone: Promise<void>;
   readonly #child: ChildProcess;
 
-  constructor(version: CeleryVersion, args: readonly string[], { env, ...app }: PythonAppOptions) {
+  constructor(version: PythonEnvironment, args: readonly string[], { env, ...app }: PythonAppOptions) {
     this.#child = spawn(pythonFor(version), args, {
       cwd: apps,
       detached: true,

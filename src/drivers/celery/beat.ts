@@ -339,8 +339,9 @@ function withCleanup(
 
 function storeFor(options: BeatOptions, client: CeleryClient, zone: Zone, maxIntervalMs: number): BeatStore {
   const { redis } = client.broker;
-  const standard = redis !== undefined || options.beatRedisUrl !== undefined ? 'redis' : 'file';
-  const scheduler = options.beatScheduler ?? (client.broker.kind === 'memory' ? 'memory' : standard);
+  const alone = client.broker.kind === 'memory' ? 'memory' : 'file';
+  const scheduler =
+    options.beatScheduler ?? (redis !== undefined || options.beatRedisUrl !== undefined ? 'redis' : alone);
   switch (scheduler) {
     case 'redis': {
       const where = redisFor('beatRedisUrl', options.beatRedisUrl, options, client);
