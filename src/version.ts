@@ -7,7 +7,6 @@ export function version(): string {
   for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
     const file = join(folder, 'package.json');
     if (existsSync(file)) return (JSON.parse(readFileSync(file, 'utf8')) as { readonly version: string }).version;
-    if (dirname(folder) === folder)
-      throw new Error('no package.json above this file: the installation is incomplete');
+    if (dirname(folder) === folder) throw new Error('no package.json above this file: the installation is incomplete');
   }
 }

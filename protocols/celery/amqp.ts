@@ -24,25 +24,33 @@ export interface AmqpDelivery {
  * that are no table.
  */
 export function toWire(delivery: AmqpDelivery): WireMessage {
-  const { headers, contentType, contentEncoding, ...basic } = delivery.properties;
-  const properties: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(basic)) {
-    if (value !== undefined) properties[KOMBU_NAMES[name as keyof typeof KOMBU_NAMES]] = value;
-  }
-  properties['delivery_info'] = {
-    exchange: delivery.exchange,
-    routing_key: delivery.routingKey,
-    redelivered: delivery.redelivered,
-    ...(delivery.consumerTag === undefined ? {} : { consumer_tag: delivery.consumerTag }),
-  };
+  const { properties, exchange, routingKey, redelivered, consumerTag } = delivery;
+  const { headers } = properties;
+  const wire: Record<string, unknown> = {};
+  // In the order of the wire; one by one, because every message passes here.
+  if (properties.deliveryMode !== undefined) wire['delivery_mode'] = properties.deliveryMode;
+  if (properties.priority !== undefined) wire['priority'] = properties.priority;
+  if (properties.correlationId !== undefined) wire['correlation_id'] = properties.correlationId;
+  if (properties.replyTo !== undefined) wire['reply_to'] = properties.replyTo;
+  if (properties.expiration !== undefined) wire['expiration'] = properties.expiration;
+  if (properties.messageId !== undefined) wire['message_id'] = properties.messageId;
+  if (properties.timestamp !== undefined) wire['timestamp'] = properties.timestamp;
+  if (properties.type !== undefined) wire['type'] = properties.type;
+  if (properties.userId !== undefined) wire['user_id'] = properties.userId;
+  if (properties.appId !== undefined) wire['app_id'] = properties.appId;
+  if (properties.clusterId !== undefined) wire['cluster_id'] = properties.clusterId;
+  wire['delivery_info'] =
+    consumerTag === undefined
+      ? { exchange, routing_key: routingKey, redelivered }
+      : { exchange, routing_key: routingKey, redelivered, consumer_tag: consumerTag };
   return {
     body: delivery.body,
-    contentType,
-    contentEncoding,
+    contentType: properties.contentType,
+    contentEncoding: properties.contentEncoding,
     headers: headers === undefined ? {} : decodeTable(headers),
-    properties,
+    properties: wire,
     raw: undefined,
-    ...(headers === undefined ? {} : { headerTable: headers }),
+    ...(headers === undefined ? undefined : { headerTable: headers }),
   };
 }
 
@@ -76,20 +84,6 @@ export function toAmqp(publication: Publication, mandatory = false): AmqpMessage
     }),
   };
 }
-
-const KOMBU_NAMES = {
-  deliveryMode: 'delivery_mode',
-  priority: 'priority',
-  correlationId: 'correlation_id',
-  replyTo: 'reply_to',
-  expiration: 'expiration',
-  messageId: 'message_id',
-  timestamp: 'timestamp',
-  type: 'type',
-  userId: 'user_id',
-  appId: 'app_id',
-  clusterId: 'cluster_id',
-} as const;
 
 function shortText(name: string, value: unknown): string | undefined {
   if (typeof value === 'number') return String(value);

@@ -88,7 +88,7 @@ class Reader {
   #name(end: number): string {
     const length = this.buffer[this.#take(1, end)] as number;
     const start = this.#take(length, end);
-    return this.buffer.toString('utf8', start, start + length);
+    return nameAt(this.buffer, start, length);
   }
 
   #value(end: number, depth: number): unknown {
@@ -288,6 +288,23 @@ class Writer {
     this.#buffer.copy(larger, 0, 0, this.#at);
     this.#buffer = larger;
   }
+}
+
+/** Names seen, by their length and two of their bytes: most tables have the same twenty, and comparing is cheaper than decoding. */
+const names: (string | undefined)[] = [];
+
+function nameAt(buffer: Buffer, start: number, length: number): string {
+  if (length < 2) return buffer.toString('utf8', start, start + length);
+  const slot =
+    ((length & 31) << 12) | (((buffer[start + 1] as number) & 63) << 6) | ((buffer[start + length - 1] as number) & 63);
+  const known = names[slot];
+  if (known?.length === length && isAt(buffer, start, known)) return known;
+  return (names[slot] = buffer.toString('utf8', start, start + length));
+}
+
+function isAt(buffer: Buffer, start: number, text: string): boolean {
+  for (let i = 0; i < text.length; i++) if (buffer[start + i] !== text.charCodeAt(i)) return false;
+  return true;
 }
 
 function safe(value: bigint): number | bigint {

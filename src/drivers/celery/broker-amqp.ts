@@ -84,6 +84,7 @@ export class AmqpBroker implements CeleryBroker {
   #arrived: AmqpClaim[] = [];
   #next = 0;
   #wake: (() => void) | undefined;
+  #signal: AbortSignal | undefined;
 
   constructor(url: string, options: AmqpBrokerOptions = {}, topology: AmqpTopology = {}) {
     this.#target = amqpTarget(url, options);
@@ -381,11 +382,19 @@ export class AmqpBroker implements CeleryBroker {
       const why = cause instanceof Error ? cause.message : 'not connected';
       throw new ConnectionError(`celery: the queues on ${this.address} are not consumed now: ${why}`, { cause });
     }
-    const limit = new AbortController();
-    const arrived = new Promise<void>((resolve) => (this.#wake = resolve));
-    await Promise.race([arrived, pause(1_000, AbortSignal.any([signal, limit.signal]))]);
+    // One listener for all waits of a worker: a controller a wait would cost more than the wait.
+    if (this.#signal !== signal) {
+      this.#signal = signal;
+      signal.addEventListener('abort', () => this.#wake?.(), { once: true });
+    }
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, 1_000);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
     this.#wake = undefined;
-    limit.abort();
   }
 
   async #watch(): Promise<void> {
