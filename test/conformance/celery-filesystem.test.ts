@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CeleryAppOptions } from '../../src/drivers/celery/index.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { celeryMessages, celeryResult, celerySender, celerySource } from './celery.ts';
 import { conformance } from './suite.ts';
 
@@ -17,7 +17,7 @@ let messages = 0;
 conformance<Store>({
   name: 'celery-filesystem',
   async store() {
-    const folder = await mkdtemp(join(tmpdir(), 'jobglot-conformance-'));
+    const folder = temporaryFolder('jobglot-conformance-');
     await mkdir(join(folder, 'results'));
     const app = { broker: `filesystem://${folder}/queue`, backend: `file://${folder}/results` };
     return { folder, app, [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };

@@ -1,8 +1,8 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect } from 'vitest';
 import { type CeleryClient } from '../../src/drivers/celery/index.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import type { PythonCanvas, PythonWorker } from '../support/python.ts';
 import { PATIENCE_MS } from '../support/until.ts';
 import { type NodeWorker, Stage, until } from './support/stage.ts';
@@ -23,7 +23,7 @@ describe.each(VERSIONS)('canvas of Celery %s over Python and Node workers', (ver
     python = await stage.worker({ queues: ['python'] });
     node = await stage.node({ queues: ['node'], exceptions: { OutOfStock: 'app.OutOfStock' } });
     client = stage.client();
-    folder = mkdtempSync(join(tmpdir(), 'jobglot-interop-'));
+    folder = temporaryFolder('jobglot-interop-');
   });
   afterEach(async () => {
     // What was seen of a test may not be the last of its tasks.

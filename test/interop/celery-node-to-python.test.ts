@@ -1,5 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect } from 'vitest';
 import {
@@ -16,6 +15,7 @@ import {
 } from '../../src/drivers/celery/index.ts';
 import { RemoteError, ResultTimeoutError } from '../../src/errors.ts';
 import { defineTask } from '../../src/task.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import type { PythonWorker } from '../support/python.ts';
 import { PATIENCE_MS } from '../support/until.ts';
 import { Stage, until } from './support/stage.ts';
@@ -118,7 +118,7 @@ describe.each(VERSIONS)('Node sends, Celery %s runs, Node reads', (version) => {
     stage = await Stage.start(version);
     worker = await stage.worker({ queues: ['python'], prelude: "app.tasks['py.gate'].track_started = True" });
     client = stage.client({ taskDefaultQueue: 'python' });
-    folder = mkdtempSync(join(tmpdir(), 'jobglot-interop-'));
+    folder = temporaryFolder('jobglot-interop-');
   });
   afterEach(() => stage.nothingHeld());
   afterAll(async () => {

@@ -1,11 +1,11 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect } from 'vitest';
 import { defineTask, Tasks } from '../../src/task.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { hold } from '../support/leash.mjs';
 import { PATIENCE_MS } from '../support/until.ts';
 import { Stage, until } from './support/stage.ts';
@@ -21,7 +21,7 @@ describe.each(VERSIONS)('Celery %s and Node beside each other', (version) => {
   beforeAll(async () => {
     // Workers that die leave claims, which come back after this many seconds.
     stage = await Stage.start(version, { broker_transport_options: { visibility_timeout: 1 }, result_extended: true });
-    folder = mkdtempSync(join(tmpdir(), 'jobglot-interop-'));
+    folder = temporaryFolder('jobglot-interop-');
   });
   afterEach(() => stage.nothingHeld());
   afterAll(async () => {

@@ -1,7 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Publication } from '../../protocols/celery/message.ts';
@@ -9,6 +8,7 @@ import type { Claim } from '../../src/drivers/celery/broker.ts';
 import { FilesystemBroker, filesystemOptions } from '../../src/drivers/celery/broker-filesystem.ts';
 import { FileResults, fileResultsFolder } from '../../src/drivers/celery/results-file.ts';
 import { silent } from '../../src/log.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { hold } from '../support/leash.mjs';
 import { pythonFor } from '../support/python.ts';
 
@@ -52,7 +52,7 @@ let results: FileResults;
 let children: ChildProcess[];
 
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'jobglot-folder-'));
+  folder = temporaryFolder('jobglot-folder-');
   await mkdir(join(folder, 'results'));
   await writeFile(join(folder, 'shop.py'), APP);
   broker = new FilesystemBroker(filesystemOptions(`filesystem://${folder}`));

@@ -1,11 +1,11 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { celery, type CeleryAppOptions, CeleryClient, type CeleryOptions } from '../../src/drivers/celery/index.ts';
 import { ConnectionError } from '../../src/errors.ts';
 import { createLogger } from '../../src/log.ts';
 import { Worker } from '../../src/worker/worker.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { PythonCelery, type PythonAppOptions, type PythonWorkerOptions, startPythonWorker } from '../support/python.ts';
 import { type RedisServer, startRedis, startSentinel, until } from '../support/redis.ts';
 import { PATIENCE_MS } from '../support/until.ts';
@@ -17,7 +17,7 @@ let folder: string;
 let open: AsyncDisposable[];
 
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'jobglot-transport-'));
+  folder = temporaryFolder('jobglot-transport-');
   open = [];
 });
 afterEach(async () => {

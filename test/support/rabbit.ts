@@ -1,13 +1,13 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { connect, type Channel, type ChannelModel, type GetMessage, type Options } from 'amqplib';
 import { makeCertificates, type Certificates } from './certificates.ts';
+import { temporaryFolder } from './folder.ts';
 import { freePort } from './free-port.ts';
-import { hold, holdFolder } from './leash.mjs';
+import { hold } from './leash.mjs';
 import { binary, RabbitControl } from './rabbit-control.ts';
 import { findProgram, findRabbit } from './setup.mjs';
 
@@ -174,7 +174,7 @@ interface Ports {
 }
 
 class OwnRabbit implements RabbitServer {
-  readonly folder = temporaryFolder();
+  readonly folder = temporaryFolder('jobglot-rabbit-');
   version = '';
   certificates: Certificates | undefined;
   readonly #program: string;
@@ -639,10 +639,4 @@ class OwnProcess {
     await this.#gone;
     clearTimeout(patience);
   }
-}
-
-function temporaryFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'jobglot-rabbit-'));
-  holdFolder(folder);
-  return folder;
 }

@@ -1,12 +1,11 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis, type RedisOptions } from 'ioredis';
 import { makeCertificates, readTls, type Certificates } from './certificates.ts';
+import { temporaryFolder } from './folder.ts';
 import { freePort } from './free-port.ts';
-import { hold, holdFolder } from './leash.mjs';
+import { hold } from './leash.mjs';
 import { findRedis } from './setup.mjs';
 import { until } from './until.ts';
 
@@ -347,10 +346,4 @@ class Owned implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const one of this.#held.toReversed()) await one[Symbol.asyncDispose]();
   }
-}
-
-function temporaryFolder(prefix: string): string {
-  const folder = mkdtempSync(join(tmpdir(), prefix));
-  holdFolder(folder);
-  return folder;
 }

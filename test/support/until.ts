@@ -14,10 +14,13 @@ export function until(what: string, condition: Condition): Promise<void>;
 export function until(what: string, timeoutMs: number, condition: Condition): Promise<void>;
 export async function until(what: string, ...rest: [Condition] | [number, Condition]): Promise<void> {
   const [timeoutMs, condition] = rest.length === 1 ? [PATIENCE_MS, rest[0]] : rest;
+  const late = new Error(`not within ${timeoutMs} ms: ${what}`);
+  // Where it was awaited is what the reader wants to see.
+  Error.captureStackTrace(late, until);
   const deadline = Date.now() + timeoutMs;
   for (;;) {
     if (await condition()) return;
-    if (Date.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what}`);
+    if (Date.now() > deadline) throw late;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

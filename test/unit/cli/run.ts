@@ -1,8 +1,8 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdir, mkdtemp, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { hold, holdFolder } from '../../support/leash.mjs';
+import { temporaryFolder } from '../../support/folder.ts';
+import { hold } from '../../support/leash.mjs';
 import { root } from '../../support/setup.mjs';
 import { PATIENCE_MS } from '../../support/until.ts';
 
@@ -74,8 +74,7 @@ export function run(args: readonly string[], options: RunOptions): Promise<Ended
 
 /** A project folder with these files, in which `jobglot` is installed. */
 export async function project(files: Readonly<Record<string, string>> = {}): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'jobglot-cli-'));
-  holdFolder(folder);
+  const folder = temporaryFolder('jobglot-cli-');
   await mkdir(join(folder, 'node_modules'));
   await symlink(root, join(folder, 'node_modules/jobglot'));
   for (const [name, text] of Object.entries({ 'package.json': '{"type": "module"}', ...files })) {

@@ -1,5 +1,4 @@
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { encodeEnvelope } from '../../../protocols/celery/envelope.ts';
@@ -15,6 +14,7 @@ import { MemoryBroker } from '../../../src/drivers/celery/broker-memory.ts';
 import { ConnectionError } from '../../../src/errors.ts';
 import { silent } from '../../../src/log.ts';
 import { defineTask } from '../../../src/task.ts';
+import { temporaryFolder } from '../../support/folder.ts';
 import { holdFolder } from '../../support/leash.mjs';
 import { until } from '../../support/until.ts';
 
@@ -201,7 +201,7 @@ describe('a run of a process that died', () => {
 
   /** Starts a beat that comes to `when` of its first run, and no further. The file it leaves. */
   async function dies(when: 'before' | 'after'): Promise<{ readonly path: string; readonly id: string }> {
-    const folder = await mkdtemp(join(tmpdir(), 'jobglot-beat-'));
+    const folder = temporaryFolder('jobglot-beat-');
     holdFolder(folder);
     const path = join(folder, 'schedule.json');
     const broker = new Recorder('beat');
@@ -288,7 +288,7 @@ test('a broker that is away gets the run when it is back, under the same id', as
 
 describe('the file', () => {
   test('keeps last runs over a restart, and forgets entries that are no more', async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'jobglot-beat-'));
+    const folder = temporaryFolder('jobglot-beat-');
     holdFolder(folder);
     const beatScheduleFilename = join(folder, 'schedule.json');
     const options = { beatScheduler: 'file', beatScheduleFilename } as const;
@@ -309,7 +309,7 @@ describe('the file', () => {
   });
 
   test('of another program is refused and left as it is', async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'jobglot-beat-'));
+    const folder = temporaryFolder('jobglot-beat-');
     holdFolder(folder);
     const path = join(folder, 'celerybeat-schedule');
     await writeFile(path, 'a Python database');

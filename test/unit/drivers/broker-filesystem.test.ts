@@ -1,7 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, open, readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, open, readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Publication } from '../../../protocols/celery/message.ts';
@@ -13,6 +12,7 @@ import {
 } from '../../../src/drivers/celery/broker-filesystem.ts';
 import { ConfigError, ConnectionError } from '../../../src/errors.ts';
 import { silent } from '../../../src/log.ts';
+import { temporaryFolder } from '../../support/folder.ts';
 
 // A folder without events, as on a network: the system says so when it is asked to watch.
 const events = vi.hoisted(() => ({ offered: true }));
@@ -30,7 +30,7 @@ let brokers: FilesystemBroker[];
 const never = new AbortController().signal;
 
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'jobglot-broker-'));
+  folder = temporaryFolder('jobglot-broker-');
   brokers = [];
 });
 

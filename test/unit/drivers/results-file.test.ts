@@ -1,10 +1,10 @@
-import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { FileResults, fileResultsFolder, type FileResultsOptions } from '../../../src/drivers/celery/results-file.ts';
 import { ConfigError } from '../../../src/errors.ts';
 import { silent } from '../../../src/log.ts';
+import { temporaryFolder } from '../../support/folder.ts';
 
 // A folder without events, as on a network: the system says so when it is asked to watch.
 const events = vi.hoisted(() => ({ offered: true }));
@@ -21,7 +21,7 @@ let folder: string;
 let backends: FileResults[];
 
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'jobglot-results-'));
+  folder = temporaryFolder('jobglot-results-');
   backends = [];
 });
 
