@@ -1,8 +1,12 @@
 /** Celery on the wire, as pure data: messages, serializers, signatures, results, the state machine, kombu on Redis. */
 export type { Disposition, Failure, Job, Moment, Outcome, Transition } from '../job.ts';
 export type { Command, Exchange, Script } from '../redis.ts';
+export type { AmqpArguments, AmqpMessage, AmqpProperties, Declaration, ExchangeType } from '../amqp.ts';
 export { WireError } from '../errors.ts';
 export { DateTime, Decimal, float, isoText, Numeral, parseIso, PlainDate, PlainTime, Uuid } from '../formats/values.ts';
+export * as amqp from './amqp.ts';
+export * as nativeDelay from './native-delay.ts';
+export * as topology from './topology.ts';
 export * from './clock.ts';
 export { type ArgumentKind, type CommandSpec, commandOf, COMMANDS } from './commands.ts';
 export * from './envelope.ts';

@@ -246,19 +246,10 @@ export function pidboxReplyQueue(oid: string, options: MailboxOptions = {}, cont
   };
 }
 
-/** The exchange of events; who sends them declares it. Source: celery/events/event.py. */
-export const EVENT_EXCHANGE: Declaration = {
-  kind: 'exchange',
-  name: 'celeryev',
-  type: 'topic',
-  durable: true,
-  autoDelete: false,
-  arguments: {},
-};
-
 /**
- * Where a monitor, or a worker's gossip, hears events. Source: celery/events/receiver.py EventReceiver.
- * @param routingKey gossip hears `worker.#`
+ * Where a monitor, or a worker's gossip, hears events. Who sends them declares the exchange alone.
+ * Source: celery/events/receiver.py EventReceiver.
+ * @param routingKey gossip hears `worker.#`, with the interval of its heartbeats as `messageTtl`
  */
 export function eventQueue(
   id: string,
