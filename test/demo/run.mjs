@@ -3,6 +3,7 @@
  *
  *     npm run demo                                          the embedded broker: a temporary folder, no server
  *     npm run demo -- --broker redis://localhost:6379/0     the same over Redis; results there too, or in --backend
+ *     npm run demo -- --broker amqp://localhost//           over RabbitMQ; results as messages (rpc://), or in --backend
  *
  * Sets itself up first. Exits 0 only when every result was right, and leaves nothing running.
  */
@@ -31,7 +32,7 @@ function readOptions() {
     return parseArgs({ options: { broker: { type: 'string' }, backend: { type: 'string' } } }).values;
   } catch (error) {
     throw new SetupError(
-      `${error.message}\nusage: npm run demo [-- --broker redis://host:port/db [--backend redis://…]]`,
+      `${error.message}\nusage: npm run demo [-- --broker redis://host:port/db | amqp://host:port/vhost [--backend redis://…]]`,
     );
   }
 }
@@ -60,7 +61,7 @@ async function demo(options) {
   const sender = spawn(python, [join(here, 'app.py')], { env, stdio: ['ignore', 'inherit', 'inherit'] });
   hold(sender);
   const senderEnded = ended(sender);
-  // The sender stops, and deletes its queue; the worker follows below.
+  // The sender stops, the worker follows below.
   for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => sender.kill('SIGINT'));
   const first = await Promise.race([senderEnded, workerEnded.then(() => undefined)]);
   if (first === undefined) sender.kill('SIGINT');
@@ -71,6 +72,11 @@ async function demo(options) {
   const patience = setTimeout(() => worker.kill('SIGKILL'), 10_000);
   const stopped = await workerEnded;
   clearTimeout(patience);
+  // Last, when nobody consumes it: a worker would make its queue anew.
+  const cleaned = await ended(
+    spawn(python, [join(here, 'app.py'), 'clean'], { env, stdio: ['ignore', 'ignore', 'inherit'] }),
+  );
+  if (cleaned !== 0) process.stderr.write(`the queue ${env.DEMO_QUEUE} could not be deleted\n`);
   if (first === undefined || stopped !== 0) process.stderr.write(`the Node worker ended with ${stopped}:\n${log}`);
   else if (sent !== 0) process.stderr.write(`the log of the Node worker:\n${log}`);
   return first !== undefined && sent === 0 && stopped === 0 ? 0 : 1;
@@ -81,7 +87,7 @@ function brokerAndBackend({ broker, backend }) {
   // A queue of the demo's own: on a shared Redis, `celery` is somebody's.
   const DEMO_QUEUE = `jobglot-demo-${randomBytes(4).toString('hex')}`;
   if (broker !== undefined && !broker.startsWith('filesystem:'))
-    return { DEMO_BROKER: broker, DEMO_BACKEND: backend ?? broker, DEMO_QUEUE };
+    return { DEMO_BROKER: broker, DEMO_BACKEND: backend ?? ofBroker(broker), DEMO_QUEUE };
   const folder = mkdtempSync(join(tmpdir(), 'jobglot-demo-'));
   holdFolder(folder);
   for (const name of ['broker', 'broker/control', 'results']) mkdirSync(join(folder, name));
@@ -90,6 +96,11 @@ function brokerAndBackend({ broker, backend }) {
     DEMO_BACKEND: backend ?? `file://${join(folder, 'results')}`,
     DEMO_QUEUE,
   };
+}
+
+/** RabbitMQ keeps no results: there they are messages to who asked. @param {string} broker */
+function ofBroker(broker) {
+  return /^(py)?amqps?:/.test(broker) ? 'rpc://' : broker;
 }
 
 /** @param {import('node:child_process').ChildProcess} child @returns {Promise<number | string>} */
