@@ -6,12 +6,12 @@ import { temporaryFolder } from '../support/folder.ts';
 import type { PythonCanvas, PythonWorker } from '../support/python.ts';
 import { PATIENCE_MS } from '../support/until.ts';
 import { type NodeWorker, Stage, until } from './support/stage.ts';
-import { facts, type Lacks, VERSIONS } from './support/table.ts';
+import { facts, type Lacks, SETTINGS } from './support/table.ts';
 
 const NO_STAMPS: Lacks = { '5.2': 'Celery before 5.3 has no stamped headers' };
 
-describe.each(VERSIONS)('canvas of Celery %s over Python and Node workers', (version) => {
-  const fact = facts('celery-canvas', version, 'both');
+describe.each(SETTINGS)('canvas of Celery $version over Python and Node workers on $broker', ({ version, broker }) => {
+  const fact = facts('celery-canvas', { version, broker }, 'both');
   let stage: Stage;
   let python: PythonWorker;
   let node: NodeWorker;
@@ -19,7 +19,7 @@ describe.each(VERSIONS)('canvas of Celery %s over Python and Node workers', (ver
   let folder: string;
 
   beforeAll(async () => {
-    stage = await Stage.start(version);
+    stage = await Stage.start(version, {}, { broker });
     python = await stage.worker({ queues: ['python'] });
     node = await stage.node({ queues: ['node'], exceptions: { OutOfStock: 'app.OutOfStock' } });
     client = stage.client();

@@ -19,7 +19,7 @@ import { temporaryFolder } from '../support/folder.ts';
 import type { PythonWorker } from '../support/python.ts';
 import { PATIENCE_MS } from '../support/until.ts';
 import { Stage, until } from './support/stage.ts';
-import { compressionLacks, facts, type Lacks, VERSIONS } from './support/table.ts';
+import { compressionLacks, elsewhere, facts, type Lacks, SETTINGS } from './support/table.ts';
 
 const NO_TYPED_JSON: Lacks = { '5.2': 'kombu before 5.3 writes dates, Decimals and UUIDs as text, and no bytes' };
 
@@ -107,15 +107,16 @@ const RETURNED_TYPED: readonly (readonly [source: string, value: unknown])[] = [
 
 const WAIT = { timeoutMs: PATIENCE_MS };
 
-describe.each(VERSIONS)('Node sends, Celery %s runs, Node reads', (version) => {
-  const fact = facts('celery-node-to-python', version, 'Node → Python');
+describe.each(SETTINGS)('Node sends over $broker, Celery $version runs, Node reads', ({ version, broker }) => {
+  const fact = facts('celery-node-to-python', { version, broker }, 'Node → Python');
+  const onRedis = broker === 'redis' ? fact : elsewhere;
   let stage: Stage;
   let worker: PythonWorker;
   let client: CeleryClient;
   let folder: string;
 
   beforeAll(async () => {
-    stage = await Stage.start(version);
+    stage = await Stage.start(version, {}, { broker });
     worker = await stage.worker({ queues: ['python'], prelude: "app.tasks['py.gate'].track_started = True" });
     client = stage.client({ taskDefaultQueue: 'python' });
     folder = temporaryFolder('jobglot-interop-');
@@ -421,7 +422,7 @@ backend.mark_as_failure(bad, KeyError('k', 2), traceback='the traceback')
       expect(Date.now() - before).toBeGreaterThanOrEqual(3_990);
     });
 
-    fact('expires', 'an expired task is revoked: TaskRevokedError', async () => {
+    onRedis('expires', 'an expired task is revoked: TaskRevokedError', async () => {
       const result = await send('py.add', [1, 2], { expires: new Date(Date.now() - 1000) });
       expect(await failureOf(result)).toMatchObject({
         type: 'TaskRevokedError',
@@ -454,10 +455,11 @@ backend.mark_as_failure(bad, KeyError('k', 2), traceback='the traceback')
       const queue = stage.queue('aside');
       await routed.enqueue('py.add', { args: [1, 2], queue });
       // A queue named in the call wins; the route's priority stays, as in Celery.
-      expect(await stage.store.llen(`${queue}\x06\x166`)).toBe(1);
+      expect(await stage.waiting(queue)).toBe(1);
+      expect(await stage.kept()).toMatch(/"priority":6/);
     });
 
-    fact('priority', 'what was sent with priority 0 runs before 3, 6 and 9', async () => {
+    onRedis('priority', 'what was sent with priority 0 runs before 3, 6 and 9', async () => {
       const queue = stage.queue('python');
       const path = join(folder, 'order');
       const results: AsyncResult[] = [];

@@ -1,10 +1,12 @@
-// `node test/interop/support/render.mjs`: the support table of the README, from what the interop tests last saw.
+// `node test/interop/support/render.mjs`: the support tables of SUPPORT.md, from what the interop tests last saw.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const path = fileURLToPath(new URL('../../../.cache/support-table.json', import.meta.url));
 
-/** @type {{ feature: string, version: string, direction: string, ok: boolean, lacks?: string }[]} */
+/** @typedef {{ feature: string, version: string, broker: string, direction: string, ok: boolean, lacks?: string }} Row */
+
+/** @type {Row[]} */
 let rows;
 try {
   rows = JSON.parse(readFileSync(path, 'utf8'));
@@ -13,33 +15,45 @@ try {
   process.exit(1);
 }
 
-const versions = [...new Set(rows.map(({ version }) => version))].sort();
-/** @type {string[]} */
+const BROKERS = { redis: 'Redis', amqp: 'RabbitMQ' };
+
+/** The same numbers under all tables. @type {string[]} */
 const notes = [];
-/** @type {Map<string, Map<string, string>>} feature → column → cell */
-const table = new Map();
-
-for (const { feature } of rows) table.set(feature, new Map());
-for (const [feature, cells] of table) {
-  for (const version of versions) {
-    for (const way of ['Python → Node', 'Node → Python']) {
-      const seen = rows.filter(
-        (row) =>
-          row.feature === feature && row.version === version && (row.direction === way || row.direction === 'both'),
-      );
-      cells.set(`${version} ${way}`, cell(seen));
-    }
-  }
-}
-
-process.stdout.write(
-  `${line(['', ...versions.flatMap((version) => [`${version} → Node`, `Node → ${version}`])])}\n` +
-    `${line(['---', ...versions.flatMap(() => [':-:', ':-:'])])}\n`,
+const sections = Object.entries(BROKERS).map(
+  ([broker, title]) => `## Over ${title}\n\n${table(rows.filter((row) => row.broker === broker)).join('\n')}\n`,
 );
-for (const [feature, cells] of table) process.stdout.write(`${line([feature, ...cells.values()])}\n`);
+process.stdout.write(sections.join('\n'));
 if (notes.length > 0) process.stdout.write(`\n${notes.map((note, index) => `${index + 1}. ${note}`).join('\n')}\n`);
 
-/** @param {{ ok: boolean, lacks?: string }[]} seen */
+/** A line a feature, in the order the tests declare them; a column a version and direction. @param {Row[]} seen */
+function table(seen) {
+  const versions = [...new Set(seen.map(({ version }) => version))].sort();
+  const features = [...new Set(seen.map(({ feature }) => feature))];
+  const columns = versions.flatMap((version) =>
+    ['Python → Node', 'Node → Python'].map((direction) => ({ version, direction })),
+  );
+  return [
+    line(['', ...versions.flatMap((version) => [`${version} → Node`, `Node → ${version}`])]),
+    line(['---', ...columns.map(() => ':-:')]),
+    ...features.map((feature) =>
+      line([
+        feature,
+        ...columns.map(({ version, direction }) =>
+          cell(
+            seen.filter(
+              (row) =>
+                row.feature === feature &&
+                row.version === version &&
+                (row.direction === direction || row.direction === 'both'),
+            ),
+          ),
+        ),
+      ]),
+    ),
+  ];
+}
+
+/** @param {Row[]} seen */
 function cell(seen) {
   const run = seen.filter(({ lacks }) => lacks === undefined);
   if (run.length > 0) return run.every(({ ok }) => ok) ? '✓' : '✗';

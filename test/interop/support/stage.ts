@@ -21,6 +21,7 @@ import { type RabbitServer, startRabbit } from '../../support/rabbit.ts';
 import { type RedisServer, startRedis, until } from '../../support/redis.ts';
 import { type Tally, tally } from '../../support/tally.ts';
 import { interopTasks } from '../apps/tasks.ts';
+import type { BrokerKind } from './table.ts';
 
 export { until };
 
@@ -37,7 +38,7 @@ export type NodeWorkerOptions = Partial<CeleryOptions> & { readonly tasks?: Task
 
 export interface StageOptions {
   /** @default 'redis' */
-  readonly broker?: 'redis' | 'amqp';
+  readonly broker?: BrokerKind;
   /** Where results go: Redis, or `rpc://`, the reply queue of who sent the task (with the broker `amqp`). @default 'redis' */
   readonly results?: 'redis' | 'rpc';
 }
@@ -179,6 +180,20 @@ export class Stage implements AsyncDisposable {
     return lengths.reduce((sum, length) => sum + length, 0);
   }
 
+  /** All that the broker keeps, wherever it is, as text to look for words in. */
+  async kept(): Promise<string> {
+    if (this.#vhost === undefined) {
+      const keys = await this.store.keys('*');
+      return (await Promise.all(keys.map((key) => this.#dump(key)))).join('\n');
+    }
+    const texts: string[] = [];
+    for (const { name } of await this.rabbit.queues(this.vhost)) {
+      for (const { properties, content } of await this.rabbit.get(name, this.vhost))
+        texts.push(`${name} ${JSON.stringify(properties)} ${content.toString('latin1')}`);
+    }
+    return texts.join('\n');
+  }
+
   /** Counts what anybody, scripts included, pushes to a list of Redis from now on. */
   pushes(list: string): Promise<Tally> {
     return tally(this.store, /^[LR]PUSH$/i, list);
@@ -192,6 +207,19 @@ export class Stage implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.python.stop();
     await this.redis[Symbol.asyncDispose]();
+  }
+
+  async #dump(key: string): Promise<string> {
+    switch (await this.store.type(key)) {
+      case 'list':
+        return (await this.store.lrange(key, 0, -1)).join('\n');
+      case 'hash':
+        return JSON.stringify(await this.store.hgetall(key));
+      case 'stream':
+        return JSON.stringify(await this.store.xrange(key, '-', '+'));
+      default:
+        return '';
+    }
   }
 
   #onRabbit(): Vhost {

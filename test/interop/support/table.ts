@@ -7,12 +7,24 @@ import { root } from '../../support/setup.mjs';
 
 export const VERSIONS: readonly CeleryVersion[] = ['5.2', '5.4', '5.6'];
 
+export type BrokerKind = 'redis' | 'amqp';
+
+/** What the facts are looked at with. */
+export interface Setting {
+  readonly version: CeleryVersion;
+  readonly broker: BrokerKind;
+}
+
+/** Every version over every broker, one broker after the other. */
+export const SETTINGS: readonly Setting[] = (['redis', 'amqp'] as const).flatMap((broker) =>
+  VERSIONS.map((version) => ({ version, broker })),
+);
+
 export type Direction = 'Python → Node' | 'Node → Python' | 'both';
 
-/** One feature, seen with one version of Celery. */
-export interface Row {
+/** One feature, seen with one version of Celery over one broker. */
+export interface Row extends Setting {
   readonly feature: string;
-  readonly version: CeleryVersion;
   readonly direction: Direction;
   readonly ok: boolean;
   /** Why this version has it not; then `ok` is false and nothing was run. */
@@ -35,12 +47,13 @@ export type Fact = (feature: string, statement: string, run: () => Promise<void>
  * Tests that fill the support table as they run: `fact('retries', 'a retry keeps its id', async () => …)`. A feature is
  * supported when all its facts hold. A version that lacks it is a row too, with the reason.
  */
-export function facts(file: string, version: CeleryVersion, direction: Direction): Fact {
+export function facts(file: string, setting: Setting, direction: Direction): Fact {
+  const { version } = setting;
   const rows = new Map<string, Row | undefined>();
   afterAll(() =>
     save(
       file,
-      version,
+      setting,
       direction,
       [...rows.values()].filter((row) => row !== undefined),
     ),
@@ -48,7 +61,8 @@ export function facts(file: string, version: CeleryVersion, direction: Direction
   return (feature, statement, run, lacks = {}) => {
     const reason = lacks[version];
     if (reason !== undefined) {
-      if (rows.get(feature) === undefined) rows.set(feature, { feature, version, direction, ok: false, lacks: reason });
+      if (rows.get(feature) === undefined)
+        rows.set(feature, { ...setting, feature, direction, ok: false, lacks: reason });
       test.skip(`${statement} [skipped: not with ${version}: ${reason}]`, run);
       return;
     }
@@ -59,8 +73,8 @@ export function facts(file: string, version: CeleryVersion, direction: Direction
         const passed = task.result?.state !== 'fail';
         const before = rows.get(feature);
         rows.set(feature, {
+          ...setting,
           feature,
-          version,
           direction,
           ok: passed && (before === undefined || before.ok || before.lacks !== undefined),
         });
@@ -70,17 +84,22 @@ export function facts(file: string, version: CeleryVersion, direction: Direction
   };
 }
 
+/** In the place of `fact`, for what is not so over this broker: nothing is run, and the table has no row of it. */
+export const elsewhere: Fact = () => {};
+
 const path = join(root, '.cache/support-table.json');
 
 /** One file for all tests, which run one file at a time: the rows of this file are replaced, those of others stay. */
-function save(file: string, version: CeleryVersion, direction: Direction, rows: readonly Row[]): void {
+function save(file: string, { version, broker }: Setting, direction: Direction, rows: readonly Row[]): void {
   let before: readonly (Row & { readonly file: string })[] = [];
   try {
     before = JSON.parse(readFileSync(path, 'utf8'));
   } catch {
     // The first.
   }
-  const others = before.filter((row) => row.file !== file || row.version !== version || row.direction !== direction);
+  const own = (row: Row & { readonly file: string }): boolean =>
+    row.file === file && row.version === version && row.broker === broker && row.direction === direction;
+  const others = before.filter((row) => !own(row));
   mkdirSync(join(root, '.cache'), { recursive: true });
   writeFileSync(
     `${path}.${process.pid}`,
