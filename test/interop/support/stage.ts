@@ -77,8 +77,14 @@ export class Stage implements AsyncDisposable {
   readonly #vhost: Vhost | undefined;
   readonly #config: PythonAppOptions;
 
-  private constructor(redis: RedisServer, vhost: Vhost | undefined, python: PythonCelery, config: StageConfig) {
-    this.version = python.version;
+  private constructor(
+    version: CeleryVersion,
+    redis: RedisServer,
+    vhost: Vhost | undefined,
+    python: PythonCelery,
+    config: StageConfig,
+  ) {
+    this.version = version;
     this.redis = redis;
     this.python = python;
     this.store = redis.client();
@@ -99,7 +105,7 @@ export class Stage implements AsyncDisposable {
       backend: results === 'rpc' ? 'rpc://' : redis.urlOf(1),
       config: { accept_content: ['json', 'yaml', 'msgpack'], ...config },
     };
-    return new Stage(redis, vhost, await PythonCelery.start(version, options), options);
+    return new Stage(version, redis, vhost, await PythonCelery.start(version, options), options);
   }
 
   /** The RabbitMQ, which is shared: what stops it has one of its own. */
