@@ -97,7 +97,7 @@ interface Reply {
  * use a second instance where that matters).
  */
 export class PythonCelery implements AsyncDisposable {
-  readonly version: PythonEnvironment;
+  readonly version: CeleryVersion;
   readonly versions: PythonVersions;
   readonly #process: PythonProcess;
   readonly #pending: Map<number, Waiting>;
@@ -109,7 +109,7 @@ export class PythonCelery implements AsyncDisposable {
     own: PythonProcess,
     pending: Map<number, Waiting>,
   ) {
-    this.version = version;
+    this.version = version === 'redbeat' ? '5.6' : version;
     this.versions = versions;
     this.#process = own;
     this.#pending = pending;

@@ -1,3 +1,4 @@
+import { repr } from '../../../protocols/celery/repr.ts';
 import { type BeatEntry, readEntry, type ScheduleLike } from '../../../protocols/celery/schedule.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import { ConfigError } from '../../errors.ts';
@@ -93,7 +94,8 @@ export function callOf(entry: BeatEntry): {
   readonly call: EnqueueOptions & Pick<BeatEntry, 'args' | 'kwargs'>;
   readonly unknown: readonly string[];
 } {
-  const call: Record<string, unknown> = { args: entry.args, kwargs: entry.kwargs };
+  // Celery's beat has a list where apply_async is mostly given a tuple, and says so.
+  const call: Record<string, unknown> = { args: entry.args, kwargs: entry.kwargs, argsrepr: repr(entry.args) };
   const unknown: string[] = [];
   for (const [name, value] of Object.entries(entry.options)) {
     const ours = Object.hasOwn(OPTIONS, name) ? OPTIONS[name] : undefined;
