@@ -10,7 +10,8 @@ import { type AmqpQueue, bindingsOf, type QueueType } from './topology.ts';
 
 const LEVELS = 28;
 const TOP = LEVELS - 1;
-const DELIVERY = 'celery_delayed_delivery';
+/** Where a task that has waited comes from: its retry may wait there again. */
+export const DELAYED_DELIVERY = 'celery_delayed_delivery';
 
 /** The longest wait, in seconds: eight and a half years. */
 export const MAX_DELAY: number = 2 ** LEVELS - 1;
@@ -39,8 +40,8 @@ export function delayedDeclarations(queueType: QueueType = 'quorum'): readonly D
       routingKey: `${'*.'.repeat(TOP - level)}0.#`,
     });
   }
-  declarations.push(topicExchange(DELIVERY), {
-    ...binding('exchange', DELIVERY, levelName(0)),
+  declarations.push(topicExchange(DELAYED_DELIVERY), {
+    ...binding('exchange', DELAYED_DELIVERY, levelName(0)),
     routingKey: `${'*.'.repeat(TOP)}0.#`,
   });
   return declarations;
@@ -55,7 +56,7 @@ export function delayBindings(queue: AmqpQueue): readonly Declaration[] {
     .filter(({ exchange, exchangeType }) => exchange !== '' && isDelayable(exchangeType ?? 'direct'))
     .flatMap(({ exchange, exchangeType, routingKey = '' }) => {
       const pattern = routingKey.startsWith('#') ? routingKey : `#.${routingKey}`;
-      const forwarded = { ...binding('exchange', exchange, DELIVERY), routingKey: pattern };
+      const forwarded = { ...binding('exchange', exchange, DELAYED_DELIVERY), routingKey: pattern };
       const taken = { ...binding('queue', queue.name, exchange), routingKey: pattern };
       return exchangeType === 'headers' ? [forwarded] : [forwarded, taken];
     });
@@ -97,7 +98,7 @@ function levelArguments(level: number, queueType: QueueType): AmqpArguments {
     'x-queue-type': queueType,
     'x-overflow': 'reject-publish',
     'x-message-ttl': 2 ** level * 1000,
-    'x-dead-letter-exchange': level > 0 ? levelName(level - 1) : DELIVERY,
+    'x-dead-letter-exchange': level > 0 ? levelName(level - 1) : DELAYED_DELIVERY,
     ...(queueType === 'quorum' ? { 'x-dead-letter-strategy': 'at-least-once' } : {}),
   };
 }

@@ -3,18 +3,22 @@
 // the figure to stand beside.
 //
 //   node ceiling.mjs celery-redis [--results] [--jobs 200000] [--batch 100] [--concurrency 100]
-//   node ceiling.mjs celery-redis --filled      consume what is in `celery` now, then wait for SIGTERM (what the bench runs)
+//   node ceiling.mjs celery-amqp  [--results] [--prefetch 100]   one multiple ack per turn; needs --filled
+//   ... --filled      consume what is in `celery` now, then wait for SIGTERM (what the bench runs)
 //
 // Claims of `batch`, `concurrency` handlers at once, the acks of one turn of the event loop folded together. Messages are
 // claimed into an unacked hash and index by one script and removed after the run, so nothing is lost with the process.
 // Server: REDIS_URL (default redis://127.0.0.1:6379/15). Unless --filled it uses keys of its own, named ceiling.*, and
 // removes them (stored results expire after a minute). Prints one JSON line.
 import { randomUUID } from 'node:crypto';
+import { createRequire } from 'node:module';
 import { Redis } from './redis.mjs';
 
 const [mode, ...rest] = process.argv.slice(2);
-if (mode !== 'celery-redis') {
-  console.error('usage: node ceiling.mjs celery-redis [--results] [--jobs N] [--batch N] [--concurrency N] [--filled]');
+if (mode !== 'celery-redis' && !(mode === 'celery-amqp' && rest.includes('--filled'))) {
+  console.error(
+    'usage: node ceiling.mjs celery-redis|celery-amqp [--results] [--jobs N] [--batch N] [--concurrency N] [--prefetch N] [--filled]',
+  );
   process.exit(64);
 }
 const option = (name, fallback) => {
@@ -40,6 +44,7 @@ redis.defineCommand('claim', {
 });
 
 const handlers = { 'bench.add': async (x, y) => x + y };
+if (mode === 'celery-amqp') await drainAmqp(option('prefetch', 100));
 const jobs = filled ? await redis.llen(queue) : await fill(option('jobs', 200_000));
 const cpu = process.cpuUsage();
 const started = process.hrtime.bigint();
@@ -136,6 +141,43 @@ function drain() {
     const [prefix, first] = claim(redis);
     first.then((messages) => claimed(prefix, messages), fail);
   });
+}
+
+/** Consumes `celery` until SIGTERM: handlers as messages come, one acknowledgement for all of a turn of the event loop. */
+async function drainAmqp(prefetch) {
+  const amqp = createRequire(new URL('../../package.json', import.meta.url))('amqplib');
+  const connection = await amqp.connect(process.env.AMQP_URL ?? 'amqp://127.0.0.1', { noDelay: true });
+  const channel = await connection.createChannel();
+  await channel.prefetch(prefetch);
+  let last;
+  let soon = false;
+  let writes = redis.pipeline();
+  const flush = () => {
+    soon = false;
+    if (results) {
+      void writes.exec();
+      writes = redis.pipeline();
+    }
+    channel.ack(last, true);
+  };
+  await channel.consume('celery', async (message) => {
+    if (message === null) return;
+    const { headers } = message.properties;
+    const [args] = JSON.parse(message.content.toString());
+    const value = await handlers[headers.task](...args);
+    if (results) {
+      const text = meta(headers, value);
+      writes.setex(metaKey + headers.id, 60, text);
+      writes.publish(metaKey + headers.id, text);
+    }
+    last = message;
+    if (!soon) {
+      soon = true;
+      setImmediate(flush);
+    }
+  });
+  await new Promise((resolve) => process.once('SIGTERM', resolve));
+  process.exit(0);
 }
 
 function meta(headers, value) {

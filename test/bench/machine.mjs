@@ -21,3 +21,8 @@ export function machine(versions) {
 export function versionOf(file, args) {
   return /\d+(\.\d+)+/.exec(execFileSync(file, args, { encoding: 'utf8' }))?.[0] ?? 'unknown';
 }
+
+/** The version of an installed peer of this folder. */
+export function peerVersion(name) {
+  return JSON.parse(readFileSync(new URL(`node_modules/${name}/package.json`, import.meta.url), 'utf8')).version;
+}

@@ -23,6 +23,33 @@ export function medians(rounds) {
   return row;
 }
 
+/** The medians of a row's rounds; latencies are pooled, since a p99 of one short round says little. */
+export function summary({ system, variant }, rounds) {
+  const good = rounds.filter((round) => round.error === undefined);
+  const errors = rounds.filter((round) => round.error !== undefined).map((round) => round.error);
+  const row = { system, variant, ...(errors.length > 0 ? { errors } : {}) };
+  if (good.length === 0) return row;
+  if (good[0].samples) {
+    const samples = good.flatMap((round) => round.samples);
+    const at = (p) => Number(percentile(samples, p).toFixed(3));
+    return { ...row, p50Ms: at(0.5), p95Ms: at(0.95), p99Ms: at(0.99), samples: samples.length };
+  }
+  const rates = good.map((round) => round.jobsPerSecond);
+  return {
+    ...row,
+    ...medians(good),
+    spread: [Math.round(Math.min(...rates)), Math.round(Math.max(...rates))],
+    ...(good[0].memory ? { memory: good[0].memory.map(rounded) } : {}),
+  };
+}
+
+/** One run in a few words, for progress. */
+export function brief({ error, jobsPerSecond, cpuMicrosPerJob, samples }) {
+  if (error !== undefined) return `FAILED: ${error}`;
+  if (samples) return `p50 ${percentile(samples, 0.5).toFixed(2)} ms, p99 ${percentile(samples, 0.99).toFixed(2)} ms`;
+  return `${Math.round(jobsPerSecond)} jobs/s, ${cpuMicrosPerJob.toFixed(1)} us CPU a job`;
+}
+
 /** One number against its target, if it has one. `atMost` turns the comparison round. */
 export function against(value, target, { atMost = false, unit = 'x' } = {}) {
   if (value === undefined || Number.isNaN(value)) return { value: null, target, atMost, unit, met: null };
@@ -44,7 +71,7 @@ export function asText({ bench, machine, rows, ratios }) {
     ['jobs/s', (row) => thousands(row.jobsPerSecond)],
     ['rounds', (row) => (row.spread ? `${thousands(row.spread[0])}-${thousands(row.spread[1])}` : '')],
     ['CPU us/job', (row) => row.cpuMicrosPerJob ?? ''],
-    ['Redis us/job', (row) => row.redisCpuMicrosPerJob ?? ''],
+    ['broker us/job', (row) => row.redisCpuMicrosPerJob ?? row.brokerCpuMicrosPerJob ?? ''],
     ['p50 ms', (row) => row.p50Ms ?? ''],
     ['p95 ms', (row) => row.p95Ms ?? ''],
     ['p99 ms', (row) => row.p99Ms ?? ''],
@@ -83,4 +110,8 @@ function thousands(value) {
 /** Three digits are all a noisy machine can tell. */
 function short(value) {
   return Math.abs(value) >= 100 ? Math.round(value) : Number(value.toPrecision(3));
+}
+
+function rounded({ jobs, pssMiB, rssMiB }) {
+  return { jobs, pssMiB: Math.round(pssMiB), rssMiB: Math.round(rssMiB) };
 }

@@ -8,13 +8,14 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { ensureBuild, ensureDependencies, ensureRedis, ensureVenv } from '../support/setup.mjs';
+import { ensureBuild, ensureDependencies, ensureRabbit, ensureRedis, ensureVenv } from '../support/setup.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const usage = `usage: npm run bench -- NAME [options]
 
 NAME
   celery-redis        workers and producers on Redis: ours, Celery 5.6, celery-node 0.5.9, and the limit of one process
+  celery-amqp         the same on RabbitMQ, results in Redis
 
 options
   --json              print one JSON document on stdout instead of tables
@@ -33,7 +34,11 @@ if (options.help || positionals.length !== 1 || !existsSync(join(here, name, 'in
 
 await ensureDependencies();
 await ensurePeers();
-const needed = { python: await ensureVenv('5.6'), redisServer: await ensureRedis() };
+const needed = {
+  python: await ensureVenv('5.6'),
+  redisServer: await ensureRedis(),
+  ...(name === 'celery-amqp' ? { rabbitServer: await ensureRabbit() } : {}),
+};
 const only = options.only?.split(',') ?? ['us', 'celery', 'celery-node', 'limit'];
 if (only.includes('us')) await ensureBuild();
 

@@ -4,6 +4,7 @@ import { parking, quarantine } from '../../../protocols/celery/amqp-aside.ts';
 import { toAmqp, toWire } from '../../../protocols/celery/amqp.ts';
 import type { Publication, WireMessage } from '../../../protocols/celery/message.ts';
 import {
+  DELAYED_DELIVERY,
   delayBindings,
   delayedDeclarations,
   delayedRoute,
@@ -68,7 +69,7 @@ export class AmqpBroker implements CeleryBroker {
   readonly #options: AmqpBrokerOptions;
   readonly #topology: AmqpTopology;
   readonly #named = new Map<string, QueueSpec>();
-  readonly #exchanges = new Map<string, string>();
+  readonly #exchanges = new Map<string, string>([[DELAYED_DELIVERY, 'topic']]);
   readonly #claims = new Claims();
   #broadcasts: AmqpBroadcasts | undefined;
   #log: Logger = silent;

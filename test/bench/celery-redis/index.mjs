@@ -1,16 +1,16 @@
 // The bench `celery-redis`: who runs, in which variants, and which of our figures is held against whose.
 import { join } from 'node:path';
-import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { machine, versionOf } from '../machine.mjs';
+import { machine, peerVersion, versionOf } from '../machine.mjs';
 import { startRedis } from '../redis-server.mjs';
-import { against, medians, percentile } from '../report.mjs';
+import { against, brief, summary } from '../report.mjs';
 import { drain } from './drain.mjs';
 import { enqueueRate } from './enqueue.mjs';
 import { idleLatency } from './latency.mjs';
 import { template } from './queue.mjs';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
+const shared = join(here, '../celery');
 
 const US = 'jobglot';
 const CELERY = 'celery 5.6';
@@ -86,8 +86,9 @@ function plan({ python, url, jobs }) {
   const celery = (pool, { late = true, results = false, prefetch } = {}) => ({
     file: python,
     args: ['-m', 'celery', '-A', 'app', 'worker', '-l', 'WARNING', '--without-mingle', ...pool],
-    cwd: here,
+    cwd: shared,
     env: {
+      BENCH_BROKER: url,
       BENCH_REDIS: url,
       BENCH_ACKS_LATE: late ? '1' : '0',
       ...(prefetch ? { BENCH_PREFETCH: String(prefetch) } : {}),
@@ -101,15 +102,15 @@ function plan({ python, url, jobs }) {
     file: process.execPath,
     args: [...(process.env.BENCH_NODE_OPTIONS?.split(' ') ?? []), join(here, script)],
     cwd: here,
-    env: { BENCH_REDIS: url, REDIS_URL: url, ...env },
+    env: { BENCH_BROKER: url, BENCH_REDIS: url, REDIS_URL: url, ...env },
   });
   const us = (concurrency, { late = true, results = false } = {}) =>
-    node('worker.mjs', {
+    node('../celery/worker.mjs', {
       BENCH_CONCURRENCY: String(concurrency),
       BENCH_ACKS_LATE: late ? '1' : '0',
       BENCH_RESULTS: results ? '1' : '0',
     });
-  const celeryNode = (stripped) => node('celery-node-worker.mjs', { BENCH_STRIPPED: stripped ? '1' : '0' });
+  const celeryNode = (stripped) => node('../celery/celery-node-worker.mjs', { BENCH_STRIPPED: stripped ? '1' : '0' });
   const ceiling = (results) => {
     const worker = node('../ceiling.mjs', {});
     return { ...worker, args: [...worker.args, 'celery-redis', '--filled', ...(results ? ['--results'] : [])] };
@@ -150,14 +151,14 @@ function plan({ python, url, jobs }) {
       add(group, system, variant, (server) => enqueueRate({ server, producer, mode, count: count * times }));
     }
   };
-  produce('us', US, node('produce.mjs'), share(0.1, 2000));
+  produce('us', US, node('../celery/produce.mjs'), share(0.1, 2000));
   produce(
     'celery',
     CELERY,
-    { file: python, args: ['produce.py'], cwd: here, env: { BENCH_REDIS: url } },
+    { file: python, args: ['produce.py'], cwd: shared, env: { BENCH_BROKER: url, BENCH_REDIS: url } },
     share(0.03, 1000),
   );
-  produce('celery-node', NODE, node('celery-node-produce.mjs'), share(0.1, 2000));
+  produce('celery-node', NODE, node('../celery/celery-node-produce.mjs'), share(0.1, 2000));
 
   // Latency.
   const count = share(0.0015, 50);
@@ -174,26 +175,6 @@ function plan({ python, url, jobs }) {
     }));
   }
   return rows;
-}
-
-/** The medians of a row's rounds; latencies are pooled, since a p99 of one short round says little. */
-function summary({ system, variant }, rounds) {
-  const good = rounds.filter((round) => round.error === undefined);
-  const errors = rounds.filter((round) => round.error !== undefined).map((round) => round.error);
-  const row = { system, variant, ...(errors.length > 0 ? { errors } : {}) };
-  if (good.length === 0) return row;
-  if (good[0].samples) {
-    const samples = good.flatMap((round) => round.samples);
-    const at = (p) => Number(percentile(samples, p).toFixed(3));
-    return { ...row, p50Ms: at(0.5), p95Ms: at(0.95), p99Ms: at(0.99), samples: samples.length };
-  }
-  const rates = good.map((round) => round.jobsPerSecond);
-  return {
-    ...row,
-    ...medians(good),
-    spread: [Math.round(Math.min(...rates)), Math.round(Math.max(...rates))],
-    ...(good[0].memory ? { memory: good[0].memory.map(rounded) } : {}),
-  };
 }
 
 function ratios(rows) {
@@ -232,18 +213,4 @@ function ratios(rows) {
   all['RSS at twice the jobs: at once'] = against(memory?.at(-1)?.rssMiB / at200k?.rssMiB, 1.1, { atMost: true });
   // A row that was not run, on either side, makes no ratio.
   return Object.fromEntries(Object.entries(all).filter(([, { value }]) => value !== null));
-}
-
-function brief({ error, jobsPerSecond, cpuMicrosPerJob, samples }) {
-  if (error !== undefined) return `FAILED: ${error}`;
-  if (samples) return `p50 ${percentile(samples, 0.5).toFixed(2)} ms, p99 ${percentile(samples, 0.99).toFixed(2)} ms`;
-  return `${Math.round(jobsPerSecond)} jobs/s, ${cpuMicrosPerJob.toFixed(1)} us CPU a job`;
-}
-
-function rounded({ jobs, pssMiB, rssMiB }) {
-  return { jobs, pssMiB: Math.round(pssMiB), rssMiB: Math.round(rssMiB) };
-}
-
-function peerVersion(name) {
-  return JSON.parse(readFileSync(join(here, '../node_modules', name, 'package.json'), 'utf8')).version;
 }

@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
-const here = fileURLToPath(new URL('.', import.meta.url));
+const celery = fileURLToPath(new URL('../celery', import.meta.url));
 const ROOM = 500;
 
 /** A function that makes the text of the message number `i`; `args` may be a function of `i`. */
@@ -13,8 +13,8 @@ export async function template({ redis, url, python, task, args, results }) {
   const example = JSON.stringify(typeof args === 'function' ? args(0) : args);
   await redis.del('celery');
   await promisify(execFile)(python, ['produce.py', 'template', task, example, results ? 'ON' : 'OFF'], {
-    cwd: here,
-    env: { ...process.env, BENCH_REDIS: url, ...(results ? { BENCH_BACKEND: url } : {}) },
+    cwd: celery,
+    env: { ...process.env, BENCH_BROKER: url, BENCH_REDIS: url, ...(results ? { BENCH_BACKEND: url } : {}) },
   });
   const text = await redis.rpop('celery');
   const message = JSON.parse(text);

@@ -2,7 +2,7 @@
 import celeryNode from 'celery-node';
 
 const [mode, count] = [process.argv[2], Number(process.argv[3])];
-const client = celeryNode.createClient(process.env.BENCH_REDIS, process.env.BENCH_REDIS);
+const client = celeryNode.createClient(process.env.BENCH_BROKER, process.env.BENCH_REDIS);
 await client.isReady();
 const task = client.createTask('bench.add');
 

@@ -3,7 +3,7 @@ import { defineTask } from '../../../dist/src/index.js';
 import { CeleryClient } from '../../../dist/src/drivers/celery/index.js';
 
 const [mode, count] = [process.argv[2], Number(process.argv[3])];
-const client = new CeleryClient({ broker: process.env.BENCH_REDIS });
+const client = new CeleryClient({ broker: process.env.BENCH_BROKER });
 const add = defineTask('bench.add');
 
 async function one(jobs) {

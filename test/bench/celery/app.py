@@ -6,11 +6,14 @@ import time
 import redis
 from celery import Celery
 
-app = Celery("bench", broker=os.environ["BENCH_REDIS"], backend=os.environ.get("BENCH_BACKEND") or None)
+app = Celery("bench", broker=os.environ["BENCH_BROKER"], backend=os.environ.get("BENCH_BACKEND") or None)
 app.conf.task_ignore_result = os.environ.get("BENCH_RESULTS") != "1"
 app.conf.task_acks_late = os.environ.get("BENCH_ACKS_LATE") == "1"
 app.conf.worker_prefetch_multiplier = int(os.environ.get("BENCH_PREFETCH", "4"))
 app.conf.broker_connection_retry_on_startup = True
+
+if os.environ.get("BENCH_CONFIRMS") == "1":
+    app.conf.broker_transport_options = {"confirm_publish": True}
 
 marks = redis.Redis.from_url(os.environ["BENCH_REDIS"])
 

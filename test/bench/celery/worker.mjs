@@ -3,9 +3,9 @@ import { defineTask, Tasks, Worker } from '../../../dist/src/index.js';
 import { celery } from '../../../dist/src/drivers/celery/index.js';
 import { Redis } from '../redis.mjs';
 
-const url = process.env.BENCH_REDIS;
+const { BENCH_BROKER: broker, BENCH_REDIS: redis } = process.env;
 const results = process.env.BENCH_RESULTS === '1';
-const marks = new Redis(url);
+const marks = new Redis(redis);
 
 const tasks = new Tasks()
   .handle(defineTask('bench.add'), ({ args: [x, y] }) => x + y)
@@ -18,8 +18,8 @@ const worker = new Worker({
   tasks,
   sources: [
     celery({
-      broker: url,
-      ...(results ? { backend: url } : {}),
+      broker,
+      ...(results ? { backend: redis } : {}),
       queues: ['celery'],
       concurrency: Number(process.env.BENCH_CONCURRENCY),
       acksLate: process.env.BENCH_ACKS_LATE === '1',
