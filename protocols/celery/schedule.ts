@@ -15,10 +15,16 @@ export interface Interval {
 /** When something is due, as Celery's beat knows it. Solar schedules are not known here. */
 export type Schedule = Interval | Crontab;
 
-/** `interval(30)`: every 30 seconds. Throws ParseException unless it is a number above 0. */
+/** A hundred years; dates have an end. */
+const LONGEST_SECONDS = 100 * 366 * 86_400;
+
+/** `interval(30)`: every 30 seconds. Throws ParseException unless it is a number above 0, and no century. */
 export function interval(seconds: number, { relative = false }: { readonly relative?: boolean } = {}): Interval {
-  if (!(Number.isFinite(seconds) && seconds > 0))
-    throw new ParseException(`an interval must be a number of seconds above 0, not ${seconds}`, 'schedule');
+  if (!(seconds > 0 && seconds <= LONGEST_SECONDS))
+    throw new ParseException(
+      `an interval must be a number of seconds above 0 and within a century, not ${seconds}`,
+      'schedule',
+    );
   return { kind: 'interval', everyMs: seconds * 1000, relative };
 }
 

@@ -206,7 +206,12 @@ describe('an entry of a schedule dictionary', () => {
     [null, 'null is no entry'],
     [{ schedule: 1 }, 'task: must be the name of a task'],
     [{ task: 't' }, 'schedule: a undefined is no schedule'],
-    [{ task: 't', schedule: 0 }, 'schedule: an interval must be a number of seconds above 0, not 0'],
+    [
+      { task: 't', schedule: 0 },
+      'schedule: an interval must be a number of seconds above 0 and within a century, not 0',
+    ],
+    [{ task: 't', schedule: 1e300 }, 'within a century, not 1e+300'],
+    [{ task: 't', schedule: Number.NaN }, 'not NaN'],
     [{ task: 't', schedule: 1, args: {} }, 'args: must be a list'],
     [{ task: 't', schedule: 1, kwargs: [] }, 'kwargs: must be a dictionary'],
     [{ task: 't', schedule: 1, option: {} }, "an entry has no 'option'"],
