@@ -34,9 +34,9 @@ export function program({ env, cwd, out, err, done }: Surroundings): Command {
     .addOption(new Option('--celery <url>', 'one URL for broker and results').conflicts('broker'))
     .option(
       '-b, --broker <url>',
-      'where jobs come from: redis://, rediss://, sentinel://, filesystem:// (CELERY_BROKER_URL, REDIS_URL)',
+      'where jobs come from: amqp://, amqps://, redis://, rediss://, sentinel://, filesystem:// (CELERY_BROKER_URL, REDIS_URL)',
     )
-    .option('--result-backend <url>', 'where results go: redis://, file:// (CELERY_RESULT_BACKEND)')
+    .option('--result-backend <url>', 'where results go: redis://, rpc://, file:// (CELERY_RESULT_BACKEND)')
     .option('-Q, --queues <names>', 'queues to consume, with commas (default: celery)', list)
     .option('-c, --concurrency <n>', 'jobs at once (default: 10)', whole(1))
     .option(
