@@ -21,6 +21,11 @@ export async function clientFor(
   return { client: new CeleryClient(options), connection };
 }
 
+/** What a client of any kind is made from. */
+export async function optionsFor(flags: ClientFlags, env: Environment, cwd: string): Promise<CeleryOptions> {
+  return (await resolveClient(flags, env, cwd)).options;
+}
+
 /** A client that only reads results: it opens no broker. */
 export async function resultClientFor(flags: ClientFlags, env: Environment, cwd: string): Promise<CeleryClient> {
   const { options, connection } = await resolveClient(flags, env, cwd);

@@ -1,5 +1,7 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { BeatFlags } from './beat.ts';
+import { commandHelp } from './command-list.ts';
+import type { ControlFlags, EventsFlags } from './control.ts';
 import type { EnqueueFlags } from './enqueue.ts';
 import type { Output, ResultFlags } from './result.ts';
 import type { Environment, WorkerFlags } from './settings.ts';
@@ -118,6 +120,38 @@ export function program({ env, cwd, out, err, done }: Surroundings): Command {
       done(await (await import('./result.ts')).showResult(id, flags, env, cwd, output)),
     );
 
+  for (const type of ['inspect', 'control'] as const) {
+    const command = root.command(type).description(type === 'inspect' ? 'ask workers' : 'tell workers what to do');
+    const celery = broker(
+      command
+        .command('celery')
+        .description(`${type === 'inspect' ? 'ask' : 'tell'} Celery workers, whatever their language`)
+        .argument('<command>', type === 'inspect' ? 'active, ping, stats ...' : 'revoke, rate_limit, shutdown ...')
+        .argument('[arguments...]', 'as the command takes them'),
+    )
+      .option('-d, --destination <nodes>', 'only these nodes, with commas', list)
+      .option('-t, --timeout <seconds>', 'how long to wait for answers (default: 1)', seconds)
+      .option('-j, --json', 'print JSON');
+    if (type === 'control') {
+      celery
+        .option('--terminate', 'revoke: stop running tasks too')
+        .option('--signal <name>', 'revoke: what a Python worker stops them with (default: SIGTERM)');
+    }
+    celery
+      .addHelpText('after', commandHelp(type))
+      .action(async (name: string, words: readonly string[], flags: ControlFlags) =>
+        done(await (await import('./control.ts')).control(type, name, words, flags, env, cwd, output)),
+      );
+  }
+
+  const eventsCommand = root.command('events').description('watch what workers tell');
+  broker(eventsCommand.command('celery').description('print the events of Celery workers and clients as they come'))
+    .option('--dump', 'one line an event (default)')
+    .option('-j, --json', 'one JSON object a line')
+    .option('--enable', 'tell workers to send events of tasks')
+    .option('--limit <n>', 'end after so many', whole(1))
+    .action(async (flags: EventsFlags) => done(await (await import('./control.ts')).events(flags, env, cwd, output)));
+
   const decodeCommand = root.command('decode').description('explain a stored message field by field');
   decodeCommand
     .command('celery')
@@ -130,6 +164,12 @@ export function program({ env, cwd, out, err, done }: Surroundings): Command {
     );
 
   return root;
+}
+
+function broker(command: Command): Command {
+  return command
+    .option('-b, --broker <url>', 'where jobs go (CELERY_BROKER_URL, REDIS_URL)')
+    .option('--config <file>', 'take the broker from this config file (default: ./jobglot.config.ts)');
 }
 
 function where(command: Command): Command {
@@ -212,6 +252,8 @@ Examples:
   jobglot beat                                                # the beatSchedule of ./jobglot.config.ts
   jobglot result celery 3f1c2f9e-5a4b-4d0a-9a6e-8f4a1c0d7b11 --backend redis://localhost --wait 10
   redis-cli lindex celery 0 | jobglot decode celery
+  jobglot inspect celery active --broker redis://localhost
+  jobglot control celery revoke 3f1c2f9e-5a4b-4d0a-9a6e-8f4a1c0d7b11 --terminate --broker redis://localhost
 
 Exit codes: 0 done, 1 failed or stopped at once, 64 wrong usage or configuration, 69 broker or results not reachable.`;
 

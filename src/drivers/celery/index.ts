@@ -8,6 +8,15 @@ export type { BeatSchedule, BeatScheduleEntry } from './beat-entries.ts';
 export type { CeleryBroker, ChordCounter, QueueSpec, ResultBackend } from './broker.ts';
 export { canvas, type Canvas } from './canvas.ts';
 export type { RedisBrokerOptions } from './broker-redis.ts';
+export {
+  CeleryControl,
+  type CeleryControlOptions,
+  type ControlOptions,
+  type ControlReplies,
+  type TaskInfo,
+} from './control-client.ts';
+export { CeleryEvents, type CeleryEventsOptions } from './receiver.ts';
+export type { HeardEvent } from '../../../protocols/celery/event.ts';
 export { AsyncResult, CeleryClient, type CeleryClientOptions, type EnqueueOptions } from './client.ts';
 export type { BeatSettings, CeleryAppOptions, CeleryOptions } from './options.ts';
 export type { RedisResultsOptions } from './results-redis.ts';
