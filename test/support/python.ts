@@ -346,6 +346,38 @@ export async function startRedBeat(options: PythonAppOptions): Promise<PythonBea
     kill: () => own.end('SIGKILL'),
     log: () => own.log,
     [Symbol.asyncDispose]: () => own.end('SIGTERM', 5_000),
+
+/** A `celery -A app …` that runs to its end. */
+export async function runCelery(
+  version: CeleryVersion,
+  options: PythonAppOptions,
+  args: readonly string[],
+): Promise<{ readonly code: number; readonly stdout: string; readonly stderr: string }> {
+  const own = new PythonProcess(version, ['-m', 'celery', '-A', 'app', ...args], options);
+  let stdout = '';
+  own.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+  own.stdin.end();
+  const patience = setTimeout(() => void own.end('SIGKILL'), 30_000);
+  await own.gone;
+  clearTimeout(patience);
+  return { code: own.code, stdout, stderr: own.log };
+}
+
+/** A `celery -A app …` that runs until it is stopped: `events --dump`. */
+export interface RunningCelery extends AsyncDisposable {
+  /** What it has printed. */
+  readonly output: string;
+}
+
+export function startCelery(version: CeleryVersion, options: PythonAppOptions, args: readonly string[]): RunningCelery {
+  const own = new PythonProcess(version, ['-m', 'celery', '-A', 'app', ...args], options);
+  let output = '';
+  own.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  return {
+    get output() {
+      return output + own.log;
+    },
+    [Symbol.asyncDispose]: () => own.end('SIGTERM', 3_000),
   };
 }
 
@@ -353,6 +385,8 @@ export async function startRedBeat(options: PythonAppOptions): Promise<PythonBea
 class PythonProcess {
   log = '';
   isGone = false;
+  /** -1 while it runs, and when a signal ended it. */
+  code = -1;
   readonly gone: Promise<void>;
   readonly #child: ChildProcess;
 
@@ -393,7 +427,10 @@ class PythonProcess {
         this.log += error.message;
         gone();
       });
-      this.#child.once('close', gone);
+      this.#child.once('close', (code) => {
+        this.code = code ?? -1;
+        gone();
+      });
     });
   }
 

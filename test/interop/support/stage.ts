@@ -108,6 +108,11 @@ export class Stage implements AsyncDisposable {
     return new Stage(version, redis, vhost, await PythonCelery.start(version, options), options);
   }
 
+  /** What the Python application is made from, for a `celery -A app` of the test's own. */
+  get app(): PythonAppOptions {
+    return this.#config;
+  }
+
   /** The RabbitMQ, which is shared: what stops it has one of its own. */
   get rabbit(): RabbitServer {
     return this.#onRabbit().rabbit;
