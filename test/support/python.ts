@@ -346,6 +346,8 @@ export async function startRedBeat(options: PythonAppOptions): Promise<PythonBea
     kill: () => own.end('SIGKILL'),
     log: () => own.log,
     [Symbol.asyncDispose]: () => own.end('SIGTERM', 5_000),
+  };
+}
 
 /** A `celery -A app …` that runs to its end. */
 export async function runCelery(
