@@ -112,9 +112,7 @@ function freezeOptions(own: ExactMap, given: Given, publisher: Publisher): Map<s
   if (textOf(options.get('task_id')) === undefined) options.set('task_id', given.id ?? publisher.mint());
   if (given.rootId !== undefined) options.set('root_id', given.rootId);
   if (!options.has('reply_to')) options.set('reply_to', publisher.replyTo ?? '');
-  if (given.groupId !== undefined && textOf(options.get('group_id')) === undefined) {
-    options.set('group_id', given.groupId);
-  }
+  if (given.groupId !== undefined && !options.has('group_id')) options.set('group_id', given.groupId);
   if (given.chord !== undefined) options.set('chord', given.chord);
   if (given.groupIndex !== undefined) options.set('group_index', given.groupIndex);
   return options;

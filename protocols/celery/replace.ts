@@ -17,13 +17,13 @@ export function replacement(message: TaskMessage, by: unknown): Signature {
   const gathered = readSignature(last).subtaskType !== 'group' ? given : gather(given);
 
   const { callbacks, errbacks, chain, chord } = message.embed;
-  const own: [string, unknown][] = [
+  // Nulls, too: a body must not take the group of its own header for that of the task.
+  const place = new Map<string, unknown>([
     ['task_id', message.id],
-    ['chord', chord],
-    ['group_id', message.group],
-    ['group_index', message.groupIndex],
-  ];
-  const place = new Map(own.filter(([, value]) => value !== undefined));
+    ['chord', chord ?? null],
+    ['group_id', message.group ?? null],
+    ['group_index', message.groupIndex ?? null],
+  ]);
   const nesting = (numberOf(message.wire.headers['replaced_task_nesting']) ?? 0) + 1;
   const nest = (one: Signature): Signature => withOptions(one, new Map([['replaced_task_nesting', nesting]]));
 

@@ -81,6 +81,9 @@ export type PythonCanvas = (
   | { readonly chain: readonly PythonCanvas[] }
   | { readonly group: readonly PythonCanvas[] }
   | { readonly chord: readonly PythonCanvas[]; readonly body: PythonCanvas }
+  | { readonly map: PythonCanvas; readonly it: readonly unknown[]; readonly options?: SendOptions }
+  | { readonly starmap: PythonCanvas; readonly it: readonly unknown[]; readonly options?: SendOptions }
+  | { readonly chunks: PythonCanvas; readonly it: readonly unknown[]; readonly n: number }
 ) & { readonly link?: readonly PythonCanvas[]; readonly link_error?: readonly PythonCanvas[] };
 
 /** Options of apply_async and send_task, under their own names and units. */

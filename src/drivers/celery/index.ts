@@ -24,6 +24,7 @@ export type { TaskRoute, TaskRouter, TaskRoutes } from './routes.ts';
 export { crontab, type CrontabFields, interval, type Schedule } from '../../../protocols/celery/schedule.ts';
 export { CelerySource } from './source.ts';
 export type { CeleryJob, TaskMessage } from '../../../protocols/celery/message.ts';
+export type { FailedRequest } from '../../../protocols/celery/writes.ts';
 export { DateTime, Decimal, float, Numeral, PlainDate, PlainTime, Uuid } from '../../../protocols/formats/values.ts';
 
 /**

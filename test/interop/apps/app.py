@@ -75,6 +75,12 @@ def echo(*args, **kwargs):
 
 
 @task()
+def told(id):
+    """An errback of the old style: called with the id of the task that failed."""
+    return ["told", id]
+
+
+@task()
 def describe(*args, **kwargs):
     """What arrived, in Python's own words: exact for types JSON does not tell apart."""
     return [[f"{type(value).__name__}: {value!r}" for value in args], {key: repr(value) for key, value in kwargs.items()}]
@@ -160,6 +166,28 @@ def replace(self, x, y):
 def replace_with_node(self, x):
     """Becomes a task of the other side."""
     raise self.replace(app.signature("node.mul", args=(x, 10), options={"queue": "node"}))
+
+
+@task(bind=True)
+def become(self, *args):
+    """Becomes the signature that is its last argument; those before it go to the signature."""
+    *values, successor = args
+    signature = app.signature(successor)
+    raise self.replace(signature if signature.subtask_type else signature.clone(args=tuple(values)))
+
+
+@task(bind=True)
+def grow(self, *args):
+    """Adds the signature that is its last argument to its chord."""
+    self.add_to_chord(app.signature(args[-1]))
+    return "grown"
+
+
+@task()
+def spawn(*args):
+    """Sends the signature that is its last argument on its own."""
+    app.signature(args[-1]).apply_async()
+    return "spawned"
 
 
 @task(bind=True)

@@ -17,7 +17,7 @@ os.dup2(2, 1)
 
 import celery  # noqa: E402
 import kombu  # noqa: E402
-from celery import chain, chord, group  # noqa: E402
+from celery import chain, chord, chunks, group, xmap, xstarmap  # noqa: E402
 from celery.exceptions import TimeoutError as CeleryTimeout  # noqa: E402
 from celery.result import GroupResult  # noqa: E402
 
@@ -92,13 +92,19 @@ def forget(id):
 
 
 def build(spec):
-    """{"task", "args", "kwargs", "options", "immutable", "link", "link_error"} | {"chain": […]} | {"group": […]} | {"chord": […], "body": …}"""
+    """{"task", "args", "kwargs", "options", "immutable", "link", "link_error"} | {"chain": […]} | {"group": […]} | {"chord": […], "body": …} | {"map" | "starmap" | "chunks": …, "it", "n"}"""
     if "chain" in spec:
         made = chain(*map(build, spec["chain"]))
     elif "group" in spec:
         made = group(*map(build, spec["group"]))
     elif "chord" in spec:
         made = chord(list(map(build, spec["chord"])), build(spec["body"]))
+    elif "map" in spec:
+        made = xmap(build(spec["map"]), spec["it"], app=app, **(spec.get("options") or {}))
+    elif "starmap" in spec:
+        made = xstarmap(build(spec["starmap"]), spec["it"], app=app, **(spec.get("options") or {}))
+    elif "chunks" in spec:
+        made = chunks(build(spec["chunks"]), spec["it"], spec["n"], app=app).group()
     else:
         made = app.signature(
             spec["task"],

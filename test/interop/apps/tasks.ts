@@ -1,5 +1,7 @@
 import { appendFile, readFile } from 'node:fs/promises';
-import { Discard, Fail, Retry } from '../../../src/signals.ts';
+import type { Failure } from '../../../protocols/job.ts';
+import { canvas, type FailedRequest } from '../../../src/drivers/celery/index.ts';
+import { Discard, Fail, Replace, Retry } from '../../../src/signals.ts';
 import { pause } from '../../../src/source.ts';
 import { defineTask, type Task, Tasks } from '../../../src/task.ts';
 
@@ -24,6 +26,7 @@ export function interopTasks(): Tasks {
     .handle(named<(x: number, y: number) => number>('mul'), ({ args: [x, y] }) => x * y)
     .handle(named<(numbers: readonly number[]) => unknown>('tsum'), ({ args: [numbers] }) => numbers.reduce(sum, 0))
     .handle(named<(...args: unknown[]) => unknown>('echo'), ({ args, kwargs }) => [args, kwargs])
+    .handle(named<(id: string) => unknown>('told'), ({ args: [id] }) => ['told', id])
     .handle(named<(type?: string, message?: string) => never>('fail'), ({ args: [type, message] }) => {
       throw failure(type ?? 'Error', message ?? 'on purpose');
     })
@@ -66,6 +69,29 @@ export function interopTasks(): Tasks {
     .handle(named<() => never>('ignore'), () => {
       throw new Discard();
     })
+    .handle(named<(...args: unknown[]) => never>('become'), ({ args }) => {
+      const successor = args.at(-1) as Readonly<Record<string, unknown>>;
+      const own = (successor['args'] ?? []) as readonly unknown[];
+      if (successor['subtask_type'] !== null) throw new Replace(successor);
+      throw new Replace({ ...successor, args: [...args.slice(0, -1), ...own] });
+    })
+    .handle(named<(...args: unknown[]) => Promise<string>>('grow'), async (job) => {
+      await canvas(job).addToChord(job.args.at(-1));
+      return 'grown';
+    })
+    .handle(named<(...args: unknown[]) => Promise<string>>('spawn'), async (job) => {
+      await canvas(job).send(job.args.at(-1));
+      return 'spawned';
+    })
+    .handle(
+      named<(request: FailedRequest, error: Failure, traceback: string | null, path: string) => Promise<void>>(
+        'write_error',
+      ),
+      async ({ args: [request, error, , path] }) => {
+        await appendFile(path, `${JSON.stringify([request.id, error.type, error.message])}\n`);
+      },
+      { errback: true },
+    )
     .handle(named<() => unknown>('context'), ({ id, task, queue, attempt, timeoutMs, softTimeoutMs, expiresAt }) => ({
       id,
       task,
