@@ -28,11 +28,25 @@ export function chordOf(header: Signature, body: Signature, rootId?: string): Si
   );
 }
 
-/** `signature | next`: a chain of all their steps. What a group in the middle becomes, freezing decides. */
+/**
+ * `signature | next`: a chain of all their steps; what follows a chord goes into its body. What a group in the middle becomes,
+ * freezing decides. Source: _chain.__or__, _chord.__or__.
+ */
 export function append(signature: Signature, next: Signature): Signature {
+  const single = next.subtaskType !== 'chain' && next.subtaskType !== 'group';
+  if (signature.subtaskType === 'chord' && single) {
+    const body = append(readSignature(signature.kwargs.get('body')), next);
+    return { ...signature, kwargs: new Map(signature.kwargs).set('body', signatureToMap(body)) };
+  }
   const steps = (one: Signature): readonly unknown[] =>
     one.subtaskType === 'chain' ? tasksOf(one) : [signatureToMap(one)];
-  return composite('chain', new Map([['tasks', [...steps(signature), ...steps(next)]]]), NOTHING);
+  const before = steps(signature);
+  const last = before.length > 0 ? readSignature(before.at(-1)) : undefined;
+  const tasks =
+    last?.subtaskType === 'chord' && single
+      ? [...before.slice(0, -1), signatureToMap(append(last, next))]
+      : [...before, ...steps(next)];
+  return composite('chain', new Map([['tasks', tasks]]), NOTHING);
 }
 
 /** Links of a chain are its last step's, those of a chord its body's. */

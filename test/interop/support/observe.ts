@@ -16,8 +16,15 @@ export interface Stored {
   readonly grouped: boolean | undefined;
 }
 
-/** Reads every result of the run whose ids begin with `run`. Ids become roles; ids that nobody chose become `*`. */
-export async function observe(store: Redis, run: string, last: readonly string[] = []): Promise<Observation> {
+/**
+ * Reads every result of the run whose ids begin with `run`. Ids become roles; ids that nobody chose become `*`. Without `groups`,
+ * who is in a group is left out: before 5.6 the body of a chord that a worker started was in none.
+ */
+export async function observe(
+  store: Redis,
+  run: string,
+  { last = [], groups = true }: { readonly last?: readonly string[] | undefined; readonly groups?: boolean } = {},
+): Promise<Observation> {
   const keys = await store.keys('*');
   const results: Record<string, Stored> = {};
   const left: string[] = [];
@@ -39,8 +46,7 @@ export async function observe(store: Redis, run: string, last: readonly string[]
       children: meta['children'] ?? [],
       // Who counts last publishes the body: any member may be its parent.
       parent: counted ? '(whoever was last)' : parent,
-      // Before 5.6 the body of a chord that a worker started had no group.
-      grouped: counted ? undefined : meta['group_id'] !== undefined,
+      grouped: groups ? meta['group_id'] !== undefined : undefined,
     };
     if (role === undefined) unnamed.push(stored);
     else results[role] = stored;
