@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { apply } from '../../../protocols/celery/apply.ts';
+import type { Publisher } from '../../../protocols/celery/call.ts';
 import { taskEnded, taskStarted } from '../../../protocols/celery/event.ts';
 import { published } from '../../../protocols/celery/follow.ts';
 import { freeze } from '../../../protocols/celery/freeze.ts';
 import * as lifecycle from '../../../protocols/celery/lifecycle.ts';
 import { type TaskMessage, toJob } from '../../../protocols/celery/message.ts';
-import { publisherOf, type RunMoment } from '../../../protocols/celery/policy.ts';
+import { type CeleryPolicy, publisherOf, type RunMoment } from '../../../protocols/celery/policy.ts';
 import { chordMember } from '../../../protocols/celery/replace.ts';
 import type { ResultTuple } from '../../../protocols/celery/result.ts';
 import { readSignature, type Signature } from '../../../protocols/celery/signature.ts';
@@ -67,7 +68,9 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
     this.message = message;
     this.#known = known;
     this.#by = by;
-    this.job = Object.assign(toJob(message, claim.queue, known.limits), { [CANVAS]: this });
+    const job: Job & { [CANVAS]?: Canvas } = toJob(message, claim.queue, known.limits);
+    job[CANVAS] = this;
+    this.job = job;
   }
 
   get lost(): boolean {
@@ -160,7 +163,7 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
   }
 
   get author(): Author {
-    return (this.#author ??= authorOf(this.message, this.#claim, this.#known.policy));
+    return (this.#author ??= new ClaimAuthor(this.message, this.#claim, this.#known.policy));
   }
 
   async send(signature: unknown, args: readonly unknown[] = []): Promise<string | undefined> {
@@ -196,18 +199,36 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
   }
 }
 
-export function authorOf(message: TaskMessage, claim: Claim, policy: lifecycle.CeleryPolicy): Author {
-  const { id, shownAs: task, redelivered } = message;
-  const { queue } = claim;
-  return {
-    id,
-    task,
-    queue,
-    redelivered,
-    to: requestOf(claim),
-    policy,
-    publisher: () => publisherOf(message, policy, moment()),
-  };
+/** On behalf of a claimed message. What most tasks never need is put together when it is asked for. */
+export class ClaimAuthor implements Author {
+  readonly policy: CeleryPolicy;
+  readonly #message: TaskMessage;
+  readonly #claim: Claim;
+
+  constructor(message: TaskMessage, claim: Claim, policy: CeleryPolicy) {
+    this.#message = message;
+    this.#claim = claim;
+    this.policy = policy;
+  }
+
+  get id(): string {
+    return this.#message.id;
+  }
+  get task(): string {
+    return this.#message.shownAs;
+  }
+  get queue(): string {
+    return this.#claim.queue;
+  }
+  get redelivered(): boolean {
+    return this.#message.redelivered;
+  }
+  get to(): ResultRequest {
+    return requestOf(this.#claim);
+  }
+  publisher(): Publisher {
+    return publisherOf(this.#message, this.policy, moment());
+  }
 }
 
 export function moment(): Moment {

@@ -27,7 +27,7 @@ import type { CeleryBroker, Claim, QueueSpec, ResultBackend } from './broker.ts'
 import { builtins } from './builtins.ts';
 import { type Author, Carrier, notYet, type Progress } from './carry.ts';
 import { RemoteControl } from './control.ts';
-import { authorOf, CeleryDelivery, type DeliveryRules, moment } from './delivery.ts';
+import { CeleryDelivery, ClaimAuthor, type DeliveryRules, moment } from './delivery.ts';
 import { EventDispatcher } from './dispatcher.ts';
 import { Gossip } from './gossip.ts';
 import { Holds } from './holds.ts';
@@ -553,11 +553,11 @@ export class CelerySource implements Source {
       const { policy } = this.#resolve(message.task);
       const { write } = lifecycle.unknownTask(message, 'reject', policy, moment());
       if (this.events.tasks) this.events.task(taskUnknown(id, message.task));
-      const author = authorOf(message, claim, policy);
+      const author = new ClaimAuthor(message, claim, policy);
       this.#carryOut(claim, 'reject', (done) => this.carry(claim, write, author, done));
     } else {
       const write = { ...NO_WRITES, publish: [forwarded(message.wire, way.forward)], ack: 'ack' } as const;
-      const author = authorOf(message, claim, this.#resolve(message.task).policy);
+      const author = new ClaimAuthor(message, claim, this.#resolve(message.task).policy);
       this.#carryOut(claim, 'forward', (done) => this.carry(claim, write, author, done));
     }
   }
