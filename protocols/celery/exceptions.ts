@@ -264,10 +264,12 @@ const CELERY_NAMES: ReadonlySet<string> = new Set(
 /** An exception of Python as a failure in our words. */
 export function failureOf(exception: PythonException, traceback: string | null = null): Failure {
   const { type, module, args } = exception;
+  const [only] = args;
+  const message = args.length === 1 && typeof only === 'string' ? only : exceptionText(exception);
   return {
     type,
     ...(module === null ? {} : { module }),
-    message: exceptionText(exception),
+    message,
     args,
     traceback: traceback ?? '',
   };
