@@ -162,23 +162,20 @@ function plan({ python, rabbit, redis, jobs }) {
     share(0.02, 1000),
   );
 
-  const count = share(0.0015, 50);
-  for (const [group, system, worker] of [
-    ['us', `${US} -c 100`, us(100)],
-    ['celery-node', NODE, celeryNode(false)],
-    ['celery', PREFORK, celery(prefork, { late: false })],
-    ['celery', `${CELERY} solo`, celery(solo, { late: false })],
-  ]) {
+  const latency = (group, system, worker) =>
     rows.push({
       group,
       system,
       variant: IDLE,
       measure: async () => {
         const make = await makeFor({ task: 'bench.mark', args: (i) => [i], results: false });
-        return { samples: await idleLatency({ rabbit, redis, worker, make, count }) };
+        return { samples: await idleLatency({ rabbit, redis, worker, make, count: share(0.0015, 50) }) };
       },
     });
-  }
+  latency('us', `${US} -c 100`, us(100));
+  latency('celery-node', NODE, celeryNode(false));
+  latency('celery', PREFORK, celery(prefork, { late: false }));
+  latency('celery', `${CELERY} solo`, celery(solo, { late: false }));
   return rows;
 }
 
