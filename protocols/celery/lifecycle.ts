@@ -80,7 +80,7 @@ export function settle(
     case 'replace':
       return replace(message, outcome.by, policy, moment);
     case 'reject':
-      return reject(message, outcome.reason, outcome.requeue, policy);
+      return reject(message, outcome.reason, outcome.requeue, policy, moment);
   }
 }
 
@@ -90,6 +90,7 @@ function reject(
   reason: string,
   requeue: boolean,
   policy: CeleryPolicy,
+  { now }: RunMoment,
 ): Transition<CeleryWrites> {
   if (!requeue) {
     const write = {
@@ -100,7 +101,7 @@ function reject(
   }
   const disposition = { state: 'requeued' } as const;
   if (policy.acksLate) return { disposition, write: { ...NO_WRITES, ack: 'requeue' } };
-  const again = retryOf(message, { retries: message.retries, eta: null, origin: policy.origin });
+  const again = retryOf(message, { retries: message.retries, eta: null, origin: policy.origin, now });
   return { disposition, write: { ...NO_WRITES, publish: [again], ack: 'done' } };
 }
 
@@ -215,7 +216,8 @@ function retry(
   }
   const delayMs = asked ?? retryDelayMs(policy.retry, message.retries, moment.random);
   const at = new Date(moment.now.getTime() + delayMs);
-  const publish = [retryOf(message, { retries, eta: delayMs > 0 ? isoText(at) : null, origin: policy.origin })];
+  const eta = delayMs > 0 ? isoText(at) : null;
+  const publish = [retryOf(message, { retries, eta, origin: policy.origin, now: moment.now })];
   const results: ResultWrite[] = [];
   if (storesErrors(message, policy)) {
     const exception = error === undefined ? undefined : pythonException(error, policy.exceptions);

@@ -497,12 +497,12 @@ function number(value: number | null | undefined): string {
 
 /**
  * The same task once more: same id, same body bytes, every header and property kept, known or not. Only what a retry changes
- * is changed: `retries`, `eta`, and the parent, which becomes the task itself where there was none.
+ * is changed: `retries`, `eta`, what is left of the time until it expires, and the parent, which becomes the task itself where there was none.
  * Source: celery/app/task.py Task.retry, signature_from_request (5.6).
  */
 export function retryOf(
   message: TaskMessage,
-  change: { readonly retries: number; readonly eta: string | null; readonly origin: string },
+  change: { readonly retries: number; readonly eta: string | null; readonly origin: string; readonly now: Date },
 ): Publication {
   const { exchange, routingKey, wire } = message;
   if (message.protocol === 1) return encodeTask(protocol1Call(message, change));
@@ -513,8 +513,11 @@ export function retryOf(
   if (headers.get('parent_id') === null || headers.get('parent_id') === undefined) headers.set('parent_id', message.id);
   const properties = new Map<string, unknown>();
   for (const [name, value] of Object.entries(wire.properties)) {
-    if (name !== 'delivery_info' && name !== 'delivery_tag' && name !== 'body_encoding') properties.set(name, value);
+    if (!OF_ONE_DELIVERY.has(name)) properties.set(name, value);
   }
+  const leftMs = message.expires === undefined ? 0 : message.expires.getTime() - change.now.getTime();
+  // What has expired is for the worker to say; RabbitMQ would drop it without a word.
+  if (leftMs > 0) properties.set('expiration', String(Math.trunc(leftMs)));
   return {
     body: wire.body,
     contentType: wire.contentType ?? 'application/data',
@@ -526,6 +529,9 @@ export function retryOf(
     priority: wire.properties['priority'] ?? 0,
   };
 }
+
+/** RabbitMQ counts `expiration` anew from each publication. */
+const OF_ONE_DELIVERY: ReadonlySet<string> = new Set(['delivery_info', 'delivery_tag', 'body_encoding', 'expiration']);
 
 /** Marks that brokers put on one delivery; they do not belong to the next. Source: celery/app/task.py X_DEATH_HEADERS. */
 const DELIVERY_HEADERS = /^(?:redelivered|x-death|x-first-death-.*|x-last-death-.*|x-delivery-count|x-acquired-count)$/;

@@ -107,7 +107,7 @@ for (const version of CELERY_VERSIONS) {
       const method = taskMethods(fixture.wire, 'basic.publish')[0] as Method;
       const { headers: theirTable = new Uint8Array(), ...theirs } = propertiesOf(method);
       const theirHeaders = decodeTable(theirTable);
-      const change = { retries: 1, eta: String(theirHeaders['eta']), origin: 'gen72@worker1' };
+      const change = { retries: 1, eta: String(theirHeaders['eta']), origin: 'gen72@worker1', now: new Date(0) };
       const ours = toAmqp(retryOf(decodeTask(wire, OPTIONS), change));
       const { headers: table = new Uint8Array(), ...properties } = ours.properties;
       expect({ exchange: ours.exchange, routingKey: ours.routingKey, body: ours.body }).toEqual({

@@ -182,11 +182,28 @@ describe('headers that nobody here knows', () => {
   });
 
   it('stay in a retry, without the marks of one delivery', () => {
-    const retry = retryOf(decodeTask(wire, OPTIONS), { retries: 1, eta: null, origin: 'gen1@h' });
+    const retry = retryOf(decodeTask(wire, OPTIONS), { retries: 1, eta: null, origin: 'gen1@h', now: new Date() });
     const headers = Buffer.from(toAmqp(retry).properties.headers ?? []);
     for (const bytes of UNKNOWN) expect(headers.includes(bytes)).toBe(true);
     expect(decodeTable(headers)).toMatchObject({ retries: 1, eta: null, parent_id: 'id-1' });
     expect(Object.keys(decodeTable(headers)).filter((name) => name.startsWith('x-'))).toEqual([]);
+  });
+});
+
+describe('the expiration of a retry', () => {
+  const NOW = new Date('2026-11-21T10:00:00Z');
+  const expirationOf = (call: object): unknown => {
+    const wire = toWire(delivered(encodeTask({ ...CALL, expiration: '90000', ...call })));
+    const change = { retries: 1, eta: null, origin: 'gen1@h', now: NOW };
+    return toAmqp(retryOf(decodeTask(wire, OPTIONS), change)).properties.expiration;
+  };
+
+  it('is what is left of the time until the task expires', () => {
+    expect(expirationOf({ expires: '2026-11-21T10:00:30.5+00:00' })).toBe('30500');
+  });
+  it('is none for a task that does not expire, and for one that has: its worker says so', () => {
+    expect(expirationOf({})).toBeUndefined();
+    expect(expirationOf({ expires: '2026-11-21T09:59:59+00:00' })).toBeUndefined();
   });
 });
 
