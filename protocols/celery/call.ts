@@ -3,7 +3,7 @@ import type { ExactMap, TaskCall } from './message.ts';
 import { mapOf, maybeList, numberOf, textOf } from './signature.ts';
 
 /** Where a task goes. The options may hold `queue`, `exchange`, `routing_key`, and then win over any route. */
-export type Route = (task: string, options: ExactMap) => { readonly exchange: string; readonly routingKey: string };
+export type Route = (task: string, options: ExactMap) => Pick<TaskCall, 'exchange' | 'routingKey' | 'queueKey'>;
 
 /**
  * How the chords of a cluster are completed: its result backend counts their members (Redis); `celery.chord_unlock` asks for

@@ -27,6 +27,8 @@ export interface WireMessage {
 export interface Publication {
   readonly exchange: string;
   readonly routingKey: string;
+  /** Where `routingKey` names a queue: the key to send with to its exchange, if that is not a direct one. @default the queue's own */
+  readonly queueKey?: string | undefined;
   readonly body: Uint8Array;
   readonly contentType: string;
   readonly contentEncoding: string;
@@ -143,6 +145,7 @@ export interface TaskCall {
   readonly compression?: string | null;
   readonly exchange: string;
   readonly routingKey: string;
+  readonly queueKey?: string | undefined;
 }
 
 /**
@@ -400,6 +403,7 @@ class EncodedTask implements Publication {
   readonly contentEncoding: string;
   readonly exchange: string;
   readonly routingKey: string;
+  readonly queueKey: string | undefined;
   readonly priority: number;
   readonly #call: TaskCall;
   readonly #compression: string | undefined;
@@ -414,6 +418,7 @@ class EncodedTask implements Publication {
     this.contentEncoding = content.contentEncoding;
     this.exchange = call.exchange;
     this.routingKey = call.routingKey;
+    this.queueKey = call.queueKey;
     this.priority = call.priority ?? 0;
     this.#call = call;
     this.#compression = compression;

@@ -317,7 +317,8 @@ export class AmqpBroker implements CeleryBroker {
     const type = spec.exchangeType ?? 'direct';
     if (type === 'direct' || spec.bindings !== undefined || spec.exchange === '') return { declare, message };
     // As Celery does it, which looks at the exchange of the queue that a task is routed to.
-    const routed = { ...message, exchange: spec.exchange ?? spec.name, routingKey: spec.routingKey ?? spec.name };
+    const key = publication.queueKey ?? spec.routingKey ?? spec.name;
+    const routed = { ...message, exchange: spec.exchange ?? spec.name, routingKey: key };
     return { declare, message: this.#delayed(publication, routed, type) };
   }
 

@@ -283,6 +283,7 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
       serializer: call.serializer ?? this.#app.taskSerializer,
       exchange: to.exchange,
       routingKey: to.routingKey,
+      queueKey: to.queueKey,
       priority: priority(call.priority ?? to.priority ?? 0),
     };
     const compression = call.compression ?? this.#app.taskCompression;

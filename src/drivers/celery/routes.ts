@@ -15,6 +15,8 @@ export type TaskRoutes =
 export interface Destination {
   readonly exchange: string;
   readonly routingKey: string;
+  /** Where `routingKey` names a queue: the key for its exchange, if that is not a direct one. */
+  readonly queueKey?: string;
   readonly priority?: number;
 }
 
@@ -40,12 +42,17 @@ export function destination(
   // Where a call says where to, the route still says how urgent.
   const priority = typeof route !== 'object' || route.priority === undefined ? {} : { priority: route.priority };
   const queue = options.queue ?? options.routingKey;
-  if (queue !== undefined) return { exchange: '', routingKey: queue, ...priority };
+  if (queue !== undefined) return { exchange: '', routingKey: queue, ...keyOf(queue, options.routingKey), ...priority };
   if (route === undefined) return { exchange: '', routingKey: defaultQueue };
   if (typeof route === 'string') return { exchange: '', routingKey: route };
   if (route.exchange !== undefined && route.exchange !== '')
     return { exchange: route.exchange, routingKey: route.routingKey ?? '', ...priority };
-  return { exchange: '', routingKey: route.queue ?? route.routingKey ?? defaultQueue, ...priority };
+  const name = route.queue ?? route.routingKey ?? defaultQueue;
+  return { exchange: '', routingKey: name, ...keyOf(name, route.routingKey), ...priority };
+}
+
+function keyOf(queue: string, key: string | undefined): Pick<Destination, 'queueKey'> {
+  return key === undefined || key === queue ? {} : { queueKey: key };
 }
 
 /** The same for a signature's options as they are on the wire. */

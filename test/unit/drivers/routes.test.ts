@@ -9,6 +9,11 @@ describe('what a call says itself wins over any route, whose priority stays:', (
   test.each([
     ['its queue', { queue: 'own' }, { exchange: '', routingKey: 'own', priority: 3 }],
     ['its routing key', { routingKey: 'own' }, { exchange: '', routingKey: 'own', priority: 3 }],
+    [
+      'its queue, and the key for the exchange of that',
+      { queue: 'own', routingKey: 'k' },
+      { exchange: '', routingKey: 'own', queueKey: 'k', priority: 3 },
+    ],
     ['its exchange and routing key', { exchange: 'x', routingKey: 'k' }, { exchange: 'x', routingKey: 'k' }],
     ['its exchange, reached by the queue name', { exchange: 'x', queue: 'q' }, { exchange: 'x', routingKey: 'q' }],
     ['nothing, so the route', { exchange: '' }, { exchange: '', routingKey: 'money', priority: 3 }],
@@ -41,6 +46,12 @@ describe('a table', () => {
       { pay: { exchange: 'x', routingKey: 'k' } },
       'pay',
       { exchange: 'x', routingKey: 'k' },
+    ],
+    [
+      'a queue, and a key for its exchange',
+      { pay: { queue: 'money', routingKey: 'money.in' } },
+      'pay',
+      { exchange: '', routingKey: 'money', queueKey: 'money.in' },
     ],
     ['an exchange without a key', { pay: { exchange: 'x' } }, 'pay', { exchange: 'x', routingKey: '' }],
     [
