@@ -81,6 +81,8 @@ export interface BeatSettings {
 export interface CeleryOptions extends CeleryAppOptions, BeatSettings {
   /** @default ['celery'] */
   readonly queues?: readonly (string | QueueSpec)[];
+  /** Consume one queue more that is this worker's alone: `<nodename>.dq2`, on the exchange `C.dq2`. @default false */
+  readonly workerDirect?: boolean;
   /** Handlers at once. @default 10 */
   readonly concurrency?: number;
   /** Claimed messages per slot, running ones included. @default 4 */

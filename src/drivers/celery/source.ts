@@ -15,6 +15,7 @@ import { acceptSet, type DecodeOptions, plain } from '../../../protocols/celery/
 import { apply } from '../../../protocols/celery/apply.ts';
 import { published } from '../../../protocols/celery/follow.ts';
 import { readSignature } from '../../../protocols/celery/signature.ts';
+import { workerDirectQueue } from '../../../protocols/celery/topology.ts';
 import { type ErrbackCall, NO_WRITES } from '../../../protocols/celery/writes.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import type { Job, Outcome } from '../../../protocols/job.ts';
@@ -111,12 +112,15 @@ export class CelerySource implements Source {
     this.concurrency = wholeNumber('concurrency', options.concurrency ?? 10, 1);
     this.#multiplier = wholeNumber('prefetchMultiplier', options.prefetchMultiplier ?? 4, 1);
     this.prefetch = this.concurrency * (this.#multiplier - 1);
-    this.#queueSpecs = (options.queues ?? [this.#app.taskDefaultQueue]).map((queue) =>
-      typeof queue === 'string' ? { name: queue } : queue,
-    );
+    this.nodename = nodename(options.nodename);
+    this.#queueSpecs = [
+      ...(options.queues ?? [this.#app.taskDefaultQueue]).map((queue) =>
+        typeof queue === 'string' ? { name: queue } : queue,
+      ),
+      ...(options.workerDirect === true ? [workerDirectQueue(this.nodename)] : []),
+    ];
     this.#configured = this.#queueSpecs;
     this.queues = namesOf(this.#queueSpecs);
-    this.nodename = nodename(options.nodename);
     this.#decode = { accept: acceptSet(this.#app.accept), limits: this.#app.limits };
     const { broadcast } = broker;
     const exchange = options.eventExchange ?? EVENT_EXCHANGE;
