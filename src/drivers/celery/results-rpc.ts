@@ -34,7 +34,7 @@ export class RpcResults implements ResultBackend {
   readonly #target: AmqpTarget;
   readonly #options: RpcResultsOptions;
   readonly #contentType: string;
-  readonly #heard = new Map<string, Buffer>();
+  readonly #heard = new Map<string, Heard>();
   readonly #listeners = new Map<string, Set<(meta: Buffer) => void>>();
   #connection: AmqpConnection | undefined;
   #publisher: AmqpPublisher | undefined;
@@ -85,11 +85,11 @@ export class RpcResults implements ResultBackend {
   }
 
   fetch(id: string): Promise<Buffer | undefined> {
-    return Promise.resolve(this.#heard.get(id));
+    return Promise.resolve(this.#heard.get(id)?.meta);
   }
 
   fetchMany(ids: readonly string[]): Promise<readonly (Buffer | undefined)[]> {
-    return Promise.resolve(ids.map((id) => this.#heard.get(id)));
+    return Promise.resolve(ids.map((id) => this.#heard.get(id)?.meta));
   }
 
   async watch(id: string, listener: (meta: Buffer) => void): Promise<() => void> {
@@ -153,18 +153,25 @@ export class RpcResults implements ResultBackend {
 
   #hear(body: Buffer, log: Logger): void {
     let id: string | undefined;
+    let status: string;
     try {
-      id = decodeMeta(body, this.#options.resultSerializer).taskId;
+      ({ taskId: id, status } = decodeMeta(body, this.#options.resultSerializer));
     } catch (error) {
       log.warn({ error, bytes: body.length }, 'a reply that is no result was left aside');
       return;
     }
-    if (id === undefined) return;
+    // A retry may be over before its RETRY is told.
+    if (id === undefined || this.#heard.get(id)?.status === 'SUCCESS') return;
     this.#heard.delete(id);
-    this.#heard.set(id, body);
+    this.#heard.set(id, { meta: body, status });
     if (this.#heard.size > REMEMBERED) this.#heard.delete(this.#heard.keys().next().value as string);
     for (const listener of this.#listeners.get(id) ?? []) listener(body);
   }
+}
+
+interface Heard {
+  readonly meta: Buffer;
+  readonly status: string;
 }
 
 function noGroups(): ConfigError {
