@@ -15,10 +15,15 @@ export interface Setting {
   readonly broker: BrokerKind;
 }
 
-/** Every version over every broker, one broker after the other. */
-export const SETTINGS: readonly Setting[] = (['redis', 'amqp'] as const).flatMap((broker) =>
-  VERSIONS.map((version) => ({ version, broker })),
-);
+/** Every version over Redis, the oldest and the newest over RabbitMQ. */
+export const SETTINGS: readonly Setting[] = [
+  ...VERSIONS.map((version) => ({ version, broker: 'redis' as const })),
+  { version: '5.2', broker: 'amqp' },
+  { version: '5.6', broker: 'amqp' },
+];
+
+/** The version between them over RabbitMQ, for the facts that stand for all others. */
+export const BETWEEN: Setting = { version: '5.4', broker: 'amqp' };
 
 export type Direction = 'Python → Node' | 'Node → Python' | 'both';
 
