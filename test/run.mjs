@@ -32,7 +32,7 @@ const parts = {
   golden: [],
   unit: ['build'],
   conformance: ['redis', 'rabbit'],
-  interop: ['build', 'redis', 'rabbit', '5.2', '5.4', '5.6', 'redbeat'],
+  interop: ['build', 'redis', 'rabbit', '5.2', '5.4', '5.6', 'redbeat', 'flower'],
   faults: ['build', 'redis', 'rabbit', '5.6'],
   examples: ['build', 'redis', '5.6'],
 };
@@ -58,7 +58,7 @@ async function setUp(chosen) {
   if (needs.has('build')) await ensureBuild();
   if (needs.has('redis')) process.env['JOBGLOT_REDIS_SERVER'] = await ensureRedis();
   if (needs.has('rabbit')) process.env['JOBGLOT_RABBITMQ_SERVER'] = await ensureRabbit();
-  for (const version of ['5.2', '5.4', '5.6', 'redbeat']) if (needs.has(version)) await ensureVenv(version);
+  for (const version of ['5.2', '5.4', '5.6', 'redbeat', 'flower']) if (needs.has(version)) await ensureVenv(version);
 }
 
 /** The parts that have files for these filters; all of them without filters. @param {readonly string[]} filters */

@@ -98,7 +98,9 @@ for reply in app.control.broadcast(command, arguments=args, reply=True, timeout=
       { command, args },
     )) as Replies;
     expect(Object.keys(replies).sort()).toEqual([NODE, PYTHON]);
-    return { node: replies[NODE], python: replies[PYTHON] };
+    // Celery 5.2 leaves open whether a message was redelivered, where it was not.
+    const theirs = JSON.stringify(replies[PYTHON]).replaceAll('"redelivered":"NoneType"', '"redelivered":"bool"');
+    return { node: replies[NODE], python: JSON.parse(theirs) as unknown };
   }
 
   test.each([
@@ -119,7 +121,6 @@ for reply in app.control.broadcast(command, arguments=args, reply=True, timeout=
     ['time_limit', { task_name: 'nope' }],
     ['time_limit', {}],
     ['revoke', {}],
-    ['revoke', { task_id: [] }],
     ['revoke', { task_id: 'nobody', terminate: true }],
     ['revoke', { task_id: 'nobody', terminate: true, signal: 'NOPE' }],
     ['terminate', { task_id: 'nobody' }],
@@ -142,6 +143,7 @@ for reply in app.control.broadcast(command, arguments=args, reply=True, timeout=
 
   test.runIf(version === '5.6').each([
     ['revoke', { task_id: 'somebody' }],
+    ['revoke', { task_id: [] }],
     ['revoke_by_stamped_headers', { headers: { tenant: 'x' } }],
     ['revoke_by_stamped_headers', { headers: ['tenant=y'] }],
     ['revoke_by_stamped_headers', { headers: ['tenant'] }],
@@ -165,7 +167,8 @@ for reply in app.control.broadcast(command, arguments=args, reply=True, timeout=
     if (command === 'stats') {
       const { total: _, pool, ...rest } = ours as Record<string, Record<string, unknown>>;
       const { total: __, pool: theirPool, ...theirRest } = theirs as Record<string, Record<string, unknown>>;
-      expect(Object.keys(pool ?? {}).sort()).toEqual(Object.keys(theirPool ?? {}).sort());
+      const newer = version === '5.2' ? ['implementation'] : [];
+      expect(Object.keys(pool ?? {}).sort()).toEqual([...Object.keys(theirPool ?? {}), ...newer].sort());
       // What a URL does not say is null, and what the other broker has more is its own.
       expect(rest).toEqual({ ...theirRest, broker: expect.any(Object) as unknown });
       expect(Object.keys(rest['broker'] ?? {})).toEqual(

@@ -10,7 +10,7 @@ import { PATIENCE_MS } from './until.ts';
 export type CeleryVersion = '5.2' | '5.4' | '5.6';
 
 /** A Python of the set-up: one with this Celery, or with Celery 5.6 and RedBeat. */
-export type PythonEnvironment = CeleryVersion | 'redbeat';
+export type PythonEnvironment = CeleryVersion | 'redbeat' | 'flower';
 
 const apps = join(root, 'test/interop/apps');
 
@@ -112,7 +112,7 @@ export class PythonCelery implements AsyncDisposable {
     own: PythonProcess,
     pending: Map<number, Waiting>,
   ) {
-    this.version = version === 'redbeat' ? '5.6' : version;
+    this.version = version === 'redbeat' || version === 'flower' ? '5.6' : version;
     this.versions = versions;
     this.#process = own;
     this.#pending = pending;
@@ -374,7 +374,11 @@ export interface RunningCelery extends AsyncDisposable {
   readonly output: string;
 }
 
-export function startCelery(version: CeleryVersion, options: PythonAppOptions, args: readonly string[]): RunningCelery {
+export function startCelery(
+  version: PythonEnvironment,
+  options: PythonAppOptions,
+  args: readonly string[],
+): RunningCelery {
   const own = new PythonProcess(version, ['-m', 'celery', '-A', 'app', ...args], options);
   let output = '';
   own.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));

@@ -16,7 +16,7 @@ export const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 /** Everything the set-up makes, apart from node_modules and dist, is in here. */
 export const cache = join(root, '.cache');
 
-/** The Celery versions with a requirements file; `redbeat` is one more, Celery 5.6 with RedBeat. */
+/** The Celery versions with a requirements file; `redbeat` and `flower` are two more, Celery 5.6 with RedBeat and with Flower. */
 export const celeryVersions = /** @type {const} */ (['5.2', '5.4', '5.6']);
 
 /** What cannot be made ready here, and what a person can do about it. */
@@ -365,7 +365,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     const wanted =
       process.argv.length > 2
         ? process.argv.slice(2)
-        : ['dependencies', 'build', 'redis', 'rabbit', ...celeryVersions, 'redbeat'];
+        : ['dependencies', 'build', 'redis', 'rabbit', ...celeryVersions, 'redbeat', 'flower'];
     for (const one of wanted) {
       if (one === 'dependencies') await ensureDependencies();
       else if (one === 'build') await ensureBuild();
