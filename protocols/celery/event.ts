@@ -145,36 +145,29 @@ function softwareOf({ sw_ident, sw_ver, sw_sys }: SoftwareInfo): SoftwareInfo {
   return { sw_ident, sw_ver, sw_sys };
 }
 
-/** Said by who publishes, where `task_send_sent_event` asks for it. Source: celery/app/amqp.py as_task_v2, send_task_message. */
-export function taskSent(call: {
-  readonly id: string;
-  readonly rootId: string;
-  readonly parentId: string | null;
-  readonly name: string;
-  readonly argsrepr: string;
-  readonly kwargsrepr: string;
-  readonly retries: number;
-  readonly eta: string | null;
-  readonly expires: string | null;
-  readonly queue: string | null;
-  readonly exchange: string;
-  readonly routingKey: string;
-}): CeleryEvent {
+/**
+ * Said by who publishes, where `task_send_sent_event` asks for it; undefined for what is no task of protocol 2.
+ * Source: celery/app/amqp.py as_task_v2, send_task_message.
+ */
+export function taskSent({ headers, exchange, routingKey }: Publication): CeleryEvent | undefined {
+  const { task: name, id } = { task: headers.get('task'), id: headers.get('id') };
+  if (typeof name !== 'string' || typeof id !== 'string') return undefined;
+  const own = (field: string): unknown => headers.get(field) ?? null;
   return {
     type: 'task-sent',
     fields: {
-      uuid: call.id,
-      root_id: call.rootId,
-      parent_id: call.parentId,
-      name: call.name,
-      args: call.argsrepr,
-      kwargs: call.kwargsrepr,
-      retries: call.retries,
-      eta: call.eta,
-      expires: call.expires,
-      queue: call.queue,
-      exchange: call.exchange,
-      routing_key: call.routingKey,
+      uuid: id,
+      root_id: own('root_id'),
+      parent_id: own('parent_id'),
+      name,
+      args: own('argsrepr'),
+      kwargs: own('kwargsrepr'),
+      retries: own('retries'),
+      eta: own('eta'),
+      expires: own('expires'),
+      queue: exchange === '' ? routingKey : null,
+      exchange,
+      routing_key: routingKey,
     },
   };
 }

@@ -696,6 +696,43 @@ with app.connection_for_write() as connection:
     expect(await stage.store.llen(node.queue)).toBe(0);
   });
 
+  test('a client that is asked to tells of what it sends, as Python does', async () => {
+    await using events = new CeleryEvents({ ...stage.urls, routingKey: 'task.#' });
+    await events.open();
+    const client = stage.client({ taskSendSentEvent: true, taskDefaultQueue: 'nobody' });
+    const { id } = await client.enqueue('py.add', { args: [1, 2] });
+    await client.close();
+    const theirs = (await stage.run(
+      `result = other(task_send_sent_event=True).send_task('py.add', [1, 2], queue='nobody').id`,
+    )) as string;
+    const heard: HeardEvent[] = [];
+    for await (const event of events) if (heard.push(event) === 2) break;
+    expect(heard.map((event) => [event.type, event['uuid']])).toEqual([
+      ['task-sent', id],
+      ['task-sent', theirs],
+    ]);
+    const [ours, python] = heard;
+    expect(Object.keys(ours ?? {})).toEqual(Object.keys(python ?? {}));
+    const same = ({
+      name,
+      args,
+      kwargs,
+      retries,
+      eta,
+      expires,
+      queue,
+      exchange,
+      routing_key: key,
+    }: Replies): unknown => ({
+      ...{ name, args, kwargs, retries, eta, expires, queue, exchange, key },
+    });
+    expect({ ...(same(ours as Replies) as object), args: '' }).toEqual({
+      ...(same(python as Replies) as object),
+      args: '',
+    });
+    await stage.store.del('nobody');
+  });
+
   test('a pool does not shrink to nothing', async () => {
     await using _node = await stage.node({ nodename: NODE });
     const options = { reply: true, timeout: 5, limit: 1 };

@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { encodeTask, type Publication, type TaskCall } from '../../../protocols/celery/message.ts';
+import { LamportClock } from '../../../protocols/celery/clock.ts';
+import { EVENT_EXCHANGE, taskSent } from '../../../protocols/celery/event.ts';
 import { exceptionOf } from '../../../protocols/celery/exceptions.ts';
 import {
   decodeGroupMeta,
@@ -18,6 +20,7 @@ import { type Logger, silent } from '../../log.ts';
 import { pause } from '../../source.ts';
 import { type Task, taskName } from '../../task.ts';
 import type { CeleryBroker, ResultBackend } from './broker.ts';
+import { EventDispatcher } from './dispatcher.ts';
 import { backendFor, brokerFor } from './connect.ts';
 import { type CeleryAppOptions, originOf, resolveApp, type ResolvedApp } from './options.ts';
 import { destination } from './routes.ts';
@@ -97,6 +100,7 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
   readonly #log: Logger;
   readonly #origin = originOf();
   readonly #publishRetry: PublishRetry | false;
+  readonly #events: EventDispatcher | undefined;
   #opened: Promise<void> | undefined;
 
   constructor(options: CeleryClientOptions) {
@@ -105,6 +109,14 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     this.#publishRetry = options.taskPublishRetry ?? {};
     this.broker = brokerFor(options);
     this.backend = backendFor(options);
+    if (options.taskSendSentEvent === true && this.broker.broadcast !== undefined)
+      this.#events = new EventDispatcher({
+        hostname: this.#origin,
+        clock: new LamportClock(),
+        broadcast: this.broker.broadcast,
+        exchange: options.eventExchange ?? EVENT_EXCHANGE,
+        tasks: false,
+      });
   }
 
   /**
@@ -249,6 +261,14 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     ));
   }
 
+  /** An event that cannot be sent is no reason to send a task again. */
+  async #tell(events: EventDispatcher, sent: readonly Publication[]): Promise<void> {
+    const told = sent.map(taskSent).filter((event) => event !== undefined);
+    await Promise.all(told.map((event) => events.send(event))).catch((error: unknown) =>
+      this.#log.debug({ error }, 'an event task-sent could not be sent'),
+    );
+  }
+
   async #publish(publications: () => Iterable<Publication>): Promise<void> {
     const {
       maxRetries = 3,
@@ -259,8 +279,10 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     for (let retries = 0; ; retries++) {
       try {
         await this.#open();
-        await this.broker.publish(publications());
-        return;
+        if (this.#events === undefined) return await this.broker.publish(publications());
+        const sent = [...publications()];
+        await this.broker.publish(sent);
+        return await this.#tell(this.#events, sent);
       } catch (error) {
         if (!(error instanceof ConnectionError) || retries >= maxRetries) throw error;
         await pause(Math.min(intervalMax, intervalStart + intervalStep * retries) * 1000);
