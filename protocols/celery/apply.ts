@@ -1,6 +1,6 @@
 import { WireError } from '../errors.ts';
 import { type Publisher, toCall } from './call.ts';
-import { flatten, freeze, freezeGroup, headerOf, prepareSteps, sizeOf } from './freeze.ts';
+import { flatten, freeze, freezeGroup, headerOf, prepareSteps, sizeOf, withParent } from './freeze.ts';
 import type { TaskCall } from './message.ts';
 import { groupTuple, type ResultTuple, resultTuple } from './result.ts';
 import {
@@ -27,6 +27,8 @@ export interface Application {
   readonly calls: readonly TaskCall[];
   /** What a parent records as its children. Empty for an empty group. */
   readonly children: readonly ResultTuple[];
+  /** What one waits for, over what goes before it; undefined for an empty chain. */
+  readonly result: ResultTuple | undefined;
 }
 
 /** A chord whose header is about to be published, where the result backend counts it. */
@@ -66,7 +68,8 @@ function applyTask(signature: Signature, extra: Extra, publisher: Publisher): Ap
   const inner = mapOf(kwargs.get('task'))?.get('task');
   const routedAs = MAPS.has(signature.subtaskType) && typeof inner === 'string' ? inner : signature.task;
   const call = toCall(signature.task, routedAs, args, kwargs, options, publisher);
-  return { chords: [], calls: [call], children: [resultTuple(call.id)] };
+  const result = resultTuple(call.id);
+  return { chords: [], calls: [call], children: [result], result };
 }
 
 /**
@@ -75,7 +78,7 @@ function applyTask(signature: Signature, extra: Extra, publisher: Publisher): Ap
  */
 function applyChain(signature: Signature, extra: Extra, publisher: Publisher): Application {
   const options = new Map([...signature.options, ...(extra.options ?? NOTHING)]);
-  const { steps } = prepareSteps(
+  const { steps, result } = prepareSteps(
     signature,
     { args: extra.args ?? [], kwargs: extra.kwargs ?? NOTHING },
     {
@@ -96,7 +99,8 @@ function applyChain(signature: Signature, extra: Extra, publisher: Publisher): A
   const start = last === undefined ? withOption(first, 'link', union(first.options.get('link'), link)) : first;
   for (const name of STEP_OPTIONS) options.delete(name);
   options.set('chain', [...listOf(options.get('chain')), ...rest.toReversed().map(signatureToMap)]);
-  return apply(start, { options }, publisher);
+  const applied = apply(start, { options }, publisher);
+  return last === undefined ? applied : { ...applied, result };
 }
 
 /** What `_chain.run` gives to single steps, and not to the first one as an option. */
@@ -132,11 +136,11 @@ function applyGroup(signature: Signature, extra: Extra, publisher: Publisher): A
     for (const started of applied.chords) chords.push(started);
     children.push(frozen.result);
   }
+  const result = groupTuple(id, children);
   const [only] = children;
-  if (only === undefined) return NO_TASKS;
-  // A chain that ends in a group, alone in a group: the inner group is what one waits for.
-  const result = children.length === 1 && only[1] !== null ? only : groupTuple(id, children);
-  return { chords, calls, children: [result] };
+  if (only === undefined) return { ...NO_TASKS, result };
+  // A chain that ends in a group, alone in a group: the inner group is what is recorded.
+  return { chords, calls, children: [children.length === 1 && only[1] !== null ? only : result], result };
 }
 
 /**
@@ -165,15 +169,16 @@ function applyChord(signature: Signature, extra: Extra, publisher: Publisher): A
     if (options.has(name)) bodyOptions.set(name, unique(given.options.get(name), listOf(options.get(name))));
   }
   const rootId = textOf(bodyOptions.get('root_id'));
-  const body = freeze(
+  const { signature: body, result: awaited } = freeze(
     { ...given, options: bodyOptions },
     { id: id ?? publisher.mint(), groupId: group, rootId },
     publisher,
-  ).signature;
+  );
   const chord = signatureToMap(body);
   const { signature: frozen, results } = freezeGroup(header, { groupId: group, chord, rootId }, publisher);
   const members = listOf(frozen.kwargs.get('tasks'));
-  if (members.length === 0) return apply(body, { args: [[]] }, publisher);
+  const result = withParent(awaited, groupTuple(group, results));
+  if (members.length === 0) return { ...apply(body, { args: [[]] }, publisher), result };
 
   // What follows the body, and the links of the chord, are the body's own.
   for (const name of ['chain', 'chord', 'link', 'link_error']) options.delete(name);
@@ -181,13 +186,14 @@ function applyChord(signature: Signature, extra: Extra, publisher: Publisher): A
   if (publisher.chords === 'counted') {
     const size = members.reduce<number>((sum, member) => sum + sizeOf(readSignature(member)), 0);
     const saved = results.some(([, children]) => children !== null) ? groupTuple(group, results) : undefined;
-    return { ...applied, chords: [{ group, size, saved }, ...applied.chords] };
+    return { ...applied, chords: [{ group, size, saved }, ...applied.chords], result };
   }
   const unlock = unlockCall(group, body, results, publisher);
   return {
     chords: applied.chords,
     calls: [unlock, ...applied.calls],
     children: [resultTuple(unlock.id), ...applied.children],
+    result,
   };
 }
 
@@ -208,5 +214,5 @@ function unlockCall(group: string, body: Signature, results: readonly ResultTupl
   return toCall(task, task, [group, signatureToMap(body)], kwargs, options, publisher);
 }
 
-const NO_TASKS: Application = { chords: [], calls: [], children: [] };
+const NO_TASKS: Application = { chords: [], calls: [], children: [], result: undefined };
 const MAPS: ReadonlySet<string | null> = new Set(['xmap', 'xstarmap', 'chunks']);

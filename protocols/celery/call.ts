@@ -2,8 +2,16 @@ import { DateTime, isoText, parseIso } from '../formats/values.ts';
 import type { ExactMap, TaskCall } from './message.ts';
 import { mapOf, maybeList, numberOf, textOf } from './signature.ts';
 
-/** Where a task goes. The options may hold `queue`, `exchange`, `routing_key`, and then win over any route. */
-export type Route = (task: string, options: ExactMap) => Pick<TaskCall, 'exchange' | 'routingKey' | 'queueKey'>;
+/**
+ * Where a task goes. The options may hold `queue`, `exchange`, `routing_key`, and then win over any route; a priority of the route
+ * counts where the options have none. Arguments are exact, and missing where nobody knows them yet.
+ */
+export type Route = (
+  task: string,
+  options: ExactMap,
+  args?: readonly unknown[],
+  kwargs?: ExactMap,
+) => Pick<TaskCall, 'exchange' | 'routingKey' | 'queueKey' | 'priority'>;
 
 /**
  * How the chords of a cluster are completed: its result backend counts their members (Redis); `celery.chord_unlock` asks for
@@ -49,7 +57,8 @@ export function toCall(
   const expiry = expiryOf(options.get('expires'), publisher.now);
   const stampedHeaders = options.get('stamped_headers');
   const serializer = textOf(options.get('serializer')) ?? publisher.serializer;
-  const priority = numberOf(options.get('priority'));
+  const { priority: routed, ...destination } = publisher.route(routedAs, options, args, kwargs);
+  const priority = numberOf(options.get('priority')) ?? routed;
   const mode = numberOf(options.get('delivery_mode'));
   const headers = mapOf(options.get('headers'));
   const argsrepr = textOf(options.get('argsrepr'));
@@ -91,7 +100,7 @@ export function toCall(
     ...(expiry.expiration === undefined ? {} : { expiration: expiry.expiration }),
     ...(serializer === undefined ? {} : { serializer }),
     compression: textOf(options.get('compression')) ?? publisher.compression ?? null,
-    ...publisher.route(routedAs, options),
+    ...destination,
   };
 }
 

@@ -170,7 +170,7 @@ export function prepareSteps(
 }
 
 /** The result as it is, over the first of its ancestors that has no parent. */
-function withParent([[id, above], children]: ResultTuple, parent: ResultTuple): ResultTuple {
+export function withParent([[id, above], children]: ResultTuple, parent: ResultTuple): ResultTuple {
   return [[id, above === null ? parent : withParent(above, parent)], children];
 }
 

@@ -23,4 +23,6 @@ export * from './result.ts';
 export * as schedule from './schedule.ts';
 export * from './serializers.ts';
 export * as apply from './apply.ts';
+export * as pipe from './pipe.ts';
+export * as stamp from './stamp.ts';
 export * as signature from './signature.ts';

@@ -49,6 +49,7 @@ export interface CallSignature {
   readonly args?: readonly unknown[];
   readonly kwargs?: Readonly<Record<string, unknown>>;
   readonly options?: Readonly<Record<string, unknown>>;
+  readonly subtask_type?: string | null;
   readonly immutable?: boolean;
 }
 
@@ -137,8 +138,8 @@ export type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 
 function signatures(link: CallSignature | readonly CallSignature[]): readonly unknown[] {
   return (Array.isArray(link) ? (link as readonly CallSignature[]) : [link as CallSignature]).map(
-    ({ task, args = [], kwargs = {}, options = {}, immutable = false }) => ({
-      ...{ task, args, kwargs, options, subtask_type: null, immutable },
+    ({ task, args = [], kwargs = {}, options = {}, subtask_type = null, immutable = false }) => ({
+      ...{ task, args, kwargs, options, subtask_type, immutable },
     }),
   );
 }

@@ -3,7 +3,7 @@ import { type BeatEntry, readEntry, type ScheduleLike } from '../../../protocols
 import { WireError } from '../../../protocols/errors.ts';
 import { ConfigError } from '../../errors.ts';
 import { type Task, taskName } from '../../task.ts';
-import type { EnqueueOptions } from './client.ts';
+import type { EnqueueOptions } from './task-options.ts';
 
 /** One entry of `beatSchedule`: `{ task: 'proj.report', schedule: crontab({ hour: 4, minute: 0 }), args: ['daily'] }`. */
 export interface BeatScheduleEntry {

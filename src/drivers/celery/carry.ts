@@ -1,4 +1,3 @@
-import type { ChordStart } from '../../../protocols/celery/apply.ts';
 import {
   bodyFailed,
   bodyOf,
@@ -12,7 +11,7 @@ import {
 } from '../../../protocols/celery/chord.ts';
 import type { CeleryPolicy } from '../../../protocols/celery/policy.ts';
 import type { Publisher } from '../../../protocols/celery/call.ts';
-import { decodeGroupMeta, groupMeta, type ResultTuple } from '../../../protocols/celery/result.ts';
+import { decodeGroupMeta, type ResultTuple } from '../../../protocols/celery/result.ts';
 import type { ContentLimits } from '../../../protocols/celery/serializers.ts';
 import type { ChordPart, ErrbackCall, Writes } from '../../../protocols/celery/writes.ts';
 import type { ResultWrite } from '../../../protocols/celery/record.ts';
@@ -20,6 +19,7 @@ import { WireError } from '../../../protocols/errors.ts';
 import type { Logger } from '../../log.ts';
 import { pause } from '../../source.ts';
 import type { CeleryBroker, ResultBackend, ResultRequest } from './broker.ts';
+import { startChord } from './chords.ts';
 
 /** On whose behalf something is written. */
 export interface Author {
@@ -81,7 +81,7 @@ export class Carrier {
   async carry(writes: Writes, author: Author, done: Progress): Promise<void> {
     const { broker } = this.#options;
     if (!done.published) {
-      for (const chord of writes.chords) await this.#start(chord);
+      for (const chord of writes.chords) await startChord(this.#options.backend, chord);
       if (writes.publish.length > 0) await broker.publish(writes.publish);
       done.published = true;
       for (const problem of writes.problems) this.#say(author, problem, 'what should follow this task cannot be read');
@@ -100,12 +100,6 @@ export class Carrier {
     if (writes.errbacks.length > 0) await broker.publish(writes.errbacks);
     done.told = true;
     for (const call of writes.errbackCalls) await this.#call(call, author);
-  }
-
-  async #start({ group, size, saved }: ChordStart): Promise<void> {
-    const { backend } = this.#options;
-    if (saved !== undefined) await backend.storeGroup(group, groupMeta(saved));
-    await backend.chords?.start(group, size);
   }
 
   async #store({ id, meta }: ResultWrite, author: Author): Promise<void> {

@@ -1,29 +1,36 @@
 import { randomUUID } from 'node:crypto';
-import { encodeTask, type Publication, type TaskCall } from '../../../protocols/celery/message.ts';
+import { apply } from '../../../protocols/celery/apply.ts';
+import type { Publisher } from '../../../protocols/celery/call.ts';
 import { LamportClock } from '../../../protocols/celery/clock.ts';
+import { encodeTask, type Publication, type TaskCall } from '../../../protocols/celery/message.ts';
 import { EVENT_EXCHANGE, taskSent } from '../../../protocols/celery/event.ts';
-import { exceptionOf } from '../../../protocols/celery/exceptions.ts';
-import {
-  decodeGroupMeta,
-  decodeMeta,
-  groupMeta,
-  groupTuple,
-  PROPAGATE_STATES,
-  READY_STATES,
-  resultTuple,
-  type TaskMeta,
-} from '../../../protocols/celery/result.ts';
+import { decodeGroupMeta, decodeMeta, groupMeta, groupTuple, type TaskMeta } from '../../../protocols/celery/result.ts';
+import { acceptSet } from '../../../protocols/celery/serializers.ts';
+import { readSignature, signatureToMap } from '../../../protocols/celery/signature.ts';
 import { isoText } from '../../../protocols/formats/values.ts';
 import type { Client } from '../../client.ts';
-import { ConfigError, ConnectionError, RemoteError, ResultTimeoutError } from '../../errors.ts';
+import { ConfigError, ConnectionError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import { pause } from '../../source.ts';
 import { type Task, taskName } from '../../task.ts';
+import {
+  type AnyResult,
+  AsyncResult,
+  GroupResult,
+  type ResultReader,
+  resultOf,
+  type RevokeOptions,
+} from './async-result.ts';
+import { awaitMetas, type WaitOptions } from './await-results.ts';
 import type { CeleryBroker, ResultBackend } from './broker.ts';
-import { EventDispatcher } from './dispatcher.ts';
+import { chordsOf, startChord } from './chords.ts';
 import { backendFor, brokerFor } from './connect.ts';
+import { EventDispatcher } from './dispatcher.ts';
+import { Mailbox } from './mailbox.ts';
 import { type CeleryAppOptions, originOf, resolveApp, type ResolvedApp } from './options.ts';
-import { destination } from './routes.ts';
+import { destination, signatureRoute } from './routes.ts';
+import type { Signature, SignatureLike, Taking } from './signature-types.ts';
+import { type EnqueueOptions, inSeconds, priority, wireOptions } from './task-options.ts';
 
 export interface CeleryClientOptions extends CeleryAppOptions {
   /**
@@ -42,58 +49,10 @@ export interface PublishRetry {
   readonly intervalMax?: number;
 }
 
-/** Options of Celery's `apply_async`, in camelCase; seconds where Celery has seconds. */
-export interface EnqueueOptions {
-  /** Seconds from now. */
-  readonly countdown?: number;
-  /** When to run. */
-  readonly eta?: Date;
-  /** Seconds from now, or the time after which the task is not run any more. */
-  readonly expires?: number | Date;
-  readonly queue?: string;
-  readonly exchange?: string;
-  readonly routingKey?: string;
-  /** 0 to 9. On Redis 0 is the highest, on RabbitMQ the lowest. */
-  readonly priority?: number;
-  readonly headers?: Readonly<Record<string, unknown>>;
-  /** Seconds. */
-  readonly timeLimit?: number;
-  /** Seconds. */
-  readonly softTimeLimit?: number;
-  readonly ignoreResult?: boolean;
-  readonly serializer?: string;
-  readonly compression?: string;
-  /** @default a new UUID */
-  readonly taskId?: string;
-  /** Called with the result: signature dictionaries, as `{ task, args, kwargs, options, subtask_type, immutable }`. */
-  readonly link?: SignatureLike | readonly SignatureLike[];
-  readonly linkError?: SignatureLike | readonly SignatureLike[];
-  readonly shadow?: string;
-  readonly groupId?: string;
-  readonly groupIndex?: number;
-  readonly rootId?: string;
-  readonly parentId?: string;
-  readonly replyTo?: string;
-  /** What logs and events show instead of the arguments; for hiding secrets. */
-  readonly argsrepr?: string;
-  readonly kwargsrepr?: string;
-  /** Which retry this is; the first run is 0. */
-  readonly retries?: number;
-}
-
-/** A call as data: `{ task: 'proj.add', args: [2] }`. What is left out is empty. */
-export interface SignatureLike {
-  readonly task: string;
-  readonly args?: readonly unknown[];
-  readonly kwargs?: Readonly<Record<string, unknown>>;
-  readonly options?: Readonly<Record<string, unknown>>;
-  readonly immutable?: boolean;
-}
-
 type Call<A, K> = { readonly args?: A; readonly kwargs?: K } & EnqueueOptions;
 
 /** Sends tasks to Celery workers, whatever their language, and awaits their results. Connects at the first call. */
-export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncDisposable {
+export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, ResultReader, AsyncDisposable {
   readonly broker: CeleryBroker;
   readonly backend: ResultBackend;
   readonly #app: ResolvedApp;
@@ -101,6 +60,8 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
   readonly #origin = originOf();
   readonly #publishRetry: PublishRetry | false;
   readonly #events: EventDispatcher | undefined;
+  readonly #controlExchange: string;
+  #mailbox: Mailbox | undefined;
   #opened: Promise<void> | undefined;
 
   constructor(options: CeleryClientOptions) {
@@ -117,6 +78,7 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
         exchange: options.eventExchange ?? EVENT_EXCHANGE,
         tasks: false,
       });
+    this.#controlExchange = options.controlExchange ?? 'celery';
   }
 
   /**
@@ -158,33 +120,71 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     return new AsyncResult<R>(this, id);
   }
 
-  /** The members of a group saved under this id (Python's `GroupResult.save()`), in their order; undefined where none is stored. */
-  async group(groupId: string): Promise<readonly AsyncResult[] | undefined> {
+  /**
+   * Send a workflow: a signature, chain, group or chord, with more options that win over its own. Resolves when the broker has what
+   * begins it, to the result of what ends it: of a chain its last step's, of a chord its body's, of a group that of all members.
+   * Throws WireError `bad-signature`, `no-chords` where the result backend cannot have chords, and what `enqueue` throws.
+   */
+  async apply<Start, Receipt>(
+    canvas: Signature<Start, Receipt> & Taking<Signature<Start, Receipt>, []>,
+    options: EnqueueOptions = {},
+  ): Promise<Receipt> {
+    const { link, linkError, ...others } = options;
+    const extra = new Map(wireOptions(others));
+    if (link !== undefined) extra.set('link', signatures(link));
+    if (linkError !== undefined) extra.set('link_error', signatures(linkError));
+    if (canvas.subtask_type === 'group' && (extra.has('link') || extra.has('link_error')))
+      throw new ConfigError(
+        'celery: a group has no result of its own to link to; link its members, or make it a chord',
+      );
+    // Once for all tries: what is sent again has the same ids.
+    const { chords, calls, result } = apply(readSignature(canvas), { options: extra }, this.#publisher());
+    if (result === undefined) throw new ConfigError('celery: an empty chain has no result');
+    const { typedJson: typed } = this.#app;
+    await this.#publish(
+      () => calls.map((call) => encodeTask(call, { typed })),
+      async () => {
+        for (const chord of chords) await startChord(this.backend, chord);
+      },
+    );
+    return resultOf(this, result) as Receipt;
+  }
+
+  /** A saved group (`GroupResult.save`, Python's or ours); undefined where none is stored under this id. */
+  async group<T extends readonly unknown[] = readonly unknown[]>(groupId: string): Promise<GroupResult<T> | undefined> {
     await this.#open();
     const stored = await this.backend.fetchGroup(groupId);
-    if (stored === undefined) return undefined;
-    return (decodeGroupMeta(stored)[1] ?? []).map(([[id]]) => new AsyncResult(this, id));
+    return stored === undefined ? undefined : new GroupResult<T>(this, decodeGroupMeta(stored));
   }
 
   /** Save results as a group, for Python's `GroupResult.restore(groupId)` and for `group`. */
-  async saveGroup(groupId: string, results: readonly AsyncResult[]): Promise<void> {
+  async saveGroup(groupId: string, results: readonly AnyResult[]): Promise<void> {
     await this.#open();
-    await this.backend.storeGroup(
-      groupId,
-      groupMeta(
-        groupTuple(
-          groupId,
-          results.map(({ id }) => resultTuple(id)),
-        ),
-      ),
-    );
+    const members = results.map(({ tuple }) => tuple);
+    await this.backend.storeGroup(groupId, groupMeta(groupTuple(groupId, members)));
+  }
+
+  /**
+   * Tell all workers not to run these tasks, and with `terminate` to stop those that run. Resolves when it is said; nobody answers.
+   * Throws ConfigError where the broker has no remote control.
+   */
+  async revoke(
+    ids: string | readonly string[],
+    { terminate = false, signal = 'SIGTERM' }: Omit<RevokeOptions, 'ancestors'> = {},
+  ): Promise<void> {
+    await this.#open();
+    await this.#control().cast({ method: 'revoke', arguments: { task_id: ids, terminate, signal } });
   }
 
   /** The stored meta of a task, or undefined: PENDING, expired, forgotten or never sent. */
   async meta(id: string): Promise<TaskMeta | undefined> {
+    return (await this.metas([id]))[0];
+  }
+
+  async metas(ids: readonly string[]): Promise<readonly (TaskMeta | undefined)[]> {
     await this.#open();
-    const stored = await this.backend.fetch(id);
-    return stored === undefined ? undefined : this.decode(stored);
+    const stored = await this.backend.fetchMany(ids);
+    return stored.map((meta) => (meta === undefined ? undefined : this.decode(meta)));
   }
 
   async forget(id: string): Promise<void> {
@@ -192,43 +192,19 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     await this.backend.forget(id);
   }
 
-  /** Wait for a meta that `ready` accepts: subscribe, look, and look again now and then, since a published message may be lost. */
+  /** Wait for a meta that `ready` accepts. */
   async wait(id: string, ready: (meta: TaskMeta) => boolean, options: WaitOptions = {}): Promise<TaskMeta> {
+    return (await this.waitAll([id], ready, options))[0] as TaskMeta;
+  }
+
+  /** Wait for a meta that `ready` accepts for each of these ids, in their order. What `ready` throws ends the waiting. */
+  async waitAll(
+    ids: readonly string[],
+    ready: (meta: TaskMeta) => boolean,
+    options: WaitOptions = {},
+  ): Promise<readonly TaskMeta[]> {
     await this.#open();
-    const { timeoutMs, signal } = options;
-    signal?.throwIfAborted();
-    let settle: (meta: TaskMeta) => void = () => {};
-    let fail: (error: unknown) => void = () => {};
-    const found = new Promise<TaskMeta>((resolve, reject) => {
-      settle = resolve;
-      fail = reject;
-    });
-    const see = (stored: Buffer | undefined): void => {
-      if (stored === undefined) return;
-      try {
-        const meta = this.decode(stored);
-        if (ready(meta)) settle(meta);
-      } catch (error) {
-        fail(error);
-      }
-    };
-    const abort = (): void => fail(signal?.reason);
-    signal?.addEventListener('abort', abort, { once: true });
-    const look = (): void => void this.backend.fetch(id).then(see, () => undefined);
-    const timer =
-      timeoutMs === undefined ? undefined : setTimeout(() => fail(new ResultTimeoutError(id, timeoutMs)), timeoutMs);
-    const recheck = setInterval(look, options.recheckMs ?? 5_000);
-    let unwatch: (() => void) | undefined;
-    try {
-      unwatch = await Promise.race([this.backend.watch(id, see), found.then(() => undefined)]);
-      if (unwatch !== undefined) await this.backend.fetch(id).then(see);
-      return await found;
-    } finally {
-      clearTimeout(timer);
-      clearInterval(recheck);
-      signal?.removeEventListener('abort', abort);
-      unwatch?.();
-    }
+    return awaitMetas(this.backend, ids, { decode: (stored) => this.decode(stored), ready }, options);
   }
 
   decode(stored: Buffer): TaskMeta {
@@ -242,6 +218,7 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
 
   async close(): Promise<void> {
     await this.#opened?.catch(() => undefined);
+    this.#mailbox = undefined;
     this.#opened = undefined;
     await this.broker.close();
     await this.backend.close();
@@ -269,7 +246,7 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     );
   }
 
-  async #publish(publications: () => Iterable<Publication>): Promise<void> {
+  async #publish(publications: () => Iterable<Publication>, before?: () => Promise<void>): Promise<void> {
     const {
       maxRetries = 3,
       intervalStart = 0,
@@ -279,6 +256,7 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
     for (let retries = 0; ; retries++) {
       try {
         await this.#open();
+        await before?.();
         if (this.#events === undefined) return await this.broker.publish(publications());
         const sent = [...publications()];
         await this.broker.publish(sent);
@@ -288,6 +266,36 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
         await pause(Math.min(intervalMax, intervalStart + intervalStep * retries) * 1000);
       }
     }
+  }
+
+  #publisher(): Publisher {
+    const { taskRoutes, taskDefaultQueue, taskSerializer, taskCompression } = this.#app;
+    return {
+      now: new Date(),
+      mint: randomUUID,
+      origin: this.#origin,
+      route: signatureRoute(taskRoutes, taskDefaultQueue, true),
+      replyTo: this.backend.replyTo ?? '',
+      serializer: taskSerializer,
+      compression: taskCompression,
+      chords: chordsOf(this.backend),
+    };
+  }
+
+  #control(): Mailbox {
+    const { broadcast } = this.broker;
+    if (broadcast === undefined)
+      throw new ConfigError(`celery: ${this.broker.address} has no broadcasts, so there is no remote control`);
+    const { accept, limits, taskSerializer: serializer, typedJson: typed } = this.#app;
+    return (this.#mailbox ??= new Mailbox({
+      broadcast,
+      clock: new LamportClock(),
+      namespace: this.#controlExchange,
+      serializer,
+      typed,
+      decode: { accept: acceptSet(accept), limits },
+      log: this.#log,
+    }));
   }
 
   #publication<A, K>(task: Parameters<typeof taskName>[0], call: Call<A, K>, id: string): Publication {
@@ -337,55 +345,6 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, AsyncD
   }
 }
 
-export interface WaitOptions {
-  /** @default waits for ever */
-  readonly timeoutMs?: number;
-  readonly signal?: AbortSignal;
-  /** How often to look again beside listening. @default 5 000 */
-  readonly recheckMs?: number;
-}
-
-/** The result of one task, as Celery's AsyncResult. */
-export class AsyncResult<R = unknown> {
-  readonly id: string;
-  readonly #client: CeleryClient;
-
-  constructor(client: CeleryClient, id: string) {
-    this.#client = client;
-    this.id = id;
-  }
-
-  /**
-   * The return value. Throws RemoteError when the task failed or was revoked, ResultTimeoutError after `timeoutMs`, the
-   * signal's reason when it aborts.
-   */
-  async get(options: WaitOptions = {}): Promise<R> {
-    const meta = await this.#client.wait(this.id, ({ status }) => READY_STATES.has(status), options);
-    if (!PROPAGATE_STATES.has(meta.status)) return meta.result as R;
-    const { type, module, args } = exceptionOf(meta.result) ?? { type: meta.status, module: undefined, args: [] };
-    throw new RemoteError({ type, module: module ?? undefined, args, traceback: meta.traceback });
-  }
-
-  /** `PENDING` where nothing is stored: waiting, unknown or expired. */
-  async state(): Promise<string> {
-    return (await this.#client.meta(this.id))?.status ?? 'PENDING';
-  }
-
-  /** Everything stored about the task. */
-  meta(): Promise<TaskMeta | undefined> {
-    return this.#client.meta(this.id);
-  }
-
-  async ready(): Promise<boolean> {
-    return READY_STATES.has(await this.state());
-  }
-
-  /** Remove the stored result. */
-  forget(): Promise<void> {
-    return this.#client.forget(this.id);
-  }
-}
-
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 
 function idOf(call: EnqueueOptions): string {
@@ -393,26 +352,7 @@ function idOf(call: EnqueueOptions): string {
 }
 
 function signatures(link: SignatureLike | readonly SignatureLike[]): readonly unknown[] {
-  return (Array.isArray(link) ? (link as readonly SignatureLike[]) : [link as SignatureLike]).map(
-    ({ task, args = [], kwargs = {}, options = {}, immutable = false }) => ({
-      task,
-      args,
-      kwargs,
-      options,
-      subtask_type: null,
-      immutable,
-    }),
+  return (Array.isArray(link) ? (link as readonly SignatureLike[]) : [link as SignatureLike]).map((each) =>
+    signatureToMap(readSignature(each)),
   );
-}
-
-function inSeconds(name: string, seconds: number): Date {
-  const date = new Date(Date.now() + seconds * 1000);
-  if (Number.isNaN(date.getTime()))
-    throw new ConfigError(`celery: ${name} must be a number of seconds, not ${seconds}`);
-  return date;
-}
-
-function priority(value: number): number {
-  if (Number.isInteger(value) && value >= 0 && value <= 255) return value;
-  throw new ConfigError(`celery: priority must be a whole number from 0 to 9, not ${value}`);
 }

@@ -17,7 +17,26 @@ export {
 } from './control-client.ts';
 export { CeleryEvents, type CeleryEventsOptions } from './receiver.ts';
 export type { HeardEvent } from '../../../protocols/celery/event.ts';
-export { AsyncResult, CeleryClient, type CeleryClientOptions, type EnqueueOptions } from './client.ts';
+export { type AnyResult, AsyncResult, GroupResult, type RevokeOptions } from './async-result.ts';
+export type { WaitOptions } from './await-results.ts';
+export { CeleryClient, type CeleryClientOptions } from './client.ts';
+export {
+  chain,
+  chord,
+  chunks,
+  group,
+  immutable,
+  link,
+  linkError,
+  signature,
+  type SignatureCall,
+  stamp,
+  withOptions,
+  xmap,
+  xstarmap,
+} from './signature.ts';
+export type { AnySignature, ReceiptOf, ResultOf, Signature, SignatureLike } from './signature-types.ts';
+export type { EnqueueOptions, SignatureOptions } from './task-options.ts';
 export type { BeatSettings, CeleryAppOptions, CeleryOptions } from './options.ts';
 export type { RedisResultsOptions } from './results-redis.ts';
 export type { TaskRoute, TaskRouter, TaskRoutes } from './routes.ts';

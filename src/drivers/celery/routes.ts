@@ -1,4 +1,4 @@
-import type { ExactMap } from '../../../protocols/celery/message.ts';
+import type { Route } from '../../../protocols/celery/call.ts';
 
 /** Where a task goes, as `task_routes` says it: a queue's name, or an exchange and a routing key. */
 export type TaskRoute =
@@ -55,21 +55,17 @@ function keyOf(queue: string, key: string | undefined): Pick<Destination, 'queue
   return key === undefined || key === queue ? {} : { queueKey: key };
 }
 
-/** The same for a signature's options as they are on the wire. */
-export function signatureRoute(
-  routes: TaskRoutes,
-  defaultQueue: string,
-): (task: string, options: ExactMap) => Destination {
-  return (task, options) => {
+/** The same for a signature's options as they are on the wire. `seen`: the arguments are a user's own, and routers may look at them. */
+export function signatureRoute(routes: TaskRoutes, defaultQueue: string, seen = false): Route {
+  return (task, options, args, kwargs) => {
     const text = (name: string): string | undefined => {
       const value = options.get(name);
       return typeof value === 'string' ? value : undefined;
     };
-    return destination(routes, defaultQueue, task, {
-      queue: text('queue'),
-      exchange: text('exchange'),
-      routingKey: text('routing_key'),
-    });
+    const to = { queue: text('queue'), exchange: text('exchange'), routingKey: text('routing_key') };
+    return seen
+      ? destination(routes, defaultQueue, task, to, args, Object.fromEntries(kwargs ?? []))
+      : destination(routes, defaultQueue, task, to);
   };
 }
 

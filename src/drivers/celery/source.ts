@@ -25,6 +25,7 @@ import { persist } from '../../persist.ts';
 import { type Agent, type Delivery, every, type Host, pause, type Source } from '../../source.ts';
 import type { Registration, Registry } from '../../task.ts';
 import type { CeleryBroker, Claim, QueueSpec, ResultBackend } from './broker.ts';
+import { chordsOf } from './chords.ts';
 import { builtins } from './builtins.ts';
 import { type Author, Carrier, notYet, type Progress } from './carry.ts';
 import { RemoteControl } from './control.ts';
@@ -657,12 +658,7 @@ export class CelerySource implements Source {
         taskSerializer: this.#app.taskSerializer,
         taskCompression: this.#app.taskCompression,
         inheritParentPriority: o.taskInheritParentPriority ?? false,
-        chords:
-          this.backend.kind === 'disabled' || this.backend.kind === 'rpc'
-            ? 'refused'
-            : this.backend.chords === undefined
-              ? 'polled'
-              : 'counted',
+        chords: chordsOf(this.backend),
         takesRequest: (name) => this.#registration(name)?.options.errback === true,
       },
     };

@@ -139,8 +139,8 @@ describe('applying a task', () => {
 
 describe('applying a composite', () => {
   it('an empty chain or group is nothing', () => {
-    expect(applied(chain())).toEqual({ chords: [], calls: [], children: [] });
-    expect(apply(groupOf([]), {}, publisher())).toEqual({ chords: [], calls: [], children: [] });
+    expect(applied(chain())).toEqual({ chords: [], calls: [], children: [], result: undefined });
+    expect(apply(groupOf([]), {}, publisher())).toMatchObject({ chords: [], calls: [], children: [] });
   });
 
   it('a chain takes the rest of an outer one along, after its own', () => {
