@@ -53,6 +53,7 @@ export function program({ env, cwd, out, err, done }: Surroundings): Command {
     .option('--time-limit <seconds>', 'hard limit of tasks that name none', seconds)
     .option('--soft-time-limit <seconds>', 'soft limit of tasks that name none', seconds)
     .option('--acks-late', 'acknowledge after the run, so that a job whose worker dies runs again')
+    .option('-E, --task-events', 'tell of each task that is received, started and ended, for Flower and others')
     .option('--accept <types>', 'content types to read, with commas (default: json)', list)
     .addOption(
       new Option('--unknown-task <what>', 'what becomes of a task without a handler (default: requeue)').choices([

@@ -34,6 +34,7 @@ export interface WorkerFlags extends ConnectionFlags, ScheduleFlags {
   readonly timeLimit?: number;
   readonly softTimeLimit?: number;
   readonly acksLate?: boolean;
+  readonly taskEvents?: boolean;
   readonly accept?: readonly string[];
   readonly shutdownTimeout?: number;
   readonly unknownTask?: 'requeue' | 'reject';
@@ -128,6 +129,7 @@ export function resolveCelery(
     ...given('prefetchMultiplier', flags.prefetchMultiplier),
     ...given('nodename', flags.hostname),
     ...given('acksLate', flags.acksLate),
+    ...given('workerSendTaskEvents', flags.taskEvents),
     ...given('taskTimeLimit', flags.timeLimit),
     ...given('taskSoftTimeLimit', flags.softTimeLimit),
     ...given('acceptContent', flags.accept),
@@ -168,6 +170,7 @@ const SOURCE_FLAGS = {
   timeLimit: '--time-limit',
   softTimeLimit: '--soft-time-limit',
   acksLate: '--acks-late',
+  taskEvents: '--task-events',
   accept: '--accept',
   unknownTask: '--unknown-task',
   beat: '--beat',

@@ -166,6 +166,7 @@ function namesOf(
   if (connection === undefined) return {};
   const options: string[] = [];
   if (flags.acksLate === true) options.push('acknowledge late');
+  if (flags.taskEvents === true) options.push('task events');
   if (flags.timeLimit !== undefined) options.push(`time limit ${flags.timeLimit} s`);
   if (flags.softTimeLimit !== undefined) options.push(`soft time limit ${flags.softTimeLimit} s`);
   if (flags.accept !== undefined) options.push(`accept ${flags.accept.join(', ')}`);

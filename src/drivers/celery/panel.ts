@@ -247,9 +247,10 @@ async function revoke(worker: Controlled, given: unknown, terminate: boolean, si
   const signum = terminate ? signalNumber(signal) : null;
   for (const id of texts) worker.revoked.add(id);
   const held = worker.requests.find(new Set(texts));
-  // Before anything is written: what is to stop must not run a moment longer than it has to.
+  // Begun first, so that what the tasks themselves come to is written over it; but what is to stop does not wait for it.
+  const recorded = worker.recordRevoked(texts);
   end(worker, held, terminate, signum);
-  await worker.recordRevoked(texts);
+  await recorded;
   if (!terminate) {
     worker.log().info({ ids: texts.length > 20 ? texts.length : texts }, 'tasks flagged as revoked');
     return ok(`tasks ${setRepr(texts)} flagged as revoked`);
