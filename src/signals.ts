@@ -40,7 +40,7 @@ export class Fail extends Error {
   }
 }
 
-/** Forget this job: no result, no failure, no retry. */
+/** Forget this job: no result, no failure, no retry. Celery: a chord that waits for it fails, instead of waiting for ever. */
 export class Discard extends Error {
   static override [Symbol.hasInstance](thrown: unknown): boolean {
     return marked(thrown, 'Discard');
