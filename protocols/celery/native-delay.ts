@@ -82,6 +82,11 @@ export function delayedRoute(
   return { exchange: levelName(TOP), routingKey: `${[...digits].join('.')}.${withoutDelay(routingKey)}` };
 }
 
+/** Where a task comes from that has waited: a retry of it is sent there again. */
+export function isDelayExchange(exchange: string): boolean {
+  return /^celery_delayed_(?:\d+|delivery)$/.test(exchange);
+}
+
 /** The routing key as it was before the wait. */
 export function withoutDelay(routingKey: string): string {
   return routingKey.replace(DELAYED, '');

@@ -9,6 +9,7 @@ import {
   delayedDeclarations,
   delayedRoute,
   isDelayable,
+  isDelayExchange,
 } from '../../../protocols/celery/native-delay.ts';
 import {
   broadcastQueue,
@@ -303,7 +304,8 @@ export class AmqpBroker implements CeleryBroker {
     const message = toAmqp(publication, this.#options.mandatory ?? true);
     const { exchange, routingKey } = publication;
     if (exchange !== '') {
-      return { message: this.#delayed(publication, message, this.#exchanges.get(exchange) ?? 'direct') };
+      const type = this.#exchanges.get(exchange) ?? (isDelayExchange(exchange) ? 'topic' : 'direct');
+      return { message: this.#delayed(publication, message, type) };
     }
     let spec = this.#named.get(routingKey);
     if (spec === undefined) {

@@ -5,6 +5,7 @@ import {
   delayedDeclarations,
   delayedRoute,
   isDelayable,
+  isDelayExchange,
   MAX_DELAY,
   withoutDelay,
 } from '../../../protocols/celery/native-delay.ts';
@@ -108,6 +109,18 @@ describe('the way from the last level to a queue', () => {
     expect(steps(queue)).toEqual([['celery_delayed_delivery', '#.k', 'exchange', 'h']]);
   });
 }); // prettier-ignore
+
+it('knows the exchanges that a task may come from after its wait', () => {
+  const names = [
+    'celery_delayed_0',
+    'celery_delayed_27',
+    'celery_delayed_delivery',
+    'celery',
+    '',
+    'my_celery_delayed_0',
+  ];
+  expect(names.map(isDelayExchange)).toEqual([true, true, true, false, false, false]);
+});
 
 /** Where a message goes from the top, and how long it waits on its way: RabbitMQ in small. */
 function travel(
