@@ -10,6 +10,7 @@ import {
   encodeContent,
   type SerializerName,
 } from '../../protocols/celery/serializers.ts';
+import { decodeTable, decodeTableExact, encodeTable } from '../../protocols/formats/amqp-table.ts';
 import { parseExact, stringify } from '../../protocols/formats/json.ts';
 import {
   DateTime,
@@ -22,7 +23,7 @@ import {
   PlainTime,
   Uuid,
 } from '../../protocols/formats/values.ts';
-import { pythonFor } from '../support/python.ts';
+import { type CeleryVersion, pythonFor } from '../support/python.ts';
 
 const SERIALIZERS = ['json', 'msgpack', 'yaml'] as const satisfies readonly SerializerName[];
 const EACH = 2000;
@@ -72,6 +73,36 @@ describe('what we write', () => {
     expect(python(DECOMPRESS, lines)).toEqual(methods.map(() => body.toString('base64')));
   });
 });
+
+describe.each(['5.2', '5.6'] as const)(
+  'field tables, which are the headers on AMQP, of py-amqp beside Celery %s',
+  (version) => {
+    it(`what we write is read as the same values (${EACH} tables)`, () => {
+      const tables = fc.sample(tableFields(), { numRuns: EACH, seed: 20_261_121 });
+      const lines = tables.map((fields) => ({ bytes: Buffer.from(encodeTable(fields)).toString('base64') }));
+      const read = python(READ_TABLES, lines, version);
+      for (const [index, fields] of tables.entries()) {
+        expect({ line: lines[index], read: read[index] }).toEqual({
+          line: lines[index],
+          read: canonical(fields, EXACT),
+        });
+      }
+    });
+
+    it(`what py-amqp writes is read as the same values, and goes back byte for byte (${EACH} tables)`, () => {
+      const lines = python(WRITE_TABLES, [{ count: EACH }], version) as readonly { bytes: string; value: unknown }[];
+      expect(lines).toHaveLength(EACH);
+      for (const { bytes, value } of lines) {
+        const table = Buffer.from(bytes, 'base64');
+        expect({ bytes, read: comparable(canonical(decodeTable(table), PLAIN), PLAIN) }).toEqual({
+          bytes,
+          read: comparable(value, PLAIN),
+        });
+        expect(Buffer.from(encodeTable(decodeTableExact(table))).equals(table)).toBe(true);
+      }
+    });
+  },
+);
 
 describe('what kombu writes', () => {
   const lines = python(WRITE, [{ count: EACH, serializers: SERIALIZERS }]) as readonly Written[];
@@ -141,14 +172,13 @@ function zstdHere(): boolean {
 }
 
 /** One Python for all lines: JSON lines in, JSON lines out. */
-function python(script: string, lines: readonly unknown[]): unknown[] {
-  const { status, stdout, stderr, error } = spawnSync(pythonFor('5.6'), ['-c', PRELUDE + script], {
+function python(script: string, lines: readonly unknown[], version: CeleryVersion = '5.6'): unknown[] {
+  const { status, stdout, stderr, error } = spawnSync(pythonFor(version), ['-c', PRELUDE + script], {
     input: lines.map((line) => JSON.stringify(line)).join('\n'),
     encoding: 'utf8',
     maxBuffer: 1 << 30,
   });
-  if (error !== undefined) throw error;
-  if (status !== 0) throw new Error(`Python ended with ${status}:\n${stderr}`);
+  if (status !== 0) throw new Error(`Python ended with ${status}:\n${stderr}`, { cause: error });
   return stdout
     .split('\n')
     .filter((line) => line !== '')
@@ -196,6 +226,42 @@ from celery.utils.saferepr import saferepr
 for line in lines():
     value = json.loads(line['json'])
     out([saferepr(value, 1024), saferepr(tuple(value), 1024)])
+`;
+
+const READ_TABLES = `
+from amqp.serialization import loads
+for line in lines():
+    table = base64.b64decode(line['bytes'])
+    out(canonical(loads('F', len(table).to_bytes(4, 'big') + table, 0)[0][0]))
+`;
+
+const WRITE_TABLES = `
+from amqp.serialization import dumps
+
+def text(r):
+    return ''.join(r.choice('ab é日😀\\x00"\\n') for _ in range(r.choice([0, 3, 12, 300])))
+
+def value(r, depth=0):
+    n = r.randrange(8 if depth < 4 else 6)
+    if n == 6: return [value(r, depth + 1) for _ in range(r.randrange(4))]
+    if n == 7: return fields(r, depth + 1)
+    return [
+        lambda: r.choice([None, True, False]),
+        lambda: text(r),
+        lambda: r.randrange(-2**63, 2**63),
+        lambda: r.choice([0, -1, 2**31 - 1, 2**31, -2**31, 2**53 - 1, 2**53 + 1, -2**53 - 1, 2**63 - 1, -2**63]),
+        lambda: r.choice([0.0, 1.0, 1.5, -0.1, 1e300, 5e-324, float('inf'), float('nan'), r.uniform(-1e6, 1e6)]),
+        lambda: r.choice([datetime(2026, 11, 21, 10, 20, 30, tzinfo=timezone.utc), Decimal('1.25'), Decimal('17')]),
+    ][n]()
+
+def fields(r, depth=0):
+    return {r.choice('abcdé') + str(r.randrange(100)): value(r, depth) for _ in range(r.randrange(6))}
+
+for line in lines():
+    r = random.Random(20261121)
+    for _ in range(line['count']):
+        v = fields(r)
+        out({'bytes': base64.b64encode(dumps('F', [v])[4:]).decode(), 'value': canonical(v)})
 `;
 
 const DECOMPRESS = `
@@ -377,6 +443,28 @@ function valueFor(serializer: (typeof SERIALIZERS)[number]): fc.Arbitrary<unknow
       fc.array(fc.tuple(text(), tie('value')), { maxLength: 5 }).map((entries) => new Map(entries)),
     ),
   })).value;
+}
+
+/** What has a type in AMQP and in Python. */
+function tableFields(): fc.Arbitrary<ReadonlyMap<string, unknown>> {
+  const { fields } = fc.letrec<{ value: unknown; fields: ReadonlyMap<string, unknown> }>((tie) => ({
+    value: fc.oneof(
+      { depthSize: 'small', withCrossShrink: true },
+      fc.constantFrom(null, true, false),
+      fc.string({ unit: 'grapheme', maxLength: 300 }),
+      fc.integer(),
+      fc.maxSafeInteger(),
+      fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }),
+      fc.double({ noInteger: true }),
+      fc.integer().map((value) => float(value)),
+      fc.array(tie('value'), { maxLength: 4 }),
+      tie('fields'),
+    ),
+    fields: fc
+      .array(fc.tuple(fc.string({ unit: 'grapheme', maxLength: 20 }), tie('value')), { maxLength: 5 })
+      .map((entries) => new Map(entries)),
+  }));
+  return fields;
 }
 
 /** What saferepr can be compared on: lengths count in UTF-16 here and in code points there. */
