@@ -39,7 +39,9 @@ export function freeze(signature: Signature, given: Given, publisher: Publisher)
     case 'chain': {
       const { steps, result } = prepareSteps(signature, NO_ARGUMENTS, given, [], publisher);
       const kwargs = new Map(signature.kwargs).set('tasks', steps.map(signatureToMap));
-      const options = given.id === undefined ? signature.options : new Map(signature.options).set('task_id', given.id);
+      // The id is its last step's. The original writes it down even where it has none.
+      const id = given.id ?? signature.options.get('task_id') ?? null;
+      const options = new Map(signature.options).set('task_id', id);
       return { signature: { ...signature, kwargs, options }, result: result ?? resultTuple(publisher.mint()) };
     }
     case 'group': {
