@@ -81,6 +81,7 @@ export class AmqpBroker implements CeleryBroker {
   #opening: Promise<void> | undefined;
   #quorum: boolean;
   #prefetch = 0;
+  #held = 0;
   /** What was declared, of the publishing connection's present life. */
   readonly #declared = new Set<string>();
   #arrived: AmqpClaim[] = [];
@@ -221,10 +222,16 @@ export class AmqpBroker implements CeleryBroker {
 
   /** So many messages are held here for later: as many more may be sent. */
   extend(held: number): void {
+    this.#held = held;
     if (this.#prefetch === 0) return;
     // A consumer of its own count is replaced with each change: rarely, then.
     const more = this.#quorum ? Math.ceil(held / this.#prefetch) * this.#prefetch : held;
     this.#consumer?.setPrefetch(this.#prefetch + more);
+  }
+
+  resize(prefetch: number): void {
+    this.#prefetch = prefetch;
+    this.extend(this.#held);
   }
 
   async quiet(): Promise<void> {

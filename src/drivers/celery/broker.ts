@@ -98,6 +98,8 @@ export interface CeleryBroker {
   park?(claim: Claim, at: Date): Promise<void>;
   /** Milliseconds after which a held message is better parked, however few there are. */
   readonly maxHoldMs?: number;
+  /** Another `prefetch` than that of `consume`, from now on. */
+  resize?(prefetch: number): void;
   /** So many messages are held here for later; a broker that pushes may send as many more. */
   extend?(held: number): void;
   /** Undefined where the broker has no broadcasts: then there is no remote control, and there are no events. */

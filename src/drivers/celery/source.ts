@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { LamportClock } from '../../../protocols/celery/clock.ts';
 import { EVENT_EXCHANGE, taskReceived, taskUnknown } from '../../../protocols/celery/event.ts';
@@ -25,26 +24,19 @@ import { persist } from '../../persist.ts';
 import { type Agent, type Delivery, every, type Host, pause, type Source } from '../../source.ts';
 import type { Registration, Registry } from '../../task.ts';
 import type { CeleryBroker, Claim, QueueSpec, ResultBackend } from './broker.ts';
-import { chordsOf } from './chords.ts';
 import { builtins } from './builtins.ts';
 import { type Author, Carrier, notYet, type Progress } from './carry.ts';
 import { RemoteControl } from './control.ts';
-import { CeleryDelivery, ClaimAuthor, type DeliveryRules, moment } from './delivery.ts';
+import { CeleryDelivery, ClaimAuthor, moment } from './delivery.ts';
 import { EventDispatcher } from './dispatcher.ts';
 import { Gossip } from './gossip.ts';
 import { Holds } from './holds.ts';
-import { type CeleryOptions, nodename, originOf, resolveApp, type ResolvedApp, wholeNumber } from './options.ts';
+import { type CeleryOptions, nodename, resolveApp, type ResolvedApp, wholeNumber } from './options.ts';
 import type { Controlled } from './panel.ts';
-import { rate, RateLimit } from './rate-limit.ts';
 import { type HeldRequest, Requests } from './requests.ts';
 import { Revoked } from './revoked.ts';
-import { signatureRoute } from './routes.ts';
 import { reportText, settingsOf, statsOf } from './self-report.ts';
-
-/** What is known of one task, put together once. */
-interface Known extends DeliveryRules {
-  readonly rate: RateLimit | undefined;
-}
+import { type TaskRule, TaskRules } from './task-rules.ts';
 
 /** A claim that waits: for its ETA, for its rate limit, or to go back to the queue. Due, it is a delivery or nothing. */
 interface Held {
@@ -54,12 +46,6 @@ interface Held {
   readonly request?: HeldRequest;
   /** Waits for its ETA. */
   readonly scheduled?: { readonly eta: Date; readonly message: TaskMessage };
-}
-
-/** Limits that remote control has set; they win over the task's and the worker's. */
-interface NewLimits {
-  readonly rate?: number | string;
-  readonly time?: { readonly hard: number | undefined; readonly soft: number | undefined };
 }
 
 /** How many unknown tasks are held at once, at most. */
@@ -84,16 +70,15 @@ export class CelerySource implements Source {
   readonly carrier: Carrier;
   readonly #options: CeleryOptions;
   readonly #app: ResolvedApp;
+  readonly #rules: TaskRules;
   readonly #decode: DecodeOptions;
   readonly #control: RemoteControl | undefined;
   readonly #gossip: Gossip | undefined;
-  readonly #newLimits = new Map<string, NewLimits>();
   readonly #multiplier: number;
   readonly #startedAt = performance.now();
   #queueSpecs: readonly QueueSpec[];
   readonly #configured: readonly QueueSpec[];
   readonly #holds = new Holds<Held>();
-  readonly #known = new Map<string, Known>();
   readonly #unknownSaid = new Map<string, number>();
   readonly #etaLimit: number;
   /** Unknown tasks held before they go back. */
@@ -122,6 +107,13 @@ export class CelerySource implements Source {
     ];
     this.#configured = this.#queueSpecs;
     this.queues = namesOf(this.#queueSpecs);
+    this.#rules = new TaskRules({
+      options,
+      app: this.#app,
+      backend,
+      nodename: this.nodename,
+      find: (name) => this.#registration(name),
+    });
     this.#decode = { accept: acceptSet(this.#app.accept), limits: this.#app.limits };
     const { broadcast } = broker;
     const exchange = options.eventExchange ?? EVENT_EXCHANGE;
@@ -250,7 +242,7 @@ export class CelerySource implements Source {
       scheduled: () => this.#holds.items.map(({ scheduled }) => scheduled).filter((held) => held !== undefined),
       taskNames: (builtins) => this.#taskNames(builtins),
       isTask: (name) => this.#registration(name) !== undefined,
-      attributeOf: (task, attribute) => this.#attributeOf(task, attribute),
+      attributeOf: (task, attribute) => this.#rules.attribute(task, attribute),
       stats: () => this.#stats(),
       settings: (withDefaults) => settingsOf(this.#options, this.#app, this.#addresses(), withDefaults),
       report: () => reportText(settingsOf(this.#options, this.#app, this.#addresses(), false), this.#addresses()),
@@ -259,10 +251,11 @@ export class CelerySource implements Source {
       resize: (by) => {
         this.concurrency += by;
         this.prefetch = this.concurrency * (this.#multiplier - 1);
+        broker.resize?.(this.concurrency + this.prefetch);
         this.#host?.resized();
       },
-      limitRate: (task, limit) => this.#newLimit(task, { rate: limit }),
-      limitTime: (task, time) => this.#newLimit(task, { time }),
+      limitRate: (task, limit) => this.#rules.limit(task, { rate: limit }),
+      limitTime: (task, time) => this.#rules.limit(task, { time }),
       ...(broker.addQueue === undefined || broker.removeQueue === undefined
         ? {}
         : {
@@ -291,46 +284,6 @@ export class CelerySource implements Source {
   #taskNames(builtins: boolean): readonly string[] {
     const names = new Set([...(this.#host?.tasks.names('celery') ?? []), ...this.tasks.names('celery')]);
     return [...names].filter((name) => builtins || !name.startsWith('celery.')).sort();
-  }
-
-  /** Source: celery/app/task.py Task, of whose attributes these have a meaning here. */
-  #attributeOf(task: string, attribute: string): unknown {
-    const { limits, policy, trackStarted, rejectOnWorkerLost } = this.#of(task);
-    const { max = 3, delayMs = 180_000 } = policy.retry;
-    switch (attribute) {
-      case 'rate_limit':
-        return (
-          this.#newLimits.get(task)?.rate ??
-          this.#registration(task)?.options.rateLimit ??
-          this.#options.taskDefaultRateLimit
-        );
-      case 'max_retries':
-        return max;
-      case 'default_retry_delay':
-        return typeof delayMs === 'number' ? delayMs / 1000 : undefined;
-      case 'time_limit':
-        return limits.timeoutMs === undefined ? undefined : limits.timeoutMs / 1000;
-      case 'soft_time_limit':
-        return limits.softTimeoutMs === undefined ? undefined : limits.softTimeoutMs / 1000;
-      case 'acks_late':
-        return policy.acksLate;
-      case 'acks_on_failure_or_timeout':
-        return policy.acksOnFailureOrTimeout;
-      case 'ignore_result':
-        return policy.ignoreResult;
-      case 'store_errors_even_if_ignored':
-        return policy.storeErrorsEvenIfIgnored;
-      case 'track_started':
-        return trackStarted;
-      case 'reject_on_worker_lost':
-        return rejectOnWorkerLost;
-      case 'serializer':
-        return policy.taskSerializer;
-      case 'send_events':
-        return true;
-      default:
-        return undefined;
-    }
   }
 
   #stats(): unknown {
@@ -373,13 +326,8 @@ export class CelerySource implements Source {
       );
   }
 
-  #newLimit(task: string, limits: NewLimits): void {
-    this.#newLimits.set(task, { ...this.#newLimits.get(task), ...limits });
-    this.#known.delete(task);
-  }
-
   async #callSignature(signature: unknown): Promise<void> {
-    const publisher = { ...this.#publisher(), now: new Date(), serializer: this.#app.taskSerializer };
+    const publisher = { ...this.#rules.publisher(), now: new Date(), serializer: this.#app.taskSerializer };
     await this.broker.publish(published(apply(readSignature(signature), {}, publisher), this.#app.typedJson).publish);
   }
 
@@ -437,24 +385,24 @@ export class CelerySource implements Source {
       this.#poison(claim, error);
       return undefined;
     }
-    if (!this.#known.has(message.task) && this.#registration(message.task) === undefined) {
+    if (!this.#rules.knows(message.task) && this.#registration(message.task) === undefined) {
       this.#unknown(claim, message);
       return undefined;
     }
     if (logs(this.#log, 'info'))
       this.#log.info({ task: message.shownAs, id: message.id, queue: claim.queue }, 'received');
-    const known = this.#of(message.task);
+    const known = this.#rules.of(message.task);
     if (this.events.tasks && !this.#isOver(message, Date.now())) this.events.task(taskReceived(message));
     return this.#admit(claim, message, known);
   }
 
   /** A delivery, unless it must wait: for its ETA first, then for its turn under the rate limit. */
-  #admit(claim: Claim, message: TaskMessage, known: Known): Delivery | undefined {
+  #admit(claim: Claim, message: TaskMessage, known: TaskRule): Delivery | undefined {
     const now = Date.now();
     if (this.#refusedNow(claim, message, known, now)) return undefined;
     const eta = message.eta?.getTime() ?? 0;
     if (eta > now) {
-      const due = (): Delivery | undefined => this.#admit(claim, message, this.#of(message.task));
+      const due = (): Delivery | undefined => this.#admit(claim, message, this.#rules.of(message.task));
       this.#hold(eta, { claim, due, scheduled: { eta: new Date(eta), message } });
       return undefined;
     }
@@ -500,7 +448,7 @@ export class CelerySource implements Source {
   }
 
   /** Expired or revoked: answered without a run. */
-  #refusedNow(claim: Claim, message: TaskMessage, known: Known, now: number): boolean {
+  #refusedNow(claim: Claim, message: TaskMessage, known: TaskRule, now: number): boolean {
     const expired = message.expires !== undefined && now > message.expires.getTime();
     if (!expired && !this.revoked.has(message)) return false;
     if (expired) this.revoked.add(message.id);
@@ -514,7 +462,7 @@ export class CelerySource implements Source {
     return true;
   }
 
-  #delivery(claim: Claim, message: TaskMessage, known: Known): CeleryDelivery {
+  #delivery(claim: Claim, message: TaskMessage, known: TaskRule): CeleryDelivery {
     return new CeleryDelivery(this, claim, message, known, this.#identity());
   }
 
@@ -555,14 +503,14 @@ export class CelerySource implements Source {
       });
       this.broker.extend?.(this.#holds.size);
     } else if (way === 'reject') {
-      const { policy } = this.#resolve(message.task);
+      const { policy } = this.#rules.resolve(message.task);
       const { write } = lifecycle.unknownTask(message, 'reject', policy, moment());
       if (this.events.tasks) this.events.task(taskUnknown(id, message.task));
       const author = new ClaimAuthor(message, claim, policy);
       this.#carryOut(claim, 'reject', (done) => this.carry(claim, write, author, done));
     } else {
       const write = { ...NO_WRITES, publish: [forwarded(message.wire, way.forward)], ack: 'ack' } as const;
-      const author = new ClaimAuthor(message, claim, this.#resolve(message.task).policy);
+      const author = new ClaimAuthor(message, claim, this.#rules.resolve(message.task).policy);
       this.#carryOut(claim, 'forward', (done) => this.carry(claim, write, author, done));
     }
   }
@@ -609,68 +557,6 @@ export class CelerySource implements Source {
 
   #registration(task: string): Registration | undefined {
     return this.#host?.tasks.find('celery', task) ?? this.tasks.find('celery', task);
-  }
-
-  #of(task: string): Known {
-    let known = this.#known.get(task);
-    if (known === undefined) this.#known.set(task, (known = this.#resolve(task)));
-    return known;
-  }
-
-  #resolve(task: string): Known {
-    const o = this.#options;
-    const t = this.#registration(task)?.options ?? {};
-    const acksLate = t.acksLate ?? o.acksLate ?? false;
-    const limits = this.#newLimits.get(task);
-    const limit = rate(limits?.rate ?? t.rateLimit ?? o.taskDefaultRateLimit ?? 0);
-    const { max, delayMs, backoff } = t.retry ?? {};
-    return {
-      limits: {
-        timeoutMs:
-          limits?.time === undefined
-            ? (t.timeoutMs ?? milliseconds(o.taskTimeLimit))
-            : milliseconds(limits.time.hard ?? o.taskTimeLimit),
-        softTimeoutMs:
-          limits?.time === undefined
-            ? (t.softTimeoutMs ?? milliseconds(o.taskSoftTimeLimit))
-            : milliseconds(limits.time.soft ?? o.taskSoftTimeLimit),
-      },
-      trackStarted: t.trackStarted ?? o.trackStarted ?? false,
-      rejectOnWorkerLost: t.rejectOnWorkerLost ?? o.rejectOnWorkerLost ?? acksLate,
-      rate: limit > 0 ? new RateLimit(limit) : undefined,
-      policy: {
-        resultsDisabled: this.backend.kind === 'disabled',
-        ignoreResult: t.ignoreResult ?? o.ignoreResult ?? false,
-        storeErrorsEvenIfIgnored: o.storeErrorsEvenIfIgnored ?? false,
-        acksLate,
-        acksOnFailureOrTimeout: t.acksOnFailureOrTimeout ?? o.acksOnFailureOrTimeout ?? true,
-        retry: {
-          ...(max === undefined ? {} : { max }),
-          ...(delayMs === undefined ? {} : { delayMs }),
-          ...(backoff === undefined ? {} : { backoff }),
-        },
-        resultSerializer: this.#app.resultSerializer,
-        resultExtended: o.resultExtended ?? false,
-        typed: this.#app.typedJson,
-        nodename: this.nodename,
-        ...(o.exceptions === undefined ? {} : { exceptions: o.exceptions }),
-        ...this.#publisher(),
-        taskSerializer: this.#app.taskSerializer,
-        taskCompression: this.#app.taskCompression,
-        inheritParentPriority: o.taskInheritParentPriority ?? false,
-        chords: chordsOf(this.backend),
-        takesRequest: (name) => this.#registration(name)?.options.errback === true,
-      },
-    };
-  }
-
-  #publisher(): Pick<lifecycle.CeleryPolicy, 'origin' | 'replyTo' | 'route'> & { readonly mint: () => string } {
-    return {
-      origin: originOf(),
-      replyTo: this.backend.replyTo ?? '',
-      route: signatureRoute(this.#app.taskRoutes, this.#app.taskDefaultQueue),
-      mint: randomUUID,
-    };
   }
 
   /** Errbacks of the new style know the request, and not only its id. Source: celery/backends/base.py _call_task_errbacks. */
@@ -726,8 +612,4 @@ function forwarded(wire: WireMessage, queue: string): Publication {
 
 function namesOf(specs: readonly QueueSpec[]): readonly string[] {
   return specs.map(({ name }) => name);
-}
-
-function milliseconds(seconds: number | undefined): number | undefined {
-  return seconds === undefined ? undefined : seconds * 1000;
 }
