@@ -7,7 +7,7 @@ import { ConfigError, UnroutableError } from '../../src/errors.ts';
 import { Retry } from '../../src/signals.ts';
 import { defineTask, Tasks } from '../../src/task.ts';
 import { temporaryFolder } from '../support/folder.ts';
-import type { CeleryVersion } from '../support/python.ts';
+import type { CeleryVersion, PythonCanvas } from '../support/python.ts';
 import { PATIENCE_MS } from '../support/until.ts';
 import { interopTasks } from './apps/tasks.ts';
 import { Stage, until } from './support/stage.ts';
@@ -353,6 +353,44 @@ app.conf.task_queues = (Queue('${name}', Exchange('${name}'), routing_key='${nam
       client.enqueue('py.add', { args: [1, 2], exchange: 'k-orders', routingKey: 'nobody.listens' }),
     ).rejects.toThrow(UnroutableError);
   });
+
+  toNode(
+    CALLS,
+    'of several links, one that no queue takes is left out; the task and the others end as ever',
+    async () => {
+      const { tasks, seen } = seeing();
+      await using node = await stage.node({ tasks, taskQueues: KINDS });
+      const link = (name: string, options: Readonly<Record<string, unknown>>): PythonCanvas => ({
+        task: 'node.seen',
+        args: [name],
+        options,
+      });
+      for (const [exchange, limit] of [
+        ['k-orders', 1],
+        // RabbitMQ closes the channel over an exchange that is not there; what was sent beside it is sent again.
+        ['nowhere', 2],
+      ] as const) {
+        seen.length = 0;
+        const { id } = await stage.python.apply({
+          task: 'node.add',
+          args: [1, 2],
+          options: { queue: node.queue },
+          link: [
+            link('first', { queue: node.queue }),
+            link('lost', { exchange, routing_key: 'nobody.listens' }),
+            link('last', { queue: node.queue }),
+          ],
+        });
+        expect(await stage.python.value(id)).toBe(3);
+        const count = (name: string): number => seen.filter(({ args }) => args[1] === name).length;
+        await until('the links have run', () => count('first') > 0 && count('last') > 0);
+        await stage.nothingHeld();
+        expect(await stage.waiting(node.queue)).toBe(0);
+        for (const name of ['first', 'last']) expect(count(name)).toBeLessThanOrEqual(limit);
+        expect(count('lost')).toBe(0);
+      }
+    },
+  );
 
   both('expires', 'what expires in its queue is dropped by RabbitMQ, and run by nobody', async () => {
     const { tasks, seen } = seeing();

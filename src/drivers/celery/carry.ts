@@ -11,11 +11,13 @@ import {
 } from '../../../protocols/celery/chord.ts';
 import type { CeleryPolicy } from '../../../protocols/celery/policy.ts';
 import type { Publisher } from '../../../protocols/celery/call.ts';
+import type { Publication } from '../../../protocols/celery/message.ts';
 import { decodeGroupMeta, type ResultTuple } from '../../../protocols/celery/result.ts';
 import type { ContentLimits } from '../../../protocols/celery/serializers.ts';
 import type { ChordPart, ErrbackCall, Writes } from '../../../protocols/celery/writes.ts';
 import type { ResultWrite } from '../../../protocols/celery/record.ts';
 import { WireError } from '../../../protocols/errors.ts';
+import { UnroutableError } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
 import { pause } from '../../source.ts';
 import type { CeleryBroker, ResultBackend, ResultRequest } from './broker.ts';
@@ -37,6 +39,8 @@ export interface Author {
 /** How far some writes are: each is done once, however often they are carried. */
 export interface Progress {
   published: boolean;
+  /** Of several messages, those that are over with. */
+  sent?: Set<Publication>;
   stored: boolean;
   told: boolean;
   acked: boolean;
@@ -79,10 +83,9 @@ export class Carrier {
   }
 
   async carry(writes: Writes, author: Author, done: Progress): Promise<void> {
-    const { broker } = this.#options;
     if (!done.published) {
       for (const chord of writes.chords) await startChord(this.#options.backend, chord);
-      if (writes.publish.length > 0) await broker.publish(writes.publish);
+      await this.#publish(writes.publish, author, done);
       done.published = true;
       for (const problem of writes.problems) this.#say(author, problem, 'what should follow this task cannot be read');
     }
@@ -97,9 +100,35 @@ export class Carrier {
       done.parts ??= writes.chordParts.map((part) => ({ part, sent: false, over: false }));
       for (const part of done.parts) await this.#tell(part, author);
     }
-    if (writes.errbacks.length > 0) await broker.publish(writes.errbacks);
+    await this.#publish(writes.errbacks, author, done);
     done.told = true;
     for (const call of writes.errbackCalls) await this.#call(call, author);
+  }
+
+  /** Each is sent once, whatever becomes of the others. */
+  async #publish(publications: readonly Publication[], author: Author, done: Progress): Promise<void> {
+    const [only] = publications;
+    if (only === undefined) return;
+    if (publications.length === 1) return this.#send(only, author);
+    const sent = (done.sent ??= new Set());
+    const left = publications.filter((publication) => !sent.has(publication));
+    for (let at = 0; at < left.length; at += TOGETHER) {
+      const sending = left.slice(at, at + TOGETHER).map(async (publication) => {
+        await this.#send(publication, author);
+        sent.add(publication);
+      });
+      for (const end of await Promise.allSettled(sending)) if (end.status === 'rejected') throw end.reason;
+    }
+  }
+
+  /** What no queue takes, or the broker cannot hold, will not go later either: Celery loses it, and so do we, aloud. */
+  async #send(publication: Publication, author: Author): Promise<void> {
+    try {
+      await this.#options.broker.publish([publication]);
+    } catch (error) {
+      if (!(error instanceof UnroutableError) && !(error instanceof WireError)) throw error;
+      this.#say(author, error, 'a message that should follow this task cannot be sent');
+    }
   }
 
   async #store({ id, meta }: ResultWrite, author: Author): Promise<void> {
@@ -226,6 +255,8 @@ export class Carrier {
 }
 
 const JOIN_POLL_MS = 50;
+/** Messages sent in one go. */
+const TOGETHER = 500;
 
 /** A whole number as Python's int() reads it from text; NaN for anything else. */
 function whole(text: string): number {
