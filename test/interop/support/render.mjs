@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 
 const path = fileURLToPath(new URL('../../../.cache/support-table.json', import.meta.url));
 
-/** @typedef {{ feature: string, version: string, broker: string, direction: string, ok: boolean, lacks?: string }} Row */
+/** @typedef {{ file: string, feature: string, version: string, broker: string, direction: string, ok: boolean, lacks?: string }} Row */
 
 /** @type {Row[]} */
 let rows;
@@ -14,6 +14,16 @@ try {
   process.stderr.write('no .cache/support-table.json: run the interop tests first\n');
   process.exit(1);
 }
+
+/** What the table begins with; the files after them follow by name. In a file, features have the order of their tests. */
+const FIRST = [
+  'celery-python-to-node',
+  'celery-node-to-python',
+  'celery-canvas',
+  'celery-canvas-worker',
+  'celery-shared',
+];
+rows.sort((a, b) => rank(a.file) - rank(b.file) || (a.file < b.file ? -1 : Number(a.file > b.file)));
 
 const BROKERS = { redis: 'Redis', amqp: 'RabbitMQ' };
 
@@ -51,6 +61,12 @@ function table(seen) {
       ]),
     ),
   ];
+}
+
+/** @param {string} file */
+function rank(file) {
+  const index = FIRST.indexOf(file);
+  return index === -1 ? FIRST.length : index;
 }
 
 /** @param {Row[]} seen */
