@@ -1,4 +1,3 @@
-import type { GetMessage } from 'amqplib';
 import { afterAll, afterEach, beforeAll, describe, expect } from 'vitest';
 import { type CeleryClient, type CeleryOptions } from '../../src/drivers/celery/index.ts';
 import { Retry } from '../../src/signals.ts';
@@ -63,13 +62,8 @@ describe.each(['5.6'] as const)('quorum queues with Celery %s', (version) => {
   async function waiting(
     level = LEVEL,
   ): Promise<{ readonly exchange: string; readonly key: string; readonly eta: string }> {
-    let message: GetMessage | undefined;
-    // Looked at itself: the counts of a quorum queue lag behind.
-    await until(`a message waits in ${level}`, async () => {
-      const levels = (await stage.rabbit.queues(stage.vhost)).map(({ name }) => name);
-      if (levels.includes(level)) [message] = await stage.rabbit.get(level, stage.vhost);
-      return message !== undefined;
-    });
+    await until(`a message waits in ${level}`, async () => (await stage.waiting(level)) === 1);
+    const [message] = await stage.rabbit.get(level, stage.vhost);
     await stage.rabbit.purge(level, stage.vhost);
     return {
       exchange: message?.fields.exchange ?? '',
@@ -191,4 +185,27 @@ describe.each(['5.6'] as const)('quorum queues with Celery %s', (version) => {
     await until('it is beside the other', async () => (await stage.waiting('late')) === 2);
     await stage.rabbit.purge('late', stage.vhost);
   });
+
+  toNode(
+    QUORUM,
+    'more tasks that wait than may be sent ahead do not hold up the others, where each consumer has its count',
+    async () => {
+      const queue = 'late';
+      const count = 30;
+      {
+        await using _ = await stage.node({
+          taskQueues: NODE_QUEUES,
+          queues: [queue],
+          concurrency: 2,
+          prefetchMultiplier: 1,
+        });
+        for (let n = 0; n < count; n++) await stage.python.send('node.add', [n, 1], {}, { queue, countdown: 600 });
+        const id = await stage.python.send('node.add', [1, 2], {}, { queue });
+        expect(await stage.python.value(id)).toBe(3);
+        await until('all others are held', async () => (await stage.unacked()) === count);
+      }
+      await until('they are back', async () => (await stage.waiting(queue)) === count);
+      await stage.rabbit.purge(queue, stage.vhost);
+    },
+  );
 });

@@ -392,6 +392,20 @@ app.conf.task_queues = (Queue('${name}', Exchange('${name}'), routing_key='${nam
     },
   );
 
+  toNode('countdown and eta', 'more tasks that wait than may be sent ahead do not hold up the others', async () => {
+    const queue = stage.queue('node');
+    const count = 30;
+    {
+      await using _ = await stage.node({ queues: [queue], concurrency: 2, prefetchMultiplier: 1 });
+      for (let n = 0; n < count; n++) await stage.python.send('node.add', [n, 1], {}, { queue, countdown: 600 });
+      const id = await stage.python.send('node.add', [1, 2], {}, { queue });
+      expect(await stage.python.value(id)).toBe(3);
+      await until('all others are held', async () => (await stage.unacked()) === count);
+    }
+    await until('they are back', async () => (await stage.waiting(queue)) === count);
+    await stage.rabbit.purge(queue, stage.vhost);
+  });
+
   both('expires', 'what expires in its queue is dropped by RabbitMQ, and run by nobody', async () => {
     const { tasks, seen } = seeing();
     const [ours, theirs] = [stage.queue('node'), stage.queue('python')];
@@ -449,6 +463,10 @@ with app.connection_for_write() as connection:
     await using _ = await stage.node({ queues: [{ name, noDeclare: true }] });
     await using client = stage.client({ taskQueues: [{ name, noDeclare: true }] });
     expect(await (await client.enqueue('node.add', { args: [1, 2], queue: name })).get(WAIT)).toBe(3);
+    await using strict = stage.client({ taskPublishRetry: false });
+    await expect(strict.enqueue('node.add', { args: [1, 2], queue: name })).rejects.toThrow(/noDeclare/);
+    const other = await strict.enqueue('node.add', { args: [3, 4], exchange: name, routingKey: name });
+    expect(await other.get(WAIT)).toBe(7);
     const missing = { name: stage.queue('missing'), noDeclare: true };
     await expect(stage.node({ queues: [missing] })).rejects.toThrow(/does not exist/);
     expect((await stage.rabbit.queues(stage.vhost)).map((queue) => queue.name)).not.toContain(missing.name);
