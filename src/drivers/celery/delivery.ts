@@ -180,13 +180,13 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
     return member.result[0][0];
   }
 
-  /** Publish a signature as this task's own: what one waits for, and undefined for an empty group. */
+  /** Publish a signature as this task's own: what one waits for, and undefined for an empty chain. */
   async apply(signature: Signature, args: readonly unknown[]): Promise<ResultTuple | undefined> {
     const { policy } = this.#known;
     const application = apply(signature, { args }, this.author.publisher());
     await this.carry(published(application, policy.typed));
     (this.#sent ??= []).push(...application.children);
-    return application.children.at(-1);
+    return application.result;
   }
 
   /** Writes of a built-in task: what becomes of a chord. */
