@@ -576,7 +576,7 @@ describe('alone on Redis', () => {
   test('what was revoked before a worker of ours started, it learns from a Python worker', async () => {
     const python = await stage.worker({ hostname: 'teacher@test', queues: ['python'] });
     await stage.python.control('revoke', { task_id: 'learnt' }, { reply: true, timeout: 5, limit: 1 });
-    await using node = await stage.node({ nodename: 'pupil@test' });
+    await using node = await stage.node({ nodename: 'pupil@test', mingle: true });
     const replies = await stage.python.inspect('revoked', [], { timeout: 5, limit: 2 });
     expect(replies?.['pupil@test']).toContain('learnt');
     expect(node.worker.state).toBe('running');

@@ -135,7 +135,8 @@ export class Stage implements AsyncDisposable {
     const queue = typeof own === 'string' ? own : own.name;
     const worker = new Worker({
       tasks,
-      sources: [celery({ ...this.urls, queues: [queue], concurrency: 4, ...celeryOptions })],
+      // Its neighbours' answers would be waited for, a second.
+      sources: [celery({ ...this.urls, mingle: false, queues: [queue], concurrency: 4, ...celeryOptions })],
       abortGraceMs: 200,
     });
     await worker.start();
