@@ -3,7 +3,7 @@ import { backoff } from '../backoff.ts';
 import { ConfigError, ConnectionError } from '../errors.ts';
 import { type Logger, silent } from '../log.ts';
 import { pause } from '../source.ts';
-import { type AmqpConnection, type AmqpLink, type Channel, describe } from './amqp.ts';
+import { type AmqpConnection, type AmqpLink, atMost, type Channel, describe } from './amqp.ts';
 
 /** A message as it was delivered. It is settled by its tag, on the channel it came on, and nowhere else. */
 export interface Delivered {
@@ -72,6 +72,7 @@ export class AmqpConsumer {
   #session: Session | undefined;
   #generation = 0;
   #starting: Promise<void> | undefined;
+  #recovering = false;
   #failure: unknown;
   #flush: NodeJS.Immediate | undefined;
   #adjusting = false;
@@ -91,6 +92,10 @@ export class AmqpConsumer {
   get consuming(): boolean {
     const { size } = this.#session?.consumers ?? { size: 0 };
     return !this.#quiet && this.#session !== undefined && size >= this.#queues.size;
+  }
+  /** Whether any queue is. */
+  get partly(): boolean {
+    return !this.#quiet && (this.#session?.consumers.size ?? 0) > 0;
   }
   /** Why it is not. */
   get failure(): unknown {
@@ -112,8 +117,9 @@ export class AmqpConsumer {
     if (this.#queues.has(consumption.queue)) return;
     await this.#connection.declare(consumption.declarations);
     this.#queues.set(consumption.queue, consumption);
+    // Without a session it is consumed with the others, when there is one.
     const session = this.#session;
-    if (session !== undefined) await this.#consume(session, consumption);
+    if (session !== undefined && !this.#quiet) await this.#consume(session, consumption);
   }
 
   /** One queue less. What was delivered of it stays to be settled. */
@@ -124,7 +130,8 @@ export class AmqpConsumer {
     const tags = [...session.consumers].filter(([, name]) => name === queue).map(([tag]) => tag);
     for (const tag of tags) {
       session.consumers.delete(tag);
-      await session.channel.cancel(tag);
+      // A channel that is gone has no consumers.
+      await session.channel.cancel(tag).catch(() => undefined);
     }
   }
 
@@ -164,26 +171,14 @@ export class AmqpConsumer {
     await Promise.all(tags.map((tag) => session.channel.cancel(tag).catch(() => undefined)));
   }
 
-  /**
-   * Ask the broker on the consuming channel whether the queues are there, and cut the connection when it does not answer within
-   * `timeoutMs`: a connection may look alive, and bring nothing.
-   */
+  /** Ask for an answer on the consuming channel, and cut the connection when there is none within `timeoutMs`. */
   async verify(timeoutMs: number): Promise<void> {
     const session = this.#session;
-    const [queue] = this.#queues.keys();
-    if (session === undefined || queue === undefined || this.#quiet) return;
-    const answer = session.channel.checkQueue(queue).then(
-      () => 'alive',
-      () => 'closed',
-    );
-    const limit = new AbortController();
-    const silence = pause(timeoutMs, limit.signal)
-      // A process that was busy for long reads its socket first, and judges then.
-      .then(() => new Promise((resolve) => setImmediate(() => setImmediate(resolve))))
-      .then(() => 'silent');
-    const heard = await Promise.race([answer, silence]);
-    limit.abort();
-    if (heard === 'silent') this.#connection.recycle(`no answer on the consuming channel for ${timeoutMs} ms`);
+    if (session === undefined || this.#quiet) return;
+    // What is said with it is said already, or about to be.
+    await this.#connection.verify(timeoutMs, async () => {
+      await session.channel.prefetch(wire(this.#prefetch), this.#global);
+    });
   }
 
   async close(): Promise<void> {
@@ -191,55 +186,91 @@ export class AmqpConsumer {
     this.#sendAcks();
     const session = this.#session;
     this.#session = undefined;
-    if (session === undefined) return;
     // The broker gives back what is not settled.
-    await Promise.race([session.channel.close().catch(() => undefined), pause(1_000)]);
+    if (session !== undefined) await atMost(1_000, session.channel.close());
   }
 
   async #start(): Promise<void> {
     try {
-      const link = await this.#connection.linked();
-      for (const { declarations } of this.#queues.values()) await this.#connection.declare(declarations);
-      const channel = await link.model.createChannel();
-      const session: Session = {
-        link,
-        channel,
-        generation: ++this.#generation,
-        consumers: new Map(),
-        outstanding: new Set(),
-        acks: [],
-        prefetch: this.#prefetch,
-      };
-      let reason: unknown;
-      channel.on('error', (error: unknown) => (reason = error));
-      channel.on('close', () => this.#end(session, reason ?? new Error('the channel was closed')));
-      await channel.prefetch(wire(this.#prefetch), this.#global);
-      this.#session = session;
-      for (const each of this.#queues.values()) {
-        if (this.#quiet) break;
-        await this.#consume(session, each);
+      try {
+        await this.#begin();
+      } catch (error) {
+        // Said of the connection, which ends by it.
+        const words = `${describe(error)} ${describe(this.#connection.failure)}`;
+        if (!this.#global || !/global qos|NOT.IMPLEMENTED/i.test(words)) throw error;
+        this.#log.info({}, 'RabbitMQ counts the prefetch of each of these queues by itself');
+        this.#global = false;
+        await this.#begin();
       }
-      if (this.#session !== session) throw new ConnectionError(`amqp: the channel was closed: ${describe(reason)}`);
       this.#failure = undefined;
     } catch (error) {
       this.#failure = error;
-      if (/global qos|NOT_IMPLEMENTED/i.test(describe(error)) && this.#global) {
-        this.#log.info({}, 'this broker counts the prefetch of each queue by itself');
-        this.#global = false;
-      }
       throw error;
     } finally {
       this.#starting = undefined;
     }
   }
 
-  async #consume(session: Session, { queue, noAck = false, arguments: consumerArguments = {} }: Consumption) {
+  async #begin(): Promise<void> {
+    const link = await this.#connection.linked();
+    const refused = new Set<string>();
+    for (const { queue, declarations } of this.#queues.values()) {
+      try {
+        await this.#connection.declare(declarations);
+      } catch (error) {
+        // At the start it is for the caller to know. Later, the other queues are not to suffer from it.
+        if (this.#generation === 0 || !(error instanceof ConfigError)) throw error;
+        refused.add(queue);
+      }
+    }
+    const channel = await link.model.createChannel();
+    const session: Session = {
+      link,
+      channel,
+      generation: ++this.#generation,
+      consumers: new Map(),
+      outstanding: new Set(),
+      acks: [],
+      prefetch: this.#prefetch,
+    };
+    let reason: unknown;
+    channel.on('error', (error: unknown) => (reason = error));
+    channel.on('close', () => this.#end(session, reason ?? new Error('the channel was closed')));
+    try {
+      await channel.prefetch(wire(session.prefetch), this.#global);
+      if (this.#closing.signal.aborted) throw new ConnectionError('amqp: closed while it began to consume');
+      this.#session = session;
+      for (const each of this.#queues.values()) {
+        if (this.#quiet) break;
+        if (!refused.has(each.queue)) await this.#consume(session, each);
+      }
+      if (this.#session !== session) throw new ConnectionError(`amqp: the channel was closed: ${describe(reason)}`);
+    } catch (error) {
+      this.#end(session, error, false);
+      // Nobody hears what it would still bring.
+      await atMost(1_000, channel.close());
+      throw error;
+    }
+    for (const queue of refused) void this.#consumeLater(session, queue);
+    // It may have been changed meanwhile.
+    if (session.prefetch !== this.#prefetch) this.setPrefetch(this.#prefetch);
+  }
+
+  /** `again`: beside the consumer that there is, which is to go. */
+  async #consume(
+    session: Session,
+    { queue, noAck = false, arguments: consumerArguments = {} }: Consumption,
+    again = false,
+  ): Promise<void> {
     const { channel, generation } = session;
+    if (!again && [...session.consumers.values()].includes(queue)) return;
     const consumerTag = `jobglot-${process.pid}-${++consumerCount}`;
     session.consumers.set(consumerTag, queue);
     const deliver = (raw: unknown): void => {
       if (raw === null) {
-        if (session.consumers.delete(consumerTag)) void this.#cancelled(session, queue);
+        if (!session.consumers.delete(consumerTag)) return;
+        this.#log.warn({ queue }, 'RabbitMQ ended the consumer of this queue; consuming it again');
+        void this.#consumeLater(session, queue);
         return;
       }
       const { fields, properties, content } = raw as {
@@ -248,6 +279,7 @@ export class AmqpConsumer {
         readonly content: Buffer;
       };
       const { deliveryTag, redelivered, exchange, routingKey } = fields;
+      if (this.#session !== session) return;
       if (!noAck) session.outstanding.add(deliveryTag);
       this.#options.deliver({
         queue,
@@ -269,42 +301,45 @@ export class AmqpConsumer {
     }
   }
 
-  /** The broker ended one consumer: the queue was deleted, or its node went. It is declared and consumed again. */
-  async #cancelled(session: Session, queue: string): Promise<void> {
-    this.#log.warn({ queue }, 'RabbitMQ ended the consumer of this queue; consuming it again');
-    for (let attempt = 0; this.#session === session && !this.#quiet; attempt++) {
+  /** One queue cannot be consumed for now: it was deleted, or its node went. It is declared and consumed again. */
+  async #consumeLater(session: Session, queue: string): Promise<void> {
+    for (let attempt = 0; this.#session === session && !this.#stopped; attempt++) {
       const consumption = this.#queues.get(queue);
       if (consumption === undefined || [...session.consumers.values()].includes(queue)) return;
       try {
         await this.#connection.declare(consumption.declarations);
+        if (this.#session !== session || this.#stopped || !this.#queues.has(queue)) return;
         await this.#consume(session, consumption);
         this.#log.info({ queue }, 'consuming this queue again');
         return;
       } catch (error) {
         this.#failure = error;
-        if (attempt === 0) this.#log.warn({ queue, error }, 'this queue cannot be consumed yet; trying again');
+        if (attempt === 0) this.#log.error({ queue, error }, 'this queue cannot be consumed; trying again');
       }
       await pause(backoff(attempt, Math.random(), 100, 2_000), this.#closing.signal);
-      if (this.#closing.signal.aborted) return;
     }
   }
 
   /** After a new connection, or a channel closed on a living one. */
   async #recover(): Promise<void> {
-    if (this.#queues.size === 0) return;
-    for (let attempt = 0; !this.#stopped && this.#session === undefined; attempt++) {
-      try {
-        await (this.#starting ??= this.#start());
-        this.#log.info({ queues: [...this.#queues.keys()] }, 'consuming again');
-        return;
-      } catch (error) {
-        if (!this.#connection.ready) return;
-        const session = this.#session;
-        if (session !== undefined) this.#end(session, error, false);
-        const how = error instanceof ConfigError ? 'error' : 'warn';
-        if (attempt === 0) this.#log[how]({ error }, 'cannot consume yet; trying again');
+    if (this.#queues.size === 0 || this.#recovering) return;
+    this.#recovering = true;
+    try {
+      for (let attempt = 0; !this.#stopped && this.#session === undefined; attempt++) {
+        try {
+          await (this.#starting ??= this.#start());
+          this.#log.info({ queues: [...this.#queues.keys()] }, 'consuming again');
+          return;
+        } catch (error) {
+          // The next connection begins anew.
+          if (!this.#connection.ready) return;
+          const how = error instanceof ConfigError ? 'error' : 'warn';
+          if (attempt === 0 && !this.#stopped) this.#log[how]({ error }, 'cannot consume yet; trying again');
+        }
+        await pause(backoff(attempt, Math.random(), 100, 2_000), this.#closing.signal);
       }
-      await pause(backoff(attempt, Math.random(), 100, 2_000), this.#closing.signal);
+    } finally {
+      this.#recovering = false;
     }
   }
 
@@ -318,6 +353,7 @@ export class AmqpConsumer {
     this.#failure = error;
     session.consumers.clear();
     this.#options.lost(session.generation, error);
+    this.#log.debug({ error }, 'nothing is consumed for now: the channel is gone');
     if (this.#stopped || !recover) return;
     if (!this.#connection.ready || this.#connection.link !== session.link) return;
     this.#log.warn({ error }, 'RabbitMQ closed the channel; opening another one');
@@ -361,8 +397,8 @@ export class AmqpConsumer {
         if (!this.#global) {
           for (const [tag, queue] of [...session.consumers]) {
             const consumption = this.#queues.get(queue);
-            if (consumption === undefined) continue;
-            await this.#consume(session, consumption);
+            if (consumption === undefined || !session.consumers.has(tag)) continue;
+            await this.#consume(session, consumption, true);
             session.consumers.delete(tag);
             await session.channel.cancel(tag);
           }

@@ -1,8 +1,7 @@
 import type { AmqpMessage } from '../../protocols/amqp.ts';
 import { ConnectionError, UnroutableError } from '../errors.ts';
-import { pause } from '../source.ts';
 import { writePublish } from './amqp-frames.ts';
-import { type AmqpConnection, type AmqpLink, type ConfirmChannel, describe } from './amqp.ts';
+import { type AmqpConnection, type AmqpLink, atMost, type ConfirmChannel, describe } from './amqp.ts';
 
 export interface PublisherOptions {
   /** Messages waiting for a connection, at most; more fail at once. @default 10 000 */
@@ -31,6 +30,7 @@ interface Open {
 
 interface Pending {
   readonly message: AmqpMessage;
+  readonly batch: Batch;
   returned: string | undefined;
 }
 
@@ -45,11 +45,16 @@ export class AmqpPublisher {
   #open: Open | undefined;
   #opening: Promise<Open> | undefined;
   #waiting = 0;
+  /** While the broker takes nothing. */
+  #blockage: NodeJS.Timeout | undefined;
+  readonly #unblocked = new Set<() => void>();
 
   constructor(connection: AmqpConnection, options: PublisherOptions = {}) {
     this.#connection = connection;
     this.#bufferLimit = options.bufferLimit ?? 10_000;
     this.#patienceMs = options.patienceMs ?? 5_000;
+    connection.onBlocked(() => this.#turned());
+    connection.onDown(() => this.#turned());
   }
 
   /**
@@ -59,8 +64,9 @@ export class AmqpPublisher {
   async publish(messages: Iterable<AmqpMessage>): Promise<void> {
     const batch = new Batch();
     for (const message of messages) {
-      const open = this.#open ?? (await this.#wait());
-      if (this.#connection.blocked !== undefined) await this.#unblocked();
+      // Both are looked at in the turn of the sending: while one waits for the second, the first may go.
+      while (this.#open === undefined || this.#connection.blocked !== undefined) await this.#wait();
+      const open = this.#open;
       this.#send(open, message, batch);
       if (open.unconfirmed.size >= WINDOW) await batch.below(WINDOW / 2);
       if (batch.failure !== undefined) break;
@@ -69,14 +75,20 @@ export class AmqpPublisher {
     if (batch.failure !== undefined) throw batch.failure;
   }
 
+  /** Whether something was sent and is not confirmed. */
+  get busy(): boolean {
+    return (this.#open?.unconfirmed.size ?? 0) > 0;
+  }
+
   async close(): Promise<void> {
     const open = this.#open;
     this.#open = undefined;
-    await open?.channel.close().catch(() => undefined);
+    clearTimeout(this.#blockage);
+    if (open !== undefined) await atMost(1_000, open.channel.close());
   }
 
   #send(open: Open, message: AmqpMessage, batch: Batch): void {
-    const pending: Pending = { message, returned: undefined };
+    const pending: Pending = { message, batch, returned: undefined };
     try {
       writePublish(open.link.frames, open.channel.ch, message);
     } catch (error) {
@@ -86,7 +98,8 @@ export class AmqpPublisher {
     open.unconfirmed.add(pending);
     batch.sent();
     open.channel.pushConfirmCallback((error) => {
-      open.unconfirmed.delete(pending);
+      // Its sender does not wait any more.
+      if (!open.unconfirmed.delete(pending)) return;
       batch.confirmed(
         error !== null && error !== undefined
           ? notConfirmed(message, open.reason ?? error)
@@ -97,16 +110,19 @@ export class AmqpPublisher {
     });
   }
 
-  /** A channel, for one more message that waits for it. */
-  async #wait(): Promise<Open> {
+  /** For a channel, or for the broker to take publications: a place among those who wait, for a bounded time. */
+  async #wait(): Promise<void> {
+    const { blocked, target } = this.#connection;
     if (this.#waiting >= this.#bufferLimit) {
+      const why = blocked === undefined ? '' : `, which takes none for now (${blocked})`;
       throw new ConnectionError(
-        `amqp: ${this.#bufferLimit} publications wait for ${this.#connection.target.maskedUrl} already; this one was not sent`,
+        `amqp: ${this.#bufferLimit} publications wait for ${target.maskedUrl} already${why}; this one was not sent`,
       );
     }
     this.#waiting++;
     try {
-      return await (this.#opening ??= this.#openChannel());
+      if (blocked === undefined) await (this.#opening ??= this.#openChannel());
+      else await this.#untilUnblocked(blocked);
     } finally {
       this.#waiting--;
     }
@@ -143,16 +159,41 @@ export class AmqpPublisher {
     }
   }
 
-  async #unblocked(): Promise<void> {
-    const deadline = performance.now() + this.#patienceMs;
-    while (this.#connection.blocked !== undefined) {
-      if (performance.now() > deadline) {
-        throw new ConnectionError(
-          `amqp: ${this.#connection.target.maskedUrl} takes no publications for now: ${this.#connection.blocked}`,
+  async #untilUnblocked(why: string): Promise<void> {
+    let resolve: (taken: boolean) => void = () => {};
+    const turned = new Promise<boolean>((done) => (resolve = done));
+    const wake = (): void => resolve(true);
+    const limit = setTimeout(() => resolve(false), this.#patienceMs);
+    this.#unblocked.add(wake);
+    const taken = await turned;
+    clearTimeout(limit);
+    this.#unblocked.delete(wake);
+    if (!taken) throw new ConnectionError(`amqp: ${this.#takesNothing(why)}; this one was not sent`);
+  }
+
+  /** The broker takes nothing any more, or takes publications again, or is gone. */
+  #turned(): void {
+    clearTimeout(this.#blockage);
+    const why = this.#connection.blocked;
+    if (why === undefined) {
+      for (const wake of this.#unblocked) wake();
+      return;
+    }
+    this.#blockage = setTimeout(() => {
+      // What was sent before the broker said so lies in its socket, and nobody knows for how long.
+      for (const pending of this.#open?.unconfirmed ?? []) {
+        this.#open?.unconfirmed.delete(pending);
+        pending.batch.confirmed(
+          new ConnectionError(
+            `amqp: ${this.#takesNothing(why)}; this one was sent before that was known, and may be taken later`,
+          ),
         );
       }
-      await pause(50);
-    }
+    }, this.#patienceMs);
+  }
+
+  #takesNothing(why: string): string {
+    return `${this.#connection.target.maskedUrl} takes no publications for now (${why}), for over ${this.#patienceMs} ms`;
   }
 }
 
@@ -190,7 +231,7 @@ function notConfirmed(message: AmqpMessage, cause: unknown): Error {
   const { code, message: text } = cause as { readonly code?: number; readonly message: string };
   if (text === 'message nacked') {
     return new ConnectionError(
-      'amqp: the broker refused a publication: its queue is full, or cannot be replicated now',
+      `amqp: the broker refused a message for ${placeOf(message)}: a queue that it goes to is full (x-max-length, x-overflow), or cannot be replicated now`,
     );
   }
   // One wrong exchange closes the channel for all; only those who meant it are told so.
@@ -205,9 +246,12 @@ function cutOff(cause: unknown): ConnectionError {
   );
 }
 
-function unroutable({ exchange, routingKey }: AmqpMessage, why: string): UnroutableError {
-  const where = exchange === '' ? `queue '${routingKey}'` : `exchange '${exchange}' with routing key '${routingKey}'`;
+function unroutable(message: AmqpMessage, why: string): UnroutableError {
   return new UnroutableError(
-    `amqp: no queue takes messages for ${where} (${why}): declare and bind one, or start its workers first`,
+    `amqp: no queue takes messages for ${placeOf(message)} (${why}): declare and bind one, or start its workers first`,
   );
+}
+
+function placeOf({ exchange, routingKey }: AmqpMessage): string {
+  return exchange === '' ? `queue '${routingKey}'` : `exchange '${exchange}' with routing key '${routingKey}'`;
 }

@@ -28,9 +28,10 @@ export class AmqpConnection {
   readonly #closing = new AbortController();
   readonly #up = new Set<(link: AmqpLink) => void>();
   readonly #down = new Set<(error: unknown) => void>();
+  readonly #blocks = new Set<() => void>();
   #link: AmqpLink | undefined;
   #connecting: Promise<AmqpLink> | undefined;
-  #waiting = new Set<(link: AmqpLink) => void>();
+  readonly #waiting = new Set<(link: AmqpLink | undefined) => void>();
   #generation = 0;
   #node = 0;
   #failure: unknown;
@@ -53,12 +54,21 @@ export class AmqpConnection {
     return this.#blocked;
   }
 
+  /** Why there is no connection, or why there was none the last time. */
+  get failure(): unknown {
+    return this.#failure;
+  }
+
   /** Called with each connection made, from the next one on. */
   onUp(listener: (link: AmqpLink) => void): void {
     this.#up.add(listener);
   }
   onDown(listener: (error: unknown) => void): void {
     this.#down.add(listener);
+  }
+  /** Called when `blocked` begins, and when it ends while the connection lives. */
+  onBlocked(listener: () => void): void {
+    this.#blocks.add(listener);
   }
 
   /** Tries every node once. Rejects with ConnectionError naming the cause; ConfigError where the broker refuses user or virtual host. */
@@ -81,14 +91,18 @@ export class AmqpConnection {
   /** The connection, waited for up to `patienceMs`; then ConnectionError. */
   async linked(): Promise<AmqpLink> {
     if (this.#link !== undefined) return this.#link;
-    let resolve: (link: AmqpLink | undefined) => void = () => {};
-    const next = new Promise<AmqpLink | undefined>((done) => (resolve = done));
-    const limit = setTimeout(() => resolve(undefined), this.#patienceMs);
-    this.#waiting.add(resolve);
-    const link = await next;
-    clearTimeout(limit);
-    this.#waiting.delete(resolve);
-    if (link !== undefined) return link;
+    if (!this.#closing.signal.aborted) {
+      let resolve: (link: AmqpLink | undefined) => void = () => {};
+      const next = new Promise<AmqpLink | undefined>((done) => (resolve = done));
+      const limit = setTimeout(() => resolve(undefined), this.#patienceMs);
+      this.#waiting.add(resolve);
+      const link = await next;
+      clearTimeout(limit);
+      this.#waiting.delete(resolve);
+      if (link !== undefined) return link;
+    }
+    if (this.#closing.signal.aborted)
+      throw new ConnectionError(`amqp: the connection to ${this.target.maskedUrl} was closed here`);
     throw new ConnectionError(
       `amqp: no connection to ${this.target.maskedUrl} for ${this.#patienceMs} ms: ${describe(this.#failure)}`,
       { cause: this.#failure },
@@ -120,12 +134,30 @@ export class AmqpConnection {
     await channel.close().catch(() => undefined);
   }
 
-  /** Cut the connection, so that a new one is made. */
-  recycle(reason: string): void {
+  /** Ask for a sign of life, and cut the connection when there is none within `timeoutMs`: it may look alive for long. */
+  async verify(timeoutMs: number, ask: (link: AmqpLink) => Promise<void> = askForChannel): Promise<void> {
     const link = this.#link;
     if (link === undefined) return;
-    this.#lost(link, new Error(reason));
-    socketOf(link.model)?.destroy();
+    const limit = new AbortController();
+    const silence = pause(timeoutMs, limit.signal)
+      // A process that was busy for long reads its socket first, and judges then.
+      .then(() => new Promise((resolve) => setImmediate(() => setImmediate(resolve))))
+      .then(() => 'silent');
+    const answer = ask(link).then(
+      () => 'alive',
+      () => 'ended',
+    );
+    const heard = await Promise.race([answer, silence]);
+    limit.abort();
+    if (heard === 'silent' && this.#link === link) this.#recycle(link, `no answer for ${timeoutMs} ms`);
+  }
+
+  /** Cut the connection, so that a new one is made. */
+  #recycle(link: AmqpLink, reason: string): void {
+    const error = new ConnectionError(`amqp: ${reason}`);
+    this.#lost(link, error);
+    // With an error amqplib hears of it, and ends all that waits for answers.
+    socketOf(link.model)?.destroy(error);
   }
 
   async close(): Promise<void> {
@@ -134,10 +166,10 @@ export class AmqpConnection {
     await connecting?.catch(() => undefined);
     const link = this.#link;
     this.#link = undefined;
-    for (const resolve of this.#waiting) resolve(undefined as never);
+    for (const resolve of this.#waiting) resolve(undefined);
     if (link === undefined) return;
     // A broker that does not answer is left without a word.
-    await Promise.race([link.model.close().catch(() => undefined), pause(1_000)]);
+    await atMost(1_000, link.model.close());
     socketOf(link.model)?.destroy();
   }
 
@@ -146,8 +178,10 @@ export class AmqpConnection {
     try {
       const model = await open(node, this.target);
       if (this.#closing.signal.aborted) {
-        await model.close();
-        throw new Error('closed');
+        model.on('error', () => undefined);
+        await atMost(1_000, model.close());
+        socketOf(model)?.destroy();
+        throw new ConnectionError('amqp: closed while connecting');
       }
       return this.#linkUp(model, node);
     } catch (error) {
@@ -167,14 +201,20 @@ export class AmqpConnection {
     const link: AmqpLink = { model, frames, generation: ++this.#generation };
     let reason: unknown;
     model.on('error', (error: unknown) => (reason = error));
-    model.on('close', (error?: unknown) => this.#lost(link, reason ?? error));
+    model.on('close', (error?: unknown) => {
+      // A peer that is gone does not take the farewell that amqplib waits to send.
+      setTimeout(() => socketOf(model)?.destroy(), 1_000).unref();
+      this.#lost(link, reason ?? error);
+    });
     model.on('blocked', (why: string) => {
       this.#blocked = why === '' ? 'no reason given' : why;
       this.#log.warn({ broker: node.maskedUrl, why }, 'RabbitMQ takes no publications for now');
+      for (const listener of this.#blocks) listener();
     });
     model.on('unblocked', () => {
       this.#blocked = undefined;
       this.#log.info({ broker: node.maskedUrl }, 'RabbitMQ takes publications again');
+      for (const listener of this.#blocks) listener();
     });
     this.#link = link;
     for (const resolve of this.#waiting) resolve(link);
@@ -197,6 +237,7 @@ export class AmqpConnection {
 
   async #reconnect(): Promise<void> {
     const { signal } = this.#closing;
+    const said = new Set<string>();
     for (let attempt = 0; !signal.aborted && this.#link === undefined; attempt++) {
       // One round over all nodes without a pause between them.
       if (attempt % this.target.nodes.length === 0) {
@@ -207,7 +248,11 @@ export class AmqpConnection {
         await (this.#connecting ??= this.#connectOnce());
         this.#log.info({ broker: this.target.maskedUrl }, 'connected to RabbitMQ again');
       } catch (error) {
-        this.#log.debug({ broker: this.target.maskedUrl, error }, 'no connection to RabbitMQ yet');
+        const why = describe(error);
+        // What a person must change is said, once.
+        const level = error instanceof ConfigError && !said.has(why) ? 'error' : 'debug';
+        said.add(why);
+        this.#log[level]({ broker: this.target.maskedUrl, error }, 'no connection to RabbitMQ yet; trying again');
       }
     }
   }
@@ -233,7 +278,8 @@ async function open(node: AmqpNode, target: AmqpTarget): Promise<ChannelModel> {
     return await connect({ ...address, vhost: encodeURIComponent(vhost) }, options);
   } catch (cause) {
     const text = describe(cause);
-    if (/ACCESS.REFUSED|NOT.ALLOWED|\b(?:403|530)\b/i.test(text)) {
+    // amqplib does not tell why the opening of the virtual host was refused.
+    if (/ACCESS.REFUSED|NOT.ALLOWED|\b(?:403|530)\b|OpenOk; got <ConnectionClose/i.test(text)) {
       throw new ConfigError(`amqp: ${node.maskedUrl} refuses user '${username}' or virtual host '${vhost}': ${text}`, {
         cause,
       });
@@ -288,8 +334,21 @@ function refused(declaration: Declaration, cause: unknown): Error {
 }
 
 /** amqplib has no way to give up a connection at once. */
-function socketOf(model: ChannelModel): { destroy(): void } | undefined {
-  return (model.connection as { readonly stream?: { destroy(): void } }).stream;
+function socketOf(model: ChannelModel): { destroy(error?: Error): void } | undefined {
+  return (model.connection as { readonly stream?: { destroy(error?: Error): void } }).stream;
+}
+
+async function askForChannel({ model }: AmqpLink): Promise<void> {
+  const channel = await model.createChannel();
+  channel.on('error', () => undefined);
+  await channel.close();
+}
+
+/** Waits for `work` to end either way, but not longer than this. */
+export async function atMost(ms: number, work: Promise<unknown>): Promise<void> {
+  const limit = new AbortController();
+  await Promise.race([work.catch(() => undefined), pause(ms, limit.signal)]);
+  limit.abort();
 }
 
 export function describe(error: unknown): string {

@@ -20,6 +20,8 @@ export interface Proxy extends AsyncDisposable {
 
 export async function startProxy(targetPort: number): Promise<Proxy> {
   const pairs = new Set<readonly [Socket, Socket]>();
+  /** A silent pair is none any more once the server has given it up; its client's end is still there. */
+  const open = new Set<Socket>();
   let accepted = 0;
   let silentForAll = false;
   let drop: { readonly text: string; readonly done: () => void } | undefined;
@@ -30,6 +32,8 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
     const pair = [client, upstream] as const;
     pairs.add(pair);
     for (const socket of pair) {
+      open.add(socket);
+      socket.once('close', () => open.delete(socket));
       socket.setNoDelay(true);
       socket.on('error', () => {});
       socket.on('close', () => {
@@ -83,7 +87,7 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
     },
     dropAnswerWith: (text) => new Promise((done) => (drop = { text, done })),
     async [Symbol.asyncDispose]() {
-      for (const pair of pairs) for (const socket of pair) socket.destroy();
+      for (const socket of open) socket.destroy();
       await new Promise((resolve) => server.close(resolve));
     },
   };

@@ -457,12 +457,15 @@ class OwnRabbit implements RabbitServer {
     ];
   }
 
-  /** rabbitmq.conf has no word for the tick. */
+  /** rabbitmq.conf has no word for the ticks. A quorum queue counts its messages on its own. */
   #advancedConfig(): string {
+    const settings = ['{quorum_tick_interval, 100}'];
     const timeoutMs = this.#options.consumerTimeoutMs;
-    if (timeoutMs === undefined) return '[].\n';
-    const tickMs = Math.max(100, Math.floor(timeoutMs / 4));
-    return `[{rabbit, [{consumer_timeout, ${timeoutMs}}, {channel_tick_interval, ${tickMs}}]}].\n`;
+    if (timeoutMs !== undefined) {
+      const tickMs = Math.max(100, Math.floor(timeoutMs / 4));
+      settings.push(`{consumer_timeout, ${timeoutMs}}`, `{channel_tick_interval, ${tickMs}}`);
+    }
+    return `[{rabbit, [${settings.join(', ')}]}].\n`;
   }
 
   #write(name: string, content: string): Promise<void> {

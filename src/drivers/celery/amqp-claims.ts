@@ -3,6 +3,9 @@ import type { WireError } from '../../../protocols/errors.ts';
 import type { Delivered } from '../../transports/amqp-consumer.ts';
 import type { Claim } from './broker.ts';
 
+/** What RabbitMQ is told of a message for good. */
+export type Settlement = 'ack' | 'reject';
+
 /** A message of a channel. When the channel ends, so does the claim, unless RabbitMQ delivers the message here again. */
 export class AmqpClaim implements Claim {
   readonly queue: string;
@@ -11,6 +14,8 @@ export class AmqpClaim implements Claim {
   delivered: Delivered;
   /** Its channel is gone: RabbitMQ has the message again. */
   lost = false;
+  /** What was said of it last. */
+  settled: Settlement | undefined;
 
   constructor(delivered: Delivered, message: WireMessage | undefined, error: WireError | undefined) {
     this.queue = delivered.queue;
@@ -36,31 +41,47 @@ export class AmqpClaim implements Claim {
 /** Claims remembered after their channel is gone, at most. */
 const REMEMBERED = 10_000;
 
+/** Larger bodies are not kept in memory for the case that a settlement is lost. */
+const SMALL = 1_048_576;
+
 /**
  * The claims in this process's hands. When a channel ends, RabbitMQ delivers their messages again, perhaps to this very process: then the
  * handler that still runs goes on with the new delivery, and what it finished meanwhile is settled and not run twice.
  */
 export class Claims {
   readonly #live = new Set<AmqpClaim>();
-  readonly #lost = new Map<string, { readonly claim: AmqpClaim; settled: 'ack' | 'reject' | undefined }>();
+  readonly #lost = new Map<string, AmqpClaim>();
+  /** Settled last, in a ring. Of these settlements nobody knows whether they arrived, should the connection end now. */
+  readonly #recent: (AmqpClaim | undefined)[];
+  #next = 0;
+
+  /** @param ahead how many messages RabbitMQ sends without a settlement: no more than these can be under way */
+  constructor(ahead: number) {
+    this.#recent = Array.from({ length: Math.min(Math.max(ahead, 0), 1_000) }, () => undefined);
+  }
 
   add(claim: AmqpClaim): void {
     this.#live.add(claim);
   }
 
   /** Settled on its own channel. */
-  done(claim: AmqpClaim): void {
+  done(claim: AmqpClaim, how: Settlement): void {
     this.#live.delete(claim);
+    claim.settled = how;
+    if (this.#recent.length === 0 || claim.delivered.body.length > SMALL) return;
+    this.#recent[this.#next] = claim;
+    this.#next = (this.#next + 1) % this.#recent.length;
   }
 
   /** This channel is gone, with all that was delivered on it. */
   lose(generation: number): void {
+    for (const claim of this.#recent) if (claim?.generation === generation) this.#remember(claim);
+    this.#recent.fill(undefined);
     for (const claim of this.#live) {
       if (claim.generation !== generation) continue;
       this.#live.delete(claim);
       claim.lost = true;
-      const key = keyOf(claim);
-      if (key !== undefined) this.#lost.set(key, { claim, settled: undefined });
+      this.#remember(claim);
     }
     for (const key of this.#lost.keys()) {
       if (this.#lost.size <= REMEMBERED) break;
@@ -69,31 +90,40 @@ export class Claims {
   }
 
   /** What was to be said of a message whose channel is gone: said when it comes again. */
-  settleLater(claim: AmqpClaim, how: 'ack' | 'reject'): void {
-    const entry = this.#lost.get(keyOf(claim) ?? '');
-    if (entry?.claim === claim) entry.settled = how;
+  settleLater(claim: AmqpClaim, how: Settlement): void {
+    if (this.#lost.get(keyOf(claim) ?? '') === claim) claim.settled = how;
   }
 
   /** Nobody here works on it any more: when it comes again, it is a message like any other. */
   forget(claim: AmqpClaim): void {
     this.#live.delete(claim);
     const key = keyOf(claim) ?? '';
-    if (this.#lost.get(key)?.claim === claim) this.#lost.delete(key);
+    if (this.#lost.get(key) === claim) this.#lost.delete(key);
   }
 
   /** A message that comes again: how to settle it at once, `held` where it is in hand here, undefined where it is not known. */
-  adopt(again: AmqpClaim): 'ack' | 'reject' | 'held' | undefined {
+  adopt(again: AmqpClaim): Settlement | 'held' | undefined {
     const key = keyOf(again);
-    const entry = this.#lost.get(key ?? '');
-    if (key === undefined || entry === undefined) return undefined;
-    const { claim, settled } = entry;
+    const claim = this.#lost.get(key ?? '');
+    if (key === undefined || claim === undefined) return undefined;
     if (!claim.delivered.body.equals(again.delivered.body)) return undefined;
     this.#lost.delete(key);
-    if (settled !== undefined) return settled;
     claim.delivered = again.delivered;
+    if (claim.settled !== undefined) {
+      this.done(claim, claim.settled);
+      return claim.settled;
+    }
     claim.lost = false;
     this.#live.add(claim);
     return 'held';
+  }
+
+  #remember(claim: AmqpClaim): void {
+    const key = keyOf(claim);
+    if (key === undefined) return;
+    // The last one remembered is the last one forgotten.
+    this.#lost.delete(key);
+    this.#lost.set(key, claim);
   }
 }
 

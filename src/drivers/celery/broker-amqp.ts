@@ -21,7 +21,7 @@ import {
 } from '../../../protocols/celery/topology.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import { parseIso } from '../../../protocols/formats/values.ts';
-import { ConfigError, ConnectionError } from '../../errors.ts';
+import { ConfigError, ConnectionError, UnroutableError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import { type Agent, every, pause } from '../../source.ts';
 import { AmqpConsumer, type Delivered } from '../../transports/amqp-consumer.ts';
@@ -71,7 +71,7 @@ export class AmqpBroker implements CeleryBroker {
   readonly #topology: AmqpTopology;
   readonly #named = new Map<string, QueueSpec>();
   readonly #exchanges = new Map<string, string>([[DELAYED_DELIVERY, 'topic']]);
-  readonly #claims = new Claims();
+  #claims = new Claims(0);
   #broadcasts: AmqpBroadcasts | undefined;
   #log: Logger = silent;
   #publishing: AmqpConnection | undefined;
@@ -79,6 +79,7 @@ export class AmqpBroker implements CeleryBroker {
   #consuming: AmqpConnection | undefined;
   #consumer: AmqpConsumer | undefined;
   #opening: Promise<void> | undefined;
+  #closed = false;
   #quorum: boolean;
   #prefetch = 0;
   #held = 0;
@@ -102,6 +103,7 @@ export class AmqpBroker implements CeleryBroker {
 
   open(log: Logger): Promise<void> {
     this.#log = log;
+    this.#closed = false;
     return (this.#opening ??= this.#open().catch((error: unknown) => {
       this.#opening = undefined;
       throw error;
@@ -113,6 +115,9 @@ export class AmqpBroker implements CeleryBroker {
     for (const spec of specs) this.#know(spec);
     this.#quorum = this.#seesQuorum();
     this.#prefetch = prefetch;
+    this.#claims = new Claims(
+      prefetch === 0 ? Number.POSITIVE_INFINITY : prefetch * (this.#quorum ? queues.length : 1),
+    );
     const connection = new AmqpConnection(this.#target, { log: this.#log });
     this.#consuming = connection;
     await connection.connect();
@@ -151,24 +156,35 @@ export class AmqpBroker implements CeleryBroker {
   async publish(publications: Iterable<Publication>): Promise<void> {
     const publisher = await this.#ready();
     const messages: AmqpMessage[] = [];
+    let declared: readonly Declaration[] | undefined;
     for (const publication of publications) {
       const { declare, message } = this.#addressed(publication);
       if (declare !== undefined) await this.#declareOnce(declare);
+      declared = declare;
       messages.push(message);
       if (messages.length >= 1_000) await publisher.publish(messages.splice(0));
     }
-    await publisher.publish(messages);
+    try {
+      await publisher.publish(messages);
+    } catch (error) {
+      if (!(error instanceof UnroutableError)) throw error;
+      // Declared once is not declared for ever: somebody may have deleted the queue. Of several nobody knows which were taken.
+      this.#declared.clear();
+      if (messages.length !== 1 || declared === undefined) throw error;
+      await this.#declareOnce(declared);
+      await publisher.publish(messages);
+    }
   }
 
   async ack(claim: Claim): Promise<void> {
     const own = claim as AmqpClaim;
-    if (this.#consumer?.ack(own) === true) this.#claims.done(own);
+    if (this.#consumer?.ack(own) === true) this.#claims.done(own, 'ack');
     else this.#claims.settleLater(own, 'ack');
   }
 
   async reject(claim: Claim): Promise<void> {
     const own = claim as AmqpClaim;
-    if (this.#consumer?.reject(own, false) === true) this.#claims.done(own);
+    if (this.#consumer?.reject(own, false) === true) this.#claims.done(own, 'reject');
     else this.#claims.settleLater(own, 'reject');
   }
 
@@ -244,11 +260,16 @@ export class AmqpBroker implements CeleryBroker {
   }
 
   async close(): Promise<void> {
-    await this.#broadcasts?.close();
-    await this.#consumer?.close();
-    await this.#consuming?.close();
-    await this.#publisher?.close();
-    await this.#publishing?.close();
+    this.#closed = true;
+    const consumed = async (): Promise<void> => {
+      await this.#consumer?.close();
+      await this.#consuming?.close();
+    };
+    const published = async (): Promise<void> => {
+      await this.#publisher?.close();
+      await this.#publishing?.close();
+    };
+    await Promise.all([this.#broadcasts?.close(), consumed(), published()]);
     this.#consumer = this.#consuming = this.#publisher = this.#publishing = this.#opening = undefined;
   }
 
@@ -271,6 +292,8 @@ export class AmqpBroker implements CeleryBroker {
   }
 
   async #ready(): Promise<AmqpPublisher> {
+    // What is tried again when all is over must not connect once more.
+    if (this.#closed) throw new ConnectionError(`celery: the broker ${this.address} was closed here`);
     await this.open(this.#log);
     return this.#publisher as AmqpPublisher;
   }
@@ -385,10 +408,11 @@ export class AmqpBroker implements CeleryBroker {
   async #untilSomething(signal: AbortSignal): Promise<void> {
     const consumer = this.#consumer;
     if (signal.aborted || consumer === undefined) return;
-    if (!consumer.consuming) {
+    // One queue of several that cannot be consumed does not hold up the others; the consumer says so by itself.
+    if (!consumer.partly) {
       // A channel opened anew takes a moment; a source is down when it takes longer.
       await pause(200, signal);
-      if (consumer.consuming || signal.aborted || this.#next < this.#arrived.length) return;
+      if (consumer.partly || signal.aborted || this.#next < this.#arrived.length) return;
       const cause = consumer.failure;
       const why = cause instanceof Error ? cause.message : 'not connected';
       throw new ConnectionError(`celery: the queues on ${this.address} are not consumed now: ${why}`, { cause });
@@ -409,7 +433,12 @@ export class AmqpBroker implements CeleryBroker {
   }
 
   async #watch(): Promise<void> {
-    await this.#consumer?.verify(10_000);
+    await Promise.all([
+      this.#consumer?.verify(10_000),
+      this.#publisher?.busy === true && this.#publishing?.blocked === undefined
+        ? this.#publishing?.verify(10_000)
+        : undefined,
+    ]);
   }
 }
 
