@@ -54,6 +54,9 @@ interface Session {
   prefetch: number;
 }
 
+/** How long declaring all queues and beginning to consume them may take. */
+const PATIENCE_MS = 60_000;
+
 /** amqplib numbers consumers when nobody else does; ours are numbered too, and never used twice. */
 let consumerCount = 0;
 
@@ -72,6 +75,7 @@ export class AmqpConsumer {
   #session: Session | undefined;
   #generation = 0;
   #starting: Promise<void> | undefined;
+  #beginning: { readonly link: AmqpLink; readonly since: number } | undefined;
   #recovering = false;
   #failure: unknown;
   #flush: NodeJS.Immediate | undefined;
@@ -173,8 +177,12 @@ export class AmqpConsumer {
 
   /** Ask for an answer on the consuming channel, and cut the connection when there is none within `timeoutMs`. */
   async verify(timeoutMs: number): Promise<void> {
+    if (this.#quiet) return;
+    const begun = this.#beginning;
+    if (begun !== undefined && performance.now() - begun.since > PATIENCE_MS)
+      this.#connection.recycle(begun.link, `no answer to what was to be consumed for ${PATIENCE_MS} ms`);
     const session = this.#session;
-    if (session === undefined || this.#quiet) return;
+    if (session === undefined) return;
     // What is said with it is said already, or about to be.
     await this.#connection.verify(timeoutMs, async () => {
       await session.channel.prefetch(wire(this.#prefetch), this.#global);
@@ -207,12 +215,12 @@ export class AmqpConsumer {
       this.#failure = error;
       throw error;
     } finally {
-      this.#starting = undefined;
+      this.#starting = this.#beginning = undefined;
     }
   }
 
   async #begin(): Promise<void> {
-    const link = await this.#connection.linked();
+    this.#beginning = { link: await this.#connection.linked(), since: performance.now() };
     const refused = new Set<string>();
     for (const { queue, declarations } of this.#queues.values()) {
       try {
@@ -223,6 +231,8 @@ export class AmqpConsumer {
         refused.add(queue);
       }
     }
+    // The one there is now: declaring may have outlived another.
+    const link = await this.#connection.linked();
     const channel = await link.model.createChannel();
     const session: Session = {
       link,
@@ -355,9 +365,12 @@ export class AmqpConsumer {
     this.#options.lost(session.generation, error);
     this.#log.debug({ error }, 'nothing is consumed for now: the channel is gone');
     if (this.#stopped || !recover) return;
-    if (!this.#connection.ready || this.#connection.link !== session.link) return;
-    this.#log.warn({ error }, 'RabbitMQ closed the channel; opening another one');
-    void this.#recover();
+    // A connection that ends closes its channels first.
+    queueMicrotask(() => {
+      if (this.#stopped || this.#connection.link !== session.link) return;
+      this.#log.warn({ error }, 'RabbitMQ closed the channel; opening another one');
+      void this.#recover();
+    });
   }
 
   /** One multiple acknowledgement for all that nothing unsettled lies before, single ones for the rest. */

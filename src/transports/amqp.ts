@@ -149,11 +149,12 @@ export class AmqpConnection {
     );
     const heard = await Promise.race([answer, silence]);
     limit.abort();
-    if (heard === 'silent' && this.#link === link) this.#recycle(link, `no answer for ${timeoutMs} ms`);
+    if (heard === 'silent') this.recycle(link, `no answer for ${timeoutMs} ms`);
   }
 
-  /** Cut the connection, so that a new one is made. */
-  #recycle(link: AmqpLink, reason: string): void {
+  /** Cut this connection, if it is still the one there is, so that a new one is made. */
+  recycle(link: AmqpLink, reason: string): void {
+    if (this.#link !== link) return;
     const error = new ConnectionError(`amqp: ${reason}`);
     this.#lost(link, error);
     // With an error amqplib hears of it, and ends all that waits for answers.

@@ -459,7 +459,7 @@ class OwnRabbit implements RabbitServer {
 
   /** rabbitmq.conf has no word for the ticks. A quorum queue counts its messages on its own. */
   #advancedConfig(): string {
-    const settings = ['{quorum_tick_interval, 100}'];
+    const settings = ['{quorum_tick_interval, 1000}'];
     const timeoutMs = this.#options.consumerTimeoutMs;
     if (timeoutMs !== undefined) {
       const tickMs = Math.max(100, Math.floor(timeoutMs / 4));
