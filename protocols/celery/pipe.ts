@@ -1,6 +1,7 @@
 import {
   composite,
   listOf,
+  mapOf,
   NOTHING,
   readSignature,
   type Signature,
@@ -17,9 +18,10 @@ import {
 
 /** A chain of these steps: `a | b | c`, beginning with an empty chain. Source: chain.__new__. */
 export function chainOf(steps: readonly Signature[]): Signature {
-  const [first] = steps;
-  if (first === undefined || steps.length > 1) return steps.reduce(pipe, chained([]));
-  return first.subtaskType === 'chain' ? first : chained([signatureToMap(first)]);
+  const [first, ...rest] = steps;
+  if (first === undefined) return chained([]);
+  if (rest.length === 0) return first.subtaskType === 'chain' ? first : chained([signatureToMap(first)]);
+  return isPlain(first) ? rest.reduce(pipe, first) : steps.reduce(pipe, chained([]));
 }
 
 /** `signature | next`. */
@@ -113,49 +115,53 @@ export function immutable(signature: Signature): Signature {
 }
 
 function pipeTask(signature: Signature, next: Signature): Signature {
-  const first = signatureToMap(signature);
-  if (next.subtaskType === 'chain') return chained([first, ...unchained(next).map(signatureToMap)]);
-  return chained([first, signatureToMap(unrolled(next))]);
+  const following = next.subtaskType === 'chain' ? unchained(next) : [signatureToMap(unrolled(next))];
+  return chained([signatureToMap(signature), ...following]);
 }
 
 function pipeChain(chain: Signature, next: Signature): Signature {
-  if (next.subtaskType === 'chain') return unchained(next).reduce(pipe, chain);
+  if (next.subtaskType === 'chain') return unchained(next).map(readSignature).reduce(pipe, chain);
   const following = unrolled(next);
   if (following !== next) return pipe(chain, following);
-  const tasks = tasksOf(chain).map(readSignature);
-  const last = tasks.at(-1);
+  const tasks = tasksOf(chain);
+  const last = tasks.length === 0 ? undefined : readSignature(tasks.at(-1));
   if (next.subtaskType === 'group') {
     if (last === undefined) return next;
     const steps = unchained(chain);
-    if (last.subtaskType !== 'chord') return chained([...steps, next].map(signatureToMap));
-    steps[steps.length - 1] = withBody(steps.at(-1) as Signature, (body) => pipe(body, next));
-    return chained(steps.map(signatureToMap));
+    if (last.subtaskType !== 'chord') return chained([...steps, signatureToMap(next)]);
+    const extended = withBody(readSignature(steps.at(-1)), (body) => pipe(body, next));
+    return chained([...steps.slice(0, -1), signatureToMap(extended)]);
   }
   if (last?.subtaskType === 'group') {
-    const before = tasks.slice(0, -1);
     const chord = chordWith(tasksOf(last), next);
-    const previous = before.at(-1);
-    const steps =
-      previous?.subtaskType === 'chord'
-        ? [...before.slice(0, -1), withBody(previous, (body) => pipe(body, chord))]
-        : [...before, chord];
-    return { ...chain, kwargs: new Map(chain.kwargs).set('tasks', steps.map(signatureToMap)) };
+    const previous = tasks.length === 1 ? undefined : readSignature(tasks.at(-2));
+    if (previous?.subtaskType !== 'chord') return withSteps(chain, [...tasks.slice(0, -1), signatureToMap(chord)]);
+    const extended = withBody(previous, (body) => pipe(body, chord));
+    return withSteps(chain, [...tasks.slice(0, -2), signatureToMap(extended)]);
   }
   if (last?.subtaskType === 'chord' && next.subtaskType !== 'chord') {
-    const steps = [...tasks.slice(0, -1), withBody(last, (body) => pipe(body, next))];
-    return { ...chain, kwargs: new Map(chain.kwargs).set('tasks', steps.map(signatureToMap)) };
+    const extended = withBody(last, (body) => pipe(body, next));
+    return withSteps(chain, [...tasks.slice(0, -1), signatureToMap(extended)]);
   }
-  return chained([...unchained(chain), next].map(signatureToMap));
+  return chained([...unchained(chain), signatureToMap(next)]);
 }
 
 /** The steps of a chain, with its links and errbacks given to them. Source: _chain.unchain_tasks. */
-function unchained(chain: Signature): Signature[] {
+function unchained(chain: Signature): readonly unknown[] {
   const links = listOf(chain.options.get('link')).map(readSignature);
   const errbacks = listOf(chain.options.get('link_error')).map(readSignature);
+  if (links.length === 0 && errbacks.length === 0) return tasksOf(chain);
   const tasks = tasksOf(chain).map(readSignature);
   const last = tasks.at(-1);
   if (last !== undefined) tasks[tasks.length - 1] = links.reduce(link, last);
-  return tasks.map((task) => errbacks.reduce(linkError, task));
+  return tasks.map((task) => signatureToMap(errbacks.reduce(linkError, task)));
+}
+
+/** A chain of several tasks and nothing else: putting it together again would make the same. */
+function isPlain(signature: Signature): boolean {
+  if (signature.subtaskType !== 'chain' || signature.options.size > 0) return false;
+  const tasks = tasksOf(signature);
+  return tasks.length > 1 && tasks.every((task) => (mapOf(task)?.get('subtask_type') ?? null) === null);
 }
 
 /** A group of one is its member. Source: maybe_unroll_group. */
@@ -166,7 +172,11 @@ function unrolled(signature: Signature): Signature {
 }
 
 function chained(tasks: readonly unknown[]): Signature {
-  return composite('chain', new Map([['tasks', tasks]]), NOTHING);
+  return withSteps(composite('chain', NOTHING, NOTHING), tasks);
+}
+
+function withSteps(chain: Signature, tasks: readonly unknown[]): Signature {
+  return { ...chain, kwargs: new Map(chain.kwargs).set('tasks', tasks) };
 }
 
 function withBody(chord: Signature, change: (body: Signature) => Signature): Signature {

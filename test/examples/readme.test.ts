@@ -11,7 +11,7 @@ const run = promisify(execFile);
 const tsx = ['--import', 'tsx'];
 
 describe('the README', () => {
-  it.each(['tasks.ts', 'worker.ts', 'client.ts'])('shows test/examples/%s word for word', (file) => {
+  it.each(['tasks.ts', 'worker.ts', 'client.ts', 'workflow.ts'])('shows test/examples/%s word for word', (file) => {
     const readme = readFileSync(join(root, 'README.md'), 'utf8');
     expect(readme).toContain(`\`\`\`ts\n${readFileSync(join(root, 'test/examples', file), 'utf8').trimEnd()}\n\`\`\``);
   });
@@ -28,6 +28,8 @@ describe('the README', () => {
       const { stdout } = await run(process.execPath, [...tsx, join(root, 'test/examples/client.ts')], { env });
       expect(stdout).toMatch(/^5\n/);
       expect(stdout).toContain('not an image: notes.txt');
+      const workflow = await run(process.execPath, [...tsx, join(root, 'test/examples/workflow.ts')], { env });
+      expect(workflow.stdout).toBe("16 8\n[ 2, 'img/a.png@640' ]\n12\n");
     } finally {
       worker.kill('SIGTERM');
     }

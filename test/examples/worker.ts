@@ -1,10 +1,11 @@
 // worker.ts: a Node worker beside your Python ones
 import { createLogger, Fail, Tasks, Worker } from 'jobglot';
 import { celery } from 'jobglot/celery';
-import { add, resize } from './tasks.ts';
+import { add, resize, total } from './tasks.ts';
 
 const tasks = new Tasks()
   .handle(add, ({ args: [x, y] }) => x + y)
+  .handle(total, ({ args: [numbers] }) => numbers.reduce((sum, number) => sum + number, 0))
   .handle(
     resize,
     ({ args: [key], kwargs: { width = 640 } }, { signal }) => {

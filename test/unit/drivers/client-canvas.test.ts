@@ -128,7 +128,7 @@ describe('a workflow of a client and a worker without Python', () => {
     await result.save();
     const found = await client.group<[number, number]>(result.id);
     expect(await found?.get(PATIENCE)).toEqual([6, 2]);
-    expect(await (found?.results[0]?.parent as AsyncResult).get(PATIENCE)).toBe(3);
+    expect(await found?.results[0]?.parent?.get(PATIENCE)).toBe(3);
     await found?.forget();
     expect(await found?.states()).toEqual(['PENDING', 'PENDING']);
   });

@@ -1,5 +1,6 @@
 import { describe, expect, expectTypeOf, test } from 'vitest';
 import {
+  type AnySignature,
   type AsyncResult,
   chain,
   chord,
@@ -73,6 +74,16 @@ describe('a signature', () => {
   test('refuses options that cannot be', () => {
     for (const options of [{ priority: 1.5 }, { countdown: Number.NaN }, { taskId: '' }, { delay: 3 } as object])
       expect(() => signature(add, [1, 2], options)).toThrow(ConfigError);
+  });
+
+  test('a chain put together step by step is the one put together at once', () => {
+    const steps = Array.from({ length: 50 }, (_, at) => signature('proj.step', [at]));
+    const errback = signature(told);
+    const grown = steps.slice(1).reduce<AnySignature>((all, step) => chain(all, step), steps[0] as AnySignature);
+    expect(grown).toEqual(chain(...steps));
+    expect(chain(linkError(grown, errback), signature('proj.last'))).toEqual(
+      chain(...steps.map((step) => linkError(step, errback)), signature('proj.last')),
+    );
   });
 
   test('does not change what it is made of', () => {
