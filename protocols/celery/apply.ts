@@ -66,7 +66,7 @@ export function apply(signature: Signature, extra: Extra, publisher: Publisher):
 function applyTask(signature: Signature, extra: Extra, publisher: Publisher): Application {
   const { args, kwargs, options } = merge(signature, extra);
   const inner = mapOf(kwargs.get('task'))?.get('task');
-  const routedAs = MAPS.has(signature.subtaskType) && typeof inner === 'string' ? inner : signature.task;
+  const routedAs = MAPS.has(signature.task) && typeof inner === 'string' ? inner : signature.task;
   const call = toCall(signature.task, routedAs, args, kwargs, options, publisher);
   const result = resultTuple(call.id);
   return { chords: [], calls: [call], children: [result], result };
@@ -215,4 +215,4 @@ function unlockCall(group: string, body: Signature, results: readonly ResultTupl
 }
 
 const NO_TASKS: Application = { chords: [], calls: [], children: [], result: undefined };
-const MAPS: ReadonlySet<string | null> = new Set(['xmap', 'xstarmap', 'chunks']);
+const MAPS: ReadonlySet<string> = new Set(['celery.map', 'celery.starmap', 'celery.chunks']);

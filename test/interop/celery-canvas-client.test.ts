@@ -40,6 +40,8 @@ const KINDS: ReadonlySet<string> = new Set([
   'a member that adds to its chord',
   'a map',
   'a starmap',
+  'a chain with a map in its middle',
+  'chunks',
 ]);
 
 describe.each(SETTINGS)(

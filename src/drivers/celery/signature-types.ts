@@ -104,7 +104,7 @@ type Last<T extends readonly unknown[]> = T extends readonly [...unknown[], infe
 export type Chain<T extends readonly AnySignature[]> = Signature<StartOf<T[0]>, StepReceipt<Last<T>>, 'chain'>;
 export type Group<T extends readonly AnySignature[]> = Signature<StartOf<T[number]>, GroupResult<Results<T>>, 'group'>;
 export type Chord<T extends readonly AnySignature[], B> = Signature<StartOf<T[number]>, ReceiptOf<B>, 'chord'>;
-export type MapOf<R> = Signature<Awaiting<[], [], true>, AsyncResult<R[]>, 'xmap' | 'xstarmap'>;
+export type MapOf<R> = Signature<Awaiting<[], [], true>, AsyncResult<R[]>, null>;
 export type Chunks<R> = Signature<Awaiting<[], [], true>, GroupResult<R[][]>, 'group'>;
 
 /** The header of a chord. */

@@ -3,10 +3,8 @@ import * as pipe from '../../../protocols/celery/pipe.ts';
 import {
   composite,
   groupOf,
-  NOTHING,
   readSignature,
   type Signature as WireSignature,
-  signatureToMap,
   tasksOf,
 } from '../../../protocols/celery/signature.ts';
 import { stamp as stampWire, type StampOptions } from '../../../protocols/celery/stamp.ts';
@@ -164,23 +162,20 @@ function mapped<C>(
   call: SignatureCall<unknown>,
 ): C {
   const { kwargs, link: links, linkError: errbacks, ...options } = call;
-  const inner: WireSignature = {
+  const inner: SignatureLike = {
     task: taskName(task, 'celery'),
     args: [],
-    kwargs: new Map(Object.entries(kwargs ?? {})),
-    options: NOTHING,
-    subtaskType: null,
+    kwargs: Object.fromEntries(Object.entries(kwargs ?? {})),
+    options: {},
+    subtask_type: null,
     immutable: false,
   };
-  const made = composite(
-    type,
-    new Map<string, unknown>([
-      ['task', signatureToMap(inner)],
-      ['it', items],
-    ]),
-    wireOptions(options),
-  );
-  const map = { ...made, subtaskType: type === 'map' ? 'xmap' : 'xstarmap', immutable: true };
+  const members = new Map<string, unknown>([
+    ['task', inner],
+    ['it', items],
+  ]);
+  // A map is a task like others, as in Python: under a type of its own it would lose its options where a worker starts it.
+  const map = { ...composite(type, members, wireOptions(options)), subtaskType: null, immutable: true };
   const linked = listOf(links).map(read).reduce(pipe.link, map);
   return plain(listOf(errbacks).map(read).reduce(pipe.linkError, linked));
 }
@@ -217,7 +212,7 @@ function plainMembers(members: ExactMap): Readonly<Record<string, unknown>> {
 }
 
 /** Where signatures are in signatures. */
-const SIGNATURES: ReadonlySet<string> = new Set(['tasks', 'header', 'body', 'task', 'link', 'link_error']);
+const SIGNATURES: ReadonlySet<string> = new Set(['tasks', 'header', 'body', 'link', 'link_error']);
 
 function plainSignature(value: unknown): unknown {
   return value instanceof Map ? plain(readSignature(value)) : value;

@@ -22,14 +22,14 @@ function build(spec: PythonCanvas): AnySignature {
   if ('chain' in spec) return chain(...spec.chain.map(canvasOf));
   if ('group' in spec) return group(spec.group.map(canvasOf));
   if ('chord' in spec) return chord(spec.chord.map(canvasOf), canvasOf(spec.body));
-  // Celery forgets the options of a map that it sends; so that the ends can be compared, ours has none either.
-  if ('map' in spec)
-    return { ...xmap(canvasOf(spec.map).task, spec.it), kwargs: { task: canvasOf(spec.map), it: spec.it } };
-  if ('starmap' in spec)
-    return {
-      ...xstarmap(canvasOf(spec.starmap).task, spec.it as [][]),
-      kwargs: { task: canvasOf(spec.starmap), it: spec.it },
-    };
+  if ('map' in spec) {
+    const { map, it, options = {} } = spec;
+    return { ...xmap(canvasOf(map).task, it), kwargs: { task: canvasOf(map), it }, options };
+  }
+  if ('starmap' in spec) {
+    const { starmap, it, options = {} } = spec;
+    return { ...xstarmap(canvasOf(starmap).task, it as [][]), kwargs: { task: canvasOf(starmap), it }, options };
+  }
   if ('chunks' in spec) return chunks(canvasOf(spec.chunks).task, spec.it as [][], spec.n);
   const { task, args = [], kwargs = {}, options = {}, immutable = false } = spec;
   return {

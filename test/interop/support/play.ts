@@ -52,7 +52,9 @@ export class Plays {
 
   byNode(client: CeleryClient): Start {
     return async (canvas, wait) => {
-      const result = (await client.apply(canvasOf(canvas))) as { get(options: object): Promise<unknown> };
+      // Celery forgets the options of a map that it sends by itself; so that the ends can be compared, ours has none either.
+      const alone = 'map' in canvas || 'starmap' in canvas ? { ...canvas, options: {} } : canvas;
+      const result = (await client.apply(canvasOf(alone))) as { get(options: object): Promise<unknown> };
       if (!wait) return undefined;
       try {
         return ['value', await result.get({ timeoutMs: PATIENCE_SECONDS * 1000 })];

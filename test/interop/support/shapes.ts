@@ -598,4 +598,36 @@ export const SHAPES: readonly Shape[] = [
       options: t('m', 'x')['options'] as Options,
     }),
   },
+  {
+    name: 'a chain with a map in its middle',
+    build: (t) => ({
+      chain: [
+        t('a', 'add', [1, 2]),
+        { map: t('i', 'tsum'), it: [[1, 2], [3]], options: t('m', 'x')['options'] as Options },
+        t('b', 'tsum'),
+      ],
+    }),
+  },
+  {
+    name: 'a chord of a starmap and a task',
+    build: (t) => ({
+      chord: [
+        { starmap: t('i', 'add'), it: [[1, 2]], options: t('m', 'x')['options'] as Options },
+        t('a', 'add', [3, 4]),
+      ],
+      body: t('body', 'echo'),
+    }),
+  },
+  {
+    name: 'chunks',
+    build: (t) => ({
+      chunks: t('i', 'add'),
+      it: [
+        [1, 2],
+        [3, 4],
+        [5, 6],
+      ],
+      n: 2,
+    }),
+  },
 ];
