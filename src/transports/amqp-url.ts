@@ -40,7 +40,7 @@ export interface AmqpTargetOptions {
  * no path or `/` is the virtual host `/`, `/foo` is `foo`, `//foo` is `/foo`. Throws ConfigError naming the URL (masked) and what is wrong with it.
  */
 export function amqpTarget(url: string, options: AmqpTargetOptions = {}): AmqpTarget {
-  const nodes = url.split(/[;,](?=[a-z+]+:\/\/)/i).map((part) => parse(part.trim(), options));
+  const nodes = url.split(/\s*[;,]\s*(?=[a-z+]+:\/\/)/i).map((part) => parse(part.trim(), options));
   return {
     maskedUrl: nodes.map((node) => node.maskedUrl).join(';'),
     nodes,
@@ -79,7 +79,8 @@ function parse(url: string, options: AmqpTargetOptions): AmqpNode {
     hostname: name === '' || name === 'localhost' ? '127.0.0.1' : name,
     port: host[2] === undefined ? (secure ? 5671 : 5672) : Number(host[2]),
     username: username === '' ? 'guest' : unquote(username),
-    password: password === undefined ? 'guest' : unquote(password),
+    // To kombu an empty one is none.
+    password: password === undefined || password === '' ? 'guest' : unquote(password),
     vhost: path === '' || path === '/' ? '/' : unquote(path),
     tls:
       secure || options.tls !== undefined
