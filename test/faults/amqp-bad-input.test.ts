@@ -1,0 +1,204 @@
+import { brotliCompressSync, deflateSync } from 'node:zlib';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { CeleryJob } from '../../protocols/celery/message.ts';
+import { encodeTable } from '../../protocols/formats/amqp-table.ts';
+import { Retry } from '../../src/signals.ts';
+import { AmqpPublisher } from '../../src/transports/amqp-publisher.ts';
+import { amqpTarget } from '../../src/transports/amqp-url.ts';
+import { AmqpConnection } from '../../src/transports/amqp.ts';
+import { type RabbitServer, startRabbit } from '../support/rabbit.ts';
+import { until } from '../support/until.ts';
+import { holds, send, type Sent } from './rabbit-scene.ts';
+import { type Scene, startWorker } from './scene.ts';
+
+/** The table of bad-input.test.ts on AMQP, and what only AMQP can hold: set aside byte for byte, and the next message runs. */
+const MB = 1024 * 1024;
+const QUEUE = 'bad';
+let rabbit: RabbitServer;
+let scene: Scene;
+const results = new Map<string, unknown>();
+const seen = new Map<string, unknown[]>();
+
+beforeAll(async () => {
+  rabbit = await startRabbit();
+  scene = await startWorker(
+    {
+      broker: rabbit.url,
+      queues: [QUEUE],
+      concurrency: 4,
+      limits: { maxBytes: 16 * MB },
+      workerEnableRemoteControl: false,
+    },
+    {
+      ok: ({ args }) => args.length,
+      again: (job) => {
+        const { id, attempt } = job;
+        const { headers } = (job as CeleryJob).request.wire;
+        seen.set(id, [...(seen.get(id) ?? []), headers['x-big']]);
+        if (attempt === 1) throw new Retry({ delayMs: 0 });
+        return attempt;
+      },
+      polluted: () => [({} as Record<string, unknown>)['polluted'] ?? null],
+    },
+  );
+  scene.worker.on('job:settled', ({ job, outcome }) => {
+    if (outcome.kind === 'success') results.set(job.id, outcome.value);
+  });
+});
+
+afterAll(async () => {
+  await scene?.[Symbol.asyncDispose]();
+  await rabbit?.[Symbol.asyncDispose]();
+});
+
+interface Bad extends Sent {
+  readonly what: string;
+  readonly code: string;
+}
+
+const BAD: readonly Bad[] = [
+  { what: 'a body that is not JSON', code: 'undecodable', body: '[[], {}, {' },
+  { what: 'a body that is not UTF-8', code: 'undecodable', body: Buffer.from([0x5b, 0x22, 0xff, 0xfe, 0x22, 0x5d]) },
+  { what: 'an empty body', code: 'undecodable', body: '' },
+  { what: 'pickle', code: 'content-disallowed', options: { contentType: 'application/x-python-serialize' } },
+  { what: 'an unknown content type', code: 'content-disallowed', options: { contentType: 'text/klingon' } },
+  {
+    what: 'YAML where only JSON is accepted',
+    code: 'content-disallowed',
+    options: { contentType: 'application/x-yaml' },
+  },
+  { what: 'an unknown compression', code: 'unknown-compression', headers: { compression: 'application/x-rar' } },
+  {
+    what: 'a compressed body cut short',
+    code: 'undecodable',
+    headers: { compression: 'application/x-gzip' },
+    body: deflateSync('[[], {}, {}]'.repeat(100)).subarray(0, 20),
+  },
+  {
+    what: 'a decompression bomb',
+    code: 'too-large',
+    headers: { compression: 'application/x-brotli' },
+    body: brotliCompressSync(Buffer.alloc(200 * MB, 0x20)),
+  },
+  { what: 'a body of 17 MB', code: 'too-large', body: `[["${'x'.repeat(17 * MB)}"], {}, {}]` },
+  { what: 'a body of two elements', code: 'wrong-shape', body: '[[], {}]' },
+  { what: 'a body that is an object', code: 'wrong-shape', body: '{"x": 1}' },
+  { what: 'a body that is null', code: 'wrong-shape', body: 'null' },
+  { what: 'arguments that are an object', code: 'wrong-shape', body: '[{"0": 1}, {}, {}]' },
+  { what: 'keyword arguments that are a list', code: 'wrong-shape', body: '[[], [1], {}]' },
+  { what: 'a body nested 10,000 deep', code: 'too-deep', body: '['.repeat(10_000) + ']'.repeat(10_000) },
+  { what: 'no id', code: 'missing-id', headers: { id: undefined } },
+  { what: 'an id that is a number', code: 'missing-id', headers: { id: 12 } },
+  { what: 'an id that is a table', code: 'missing-id', headers: { id: { a: 1 } } },
+  { what: 'an empty id', code: 'missing-id', headers: { id: '' } },
+  { what: 'no task', code: 'missing-task', headers: { task: undefined } },
+  { what: 'a task that is null', code: 'missing-task', headers: { task: null } },
+  { what: 'a task that is a list', code: 'missing-task', headers: { task: ['ok'] } },
+  { what: 'an eta that is no date', code: 'bad-eta', headers: { eta: 'next tuesday' } },
+  { what: 'an eta that is a number', code: 'bad-eta', headers: { eta: 1e300 } },
+  { what: 'an expiry that is a table', code: 'bad-eta', headers: { expires: { days: 3 } } },
+  { what: 'headers nested 150 deep', code: 'too-deep', headers: { deep: nested(150) } },
+];
+
+describe('a message that is no task', () => {
+  test.each(BAD)('$what is set aside as $code, and the next message runs', async ({ what: _, code, ...sent }) => {
+    const body = Buffer.from((sent.body ?? '[[], {}, {}]') as string);
+    const { kept, report } = await setAside(() => send(rabbit, QUEUE, { ...sent, body }));
+    expect(report?.code).toBe(code);
+    expect(kept?.content.equals(body)).toBe(true);
+    expect(kept?.properties.headers).toMatchObject({ 'x-jobglot-code': code, 'x-jobglot-queue': QUEUE });
+    expect(report?.kept).toContain(`jobglot.quarantine.${QUEUE}`);
+    // Its own headers stand beside the reason.
+    if (code !== 'too-deep' || sent.headers === undefined)
+      expect(kept?.properties.headers).toMatchObject({ lang: 'py' });
+    else expect(kept?.properties.headers?.['x-jobglot-headers']).toBeInstanceOf(Buffer);
+  });
+
+  test('nothing but a body is set aside', async () => {
+    const { kept } = await setAside(() => rabbit.publish('', QUEUE, Buffer.from([0, 255, 1])));
+    expect(kept?.content.equals(Buffer.from([0, 255, 1]))).toBe(true);
+    expect(kept?.properties.headers).toMatchObject({ 'x-jobglot-queue': QUEUE });
+  });
+});
+
+describe('a message that is odd, but a task', () => {
+  const FINE: readonly (Sent & { readonly what: string })[] = [
+    {
+      what: 'a priority of 0',
+      options: { priority: 0 },
+    },
+    { what: 'a priority of 255', options: { priority: 255 } },
+    { what: 'unknown headers', headers: { 'x-trace': { a: [1, null, 1.5, 'ü'] }, constructor: 1, toString: 'x' } },
+    { what: 'a timelimit of words', headers: { timelimit: ['a', {}] } },
+    { what: 'retries that are a word', headers: { retries: 'x' } },
+    { what: 'an embed that is null', body: '[[], {}, null]' },
+    { what: 'bytes in a header', headers: { 'x-bytes': Buffer.from([0xff, 0]) } },
+  ];
+  test.each(FINE)('$what: it runs', async ({ what: _, ...sent }) => {
+    const [id = ''] = await send(rabbit, QUEUE, sent);
+    await until('it ran', () => results.has(id));
+    await holds(rabbit, QUEUE, 0, 0);
+  });
+
+  test('a header named __proto__ is a header, and no prototype is touched', async () => {
+    const own = JSON.parse('{"__proto__": {"polluted": 1}, "constructor": {"prototype": {"polluted": 2}}}') as object;
+    const headers = Object.assign(Object.create(null) as Record<string, unknown>, { 'x-own': own });
+    const [id = ''] = await send(rabbit, QUEUE, { task: 'polluted', headers });
+    await until('it ran', () => results.has(id));
+    expect(results.get(id)).toEqual([null]);
+    expect(Object.getOwnPropertyNames(Object.prototype)).not.toContain('polluted');
+  });
+
+  test('an integer of 64 bits in a header is the same, to the byte, after a retry', async () => {
+    const field = Buffer.concat([Buffer.from('\x05x-biglabcdefgh', 'latin1')]);
+    const connection = new AmqpConnection(amqpTarget(rabbit.url));
+    await connection.connect();
+    const publisher = new AmqpPublisher(connection);
+    try {
+      const table = encodeTable({ lang: 'py', task: 'again', id: 'big-1', retries: 0 });
+      await publisher.publish([
+        {
+          exchange: '',
+          routingKey: QUEUE,
+          mandatory: true,
+          body: Buffer.from('[[], {}, {}]'),
+          properties: {
+            contentType: 'application/json',
+            contentEncoding: 'utf-8',
+            headers: Buffer.concat([table, field]),
+          },
+        },
+      ]);
+      await until('it ran again', () => results.has('big-1'));
+      expect(results.get('big-1')).toBe(2);
+      expect(seen.get('big-1')).toEqual([0x6162636465666768n, 0x6162636465666768n]);
+    } finally {
+      await publisher.close();
+      await connection.close();
+    }
+  });
+});
+
+/** Send it, then a good one; what was set aside, and the report of it. */
+async function setAside(work: () => Promise<unknown>): Promise<{
+  readonly kept: Awaited<ReturnType<RabbitServer['get']>>[number] | undefined;
+  readonly report: Scene['poisons'][number] | undefined;
+}> {
+  const count = scene.poisons.length;
+  await work();
+  const [good = ''] = await send(rabbit, QUEUE, {});
+  await until('the next one ran', () => results.has(good));
+  await until('it is reported', () => scene.poisons.length > count);
+  await holds(rabbit, QUEUE, 0, 0);
+  expect(scene.poisons.length).toBe(count + 1);
+  const all = await rabbit.get(`jobglot.quarantine.${QUEUE}`);
+  expect(all.length).toBe(1);
+  await rabbit.purge(`jobglot.quarantine.${QUEUE}`);
+  return { kept: all[0], report: scene.poisons[count] };
+}
+
+function nested(depth: number): unknown {
+  let value: unknown = 1;
+  for (let level = 0; level < depth; level++) value = { a: value };
+  return value;
+}
