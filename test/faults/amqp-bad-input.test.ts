@@ -101,7 +101,7 @@ const BAD: readonly Bad[] = [
 ];
 
 describe('a message that is no task', () => {
-  test.each(BAD)('$what is set aside as $code, and the next message runs', async ({ what: _, code, ...sent }) => {
+  test.each(BAD)('$what is set aside as $code, and the next message runs', async ({ code, ...sent }) => {
     const body = Buffer.from((sent.body ?? '[[], {}, {}]') as string);
     const { kept, report } = await setAside(() => send(rabbit, QUEUE, { ...sent, body }));
     expect(report?.code).toBe(code);
@@ -134,7 +134,7 @@ describe('a message that is odd, but a task', () => {
     { what: 'an embed that is null', body: '[[], {}, null]' },
     { what: 'bytes in a header', headers: { 'x-bytes': Buffer.from([0xff, 0]) } },
   ];
-  test.each(FINE)('$what: it runs', async ({ what: _, ...sent }) => {
+  test.each(FINE)('$what: it runs', async (sent) => {
     const [id = ''] = await send(rabbit, QUEUE, sent);
     await until('it ran', () => results.has(id));
     await holds(rabbit, QUEUE, 0, 0);
