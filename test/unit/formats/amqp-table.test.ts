@@ -140,7 +140,7 @@ describe('a field table', () => {
     const { tree } = fc.letrec((tie) => ({
       tree: fc.dictionary(
         fc.string({ maxLength: 20 }),
-        fc.oneof({ maxDepth: 4 }, leaf, fc.array(tie('tree')), tie('tree')),
+        fc.oneof({ maxDepth: 3, depthSize: 'small' }, leaf, fc.array(tie('tree'), { maxLength: 3 }), tie('tree')),
       ),
     }));
     fc.assert(
