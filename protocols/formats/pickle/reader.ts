@@ -42,7 +42,9 @@ export function read(bytes: Buffer, options: ReaderOptions): unknown {
   return new Machine(bytes, options, second.notes).run();
 }
 
+/** Beyond the one that every opcode costs. */
 const CONTAINER_COST = 7;
+const MARK_COST = 3;
 /** Between a UUID and its BUILD stand its state and the name in it; of protocol 1 also a class and its arguments. */
 const NEWEST = 8;
 const HIGHEST_PROTOCOL = 5;
@@ -152,6 +154,7 @@ class Machine {
         return;
       case op.MARK:
         this.#marks.push(stack.length);
+        this.#items += MARK_COST;
         this.#fence = stack.length;
         return;
       case op.EMPTY_DICT:
@@ -262,6 +265,7 @@ class Machine {
       case op.DUP: {
         const value = this.#top();
         this.#share(value);
+        this.#items += CONTAINER_COST;
         stack.push(value);
         return;
       }
