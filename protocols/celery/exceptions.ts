@@ -1,4 +1,5 @@
 import { WireError } from '../errors.ts';
+import { PyObject } from '../formats/pickle/index.ts';
 import type { Failure } from '../job.ts';
 import { repr, reprArgs, reprKwargs, reprText } from './repr.ts';
 import { encodeContent, encodeJson } from './serializers.ts';
@@ -97,6 +98,7 @@ function storable(arg: unknown, serializer: string, typed: boolean): unknown {
  */
 export function exceptionOf(result: unknown): PythonException | undefined {
   if (typeof result !== 'object' || result === null || Array.isArray(result)) return undefined;
+  if (result instanceof PyObject) return pickledException(result);
   const field = (name: string): unknown =>
     result instanceof Map
       ? (result as ReadonlyMap<string, unknown>).get(name)
@@ -109,6 +111,21 @@ export function exceptionOf(result: unknown): PythonException | undefined {
     type: typeof type === 'string' && type !== '' ? type : 'Exception',
     module: typeof module === 'string' && module !== '' ? module : null,
     args: Array.isArray(message) ? message : message === undefined || message === null ? [] : [message],
+  };
+}
+
+/**
+ * With the serializer pickle Python stores the exception itself, and one that cannot be pickled in a wrapper that tells its module,
+ * name and arguments (celery/utils/serialization.py UnpickleableExceptionWrapper).
+ */
+function pickledException({ global, args }: PyObject): PythonException | undefined {
+  if (global === undefined) return undefined;
+  if (global.name !== 'UnpickleableExceptionWrapper') return { type: global.name, module: global.module, args };
+  const [module, name, inner] = args as readonly unknown[];
+  return {
+    type: typeof name === 'string' && name !== '' ? name : 'Exception',
+    module: typeof module === 'string' && module !== '' ? module : null,
+    args: Array.isArray(inner) ? inner : [],
   };
 }
 

@@ -281,9 +281,8 @@ class Report {
     if (mime === 'application/x-python-serialize') {
       this.#warn(
         'drops',
-        "The body is a pickle. Python workers refuse it unless accept_content has 'pickle'; reading one runs the sender's code, so it is not opened here.",
+        "The body is a pickle. Workers refuse it unless their accepted content has 'pickle'; Python then runs what its sender put in. Here it is read as data.",
       );
-      return undefined;
     }
     if (mime === 'application/x-msgpack' || mime === 'application/x-yaml') {
       this.#warn(
@@ -299,7 +298,7 @@ class Report {
           contentEncoding: typeof encoding === 'string' ? encoding : undefined,
           compression: typeof compression === 'string' ? compression : undefined,
         },
-        { accept: acceptSet(['json', 'msgpack', 'yaml']), limits: defaultLimits, exact: true },
+        { accept: acceptSet(['json', 'msgpack', 'yaml', 'pickle']), limits: defaultLimits, exact: true },
       );
       this.#marks(payload);
       return payload;

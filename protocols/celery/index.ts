@@ -4,6 +4,7 @@ export type { Command, Exchange, Script } from '../redis.ts';
 export type { AmqpArguments, AmqpMessage, AmqpProperties, Declaration, ExchangeType } from '../amqp.ts';
 export { WireError } from '../errors.ts';
 export { DateTime, Decimal, float, isoText, Numeral, parseIso, PlainDate, PlainTime, Uuid } from '../formats/values.ts';
+export * as pickle from '../formats/pickle/index.ts';
 export * as amqp from './amqp.ts';
 export * as nativeDelay from './native-delay.ts';
 export * as topology from './topology.ts';

@@ -1,4 +1,5 @@
 import { Buffer, isUtf8 } from 'node:buffer';
+import { PyGlobal, PyObject, TimeDelta, Tuple } from '../formats/pickle/index.ts';
 import { DateTime, Decimal, floatText, isoText, Numeral, PlainDate, PlainTime, Uuid } from '../formats/values.ts';
 
 /**
@@ -112,6 +113,7 @@ class Printer {
   }
 
   #object(value: object): void {
+    if (value instanceof Tuple) return this.sequence(value, '(', value.length === 1 ? ',)' : ')');
     if (Array.isArray(value)) return this.sequence(value, '[', ']');
     if (value instanceof Map) return this.#mapping(value, value.keys(), (key) => value.get(key) as unknown);
     if (value instanceof Set) return value.size === 0 ? this.#token('set()') : this.sequence(value, '{', '}');
@@ -195,6 +197,9 @@ function otherRepr(value: object): string {
     if (value instanceof Uuid) return `UUID('${value.toString()}')`;
     if (value instanceof PlainDate) return `datetime.date(${numbers(value.iso.split('-'))})`;
     if (value instanceof PlainTime) return timeRepr(value.iso);
+    if (value instanceof TimeDelta) return `datetime.timedelta(${value.days}, ${value.seconds}, ${value.microseconds})`;
+    if (value instanceof PyGlobal) return `<${value.toString()}>`;
+    if (value instanceof PyObject) return `<${value.className ?? 'object'}>`;
     const name = (value.constructor as { readonly name?: unknown } | undefined)?.name;
     const shown = typeof name === 'string' && name !== '' ? name : 'object';
     return value instanceof Error ? `${shown}(${repr(value.message)})` : `<${shown}>`;

@@ -2,6 +2,7 @@ import { Buffer, isAscii, isUtf8 } from 'node:buffer';
 import { WireError } from '../errors.ts';
 import * as json from '../formats/json.ts';
 import * as msgpack from '../formats/msgpack.ts';
+import * as pickle from '../formats/pickle/index.ts';
 import * as yaml from '../formats/yaml.ts';
 import { decompress } from './compression.ts';
 import { flatten, hasMarks, mark, revive } from './typed-json.ts';
@@ -15,30 +16,33 @@ export { compress, decompress } from './compression.ts';
  *     json      application/json        utf-8
  *     msgpack   application/x-msgpack   binary
  *     yaml      application/x-yaml      utf-8
+ *     pickle    application/x-python-serialize   binary
  *     raw       application/data        binary, or utf-8 for a string
+ *
+ * A pickle is read as data: nothing in it is imported or called (formats/pickle).
  */
-export type SerializerName = 'json' | 'msgpack' | 'yaml' | 'raw';
+export type SerializerName = 'json' | 'msgpack' | 'yaml' | 'pickle' | 'raw';
 
 const CONTENT_TYPES: Readonly<Record<SerializerName, string>> = {
   json: 'application/json',
   msgpack: 'application/x-msgpack',
   yaml: 'application/x-yaml',
+  pickle: 'application/x-python-serialize',
   raw: 'application/data',
 };
 
 /** Accepted always: no decoder ever runs on them. */
 const TRUSTED = ['application/data', 'application/text'];
 const UNDECODED: ReadonlySet<string> = new Set([...TRUSTED, 'text/plain']);
-const PICKLE = 'application/x-python-serialize';
 
 /** The content type of a serializer's name; a content type stays what it is. */
 export function contentTypeOf(nameOrMime: string): string {
   if (Object.hasOwn(CONTENT_TYPES, nameOrMime)) return CONTENT_TYPES[nameOrMime as SerializerName];
-  if (nameOrMime.includes('/') && nameOrMime !== PICKLE) return nameOrMime;
+  if (nameOrMime.includes('/')) return nameOrMime;
   throw new WireError(
     'celery',
     'unknown-content-type',
-    `there is no serializer ${JSON.stringify(nameOrMime)}. ${adviceFor(nameOrMime)}`,
+    `there is no serializer ${JSON.stringify(nameOrMime)}. ${ADVICE}`,
   );
 }
 
@@ -90,9 +94,11 @@ export function decodeContent(content: Content, options: DecodeOptions): unknown
         return msgpack.decode(body, { exact, maxDepth: limits.maxDepth });
       case 'application/x-yaml':
         return yaml.decode(utf8Text(body), { exact, maxDepth: limits.maxDepth });
+      case 'application/x-python-serialize':
+        return pickle.decode(body, { exact, maxDepth: limits.maxDepth, construct: signatureFields });
       default:
         if (UNDECODED.has(type)) return decodeRaw(body, content.contentEncoding);
-        throw new WireError('celery', 'unknown-content-type', `no decoder for ${type}. ${adviceFor(type)}`);
+        throw new WireError('celery', 'unknown-content-type', `no decoder for ${type}. ${ADVICE}`);
     }
   } catch (error) {
     if (!(error instanceof WireError) || error.system === 'celery') throw error;
@@ -124,6 +130,8 @@ export function encodeContent(
       return { body: msgpack.encode(value), contentType, contentEncoding: 'binary' };
     case 'application/x-yaml':
       return { body: Buffer.from(yaml.encode(value), 'utf8'), contentType, contentEncoding: 'utf-8' };
+    case 'application/x-python-serialize':
+      return { body: pickle.encode(value), contentType, contentEncoding: 'binary' };
     case 'application/data':
       if (typeof value === 'string') return { body: Buffer.from(value, 'utf8'), contentType, contentEncoding: 'utf-8' };
       if (value instanceof Uint8Array) return { body: asBuffer(value), contentType, contentEncoding: 'binary' };
@@ -133,7 +141,7 @@ export function encodeContent(
         'the serializer raw writes strings and bytes only. Use json for other values',
       );
     default:
-      throw new WireError('celery', 'unknown-content-type', `no encoder for ${contentType}. ${adviceFor(contentType)}`);
+      throw new WireError('celery', 'unknown-content-type', `no encoder for ${contentType}. ${ADVICE}`);
   }
 }
 
@@ -210,8 +218,8 @@ function disallowed(type: string, accept: ReadonlySet<string>): WireError {
   const name = Object.entries(CONTENT_TYPES).find(([, mime]) => mime === type)?.[0];
   const advice =
     name === undefined && !UNDECODED.has(type)
-      ? adviceFor(type)
-      : `Add '${name ?? type}' to the accepted content to read it`;
+      ? ADVICE
+      : `Add '${name ?? type}' to the accepted content to read it${name === 'pickle' ? '; here it is data, but Python workers run what is in it' : ''}`;
   return new WireError(
     'celery',
     'content-disallowed',
@@ -219,9 +227,20 @@ function disallowed(type: string, accept: ReadonlySet<string>): WireError {
   );
 }
 
-function adviceFor(nameOrMime: string): string {
-  const names = Object.keys(CONTENT_TYPES).join(', ');
-  return nameOrMime === 'pickle' || nameOrMime === PICKLE
-    ? `Reading pickle runs code of the sender, and is not supported: publish with one of ${names}`
-    : `Use one of ${names}`;
+const ADVICE = `Use one of ${Object.keys(CONTENT_TYPES).join(', ')}`;
+
+/**
+ * A signature is the dict of its fields in every serializer but this one, where it is a call with that dict
+ * (celery/canvas.py Signature.__reduce__).
+ */
+function signatureFields({ module, name }: pickle.PyGlobal, args: readonly unknown[]): unknown {
+  const [fields] = args;
+  return module === 'celery.canvas' && name === 'signature' && args.length === 1 && isDict(fields) ? fields : undefined;
+}
+
+function isDict(value: unknown): boolean {
+  return (
+    value instanceof Map ||
+    (typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype)
+  );
 }

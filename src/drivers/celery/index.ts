@@ -44,6 +44,15 @@ export { crontab, type CrontabFields, interval, type Schedule } from '../../../p
 export { CelerySource } from './source.ts';
 export type { CeleryJob, TaskMessage } from '../../../protocols/celery/message.ts';
 export type { FailedRequest } from '../../../protocols/celery/writes.ts';
+export {
+  ByteArray,
+  FrozenSet,
+  PyGlobal,
+  PyObject,
+  TimeDelta,
+  Tuple,
+  ZonedDateTime,
+} from '../../../protocols/formats/pickle/index.ts';
 export { DateTime, Decimal, float, Numeral, PlainDate, PlainTime, Uuid } from '../../../protocols/formats/values.ts';
 
 /**

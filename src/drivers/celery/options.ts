@@ -17,7 +17,10 @@ export interface CeleryAppOptions extends AmqpTopology {
   readonly backend?: string | ResultBackend;
   readonly brokerTransportOptions?: RedisBrokerOptions & AmqpBrokerOptions & FilesystemTransportOptions;
   readonly resultBackendTransportOptions?: RedisResultsOptions;
-  /** Content types read, by name or MIME type. @default ['json'] */
+  /**
+   * Content types read, by name or MIME type. `pickle` is read as data: nothing in it is imported or called, and objects of Python's
+   * classes are PyObject. @default ['json']
+   */
   readonly acceptContent?: readonly string[];
   /** @default 'json' */
   readonly taskSerializer?: string;

@@ -1,5 +1,6 @@
 import { Buffer } from 'node:buffer';
 import { describe, expect, it } from 'vitest';
+import { exceptionOf } from '../../../protocols/celery/exceptions.ts';
 import {
   decodeGroupMeta,
   decodeMeta,
@@ -12,6 +13,7 @@ import {
   resultTuple,
 } from '../../../protocols/celery/result.ts';
 import { WireError } from '../../../protocols/errors.ts';
+import { encode as encodePickle, PyGlobal, PyObject, Tuple } from '../../../protocols/formats/pickle/index.ts';
 import { DateTime, Decimal, isoText, Numeral, Uuid } from '../../../protocols/formats/values.ts';
 
 const DONE = '2026-11-21T03:18:12.963965+00:00';
@@ -150,8 +152,15 @@ describe('decoding a meta', () => {
     });
   });
 
-  it('refuses a serializer that runs code', () => {
-    expect(() => decodeMeta('x', 'pickle')).toThrow(/pickle/);
+  it('in pickle, an exception is known by its class, also in the wrapper for what cannot be pickled', () => {
+    const failed = (error: PyObject): unknown =>
+      exceptionOf(decodeMeta(encodePickle({ status: 'FAILURE', result: error }), 'pickle').result);
+    const error = new PyObject(new PyGlobal('app', 'OutOfStock'), Tuple.of<unknown>('none', 2));
+    const known = { type: 'OutOfStock', module: 'app', args: ['none', 2] };
+    expect(failed(error)).toEqual(known);
+    const wrapper = new PyGlobal('celery.utils.serialization', 'UnpickleableExceptionWrapper');
+    expect(failed(new PyObject(wrapper, Tuple.of<unknown>('app', 'OutOfStock', ['none', 2], 'text')))).toEqual(known);
+    expect(() => decodeMeta('x', 'pickle')).toThrow(expect.objectContaining({ code: 'undecodable' }) as Error);
   });
 });
 

@@ -11,6 +11,7 @@ import {
   encodeJson,
 } from '../../../protocols/celery/serializers.ts';
 import { WireError } from '../../../protocols/errors.ts';
+import { decode as unpickle, PyGlobal, PyObject, Tuple } from '../../../protocols/formats/pickle/index.ts';
 import { DateTime, Decimal, Numeral, PlainDate, PlainTime, Uuid } from '../../../protocols/formats/values.ts';
 
 const accept = acceptSet(['json', 'msgpack', 'yaml', 'text/plain', 'application/x-strange']);
@@ -47,10 +48,11 @@ describe('content types', () => {
     expect(caught(() => contentTypeOf(name)).code).toBe('unknown-content-type');
   });
 
-  it('pickle is refused with the reason', () => {
+  it('pickle is accepted only by its name', () => {
     for (const name of ['pickle', 'application/x-python-serialize']) {
-      expect(caught(() => acceptSet([name])).message).toContain('runs code of the sender');
+      expect(acceptSet([name]).has('application/x-python-serialize')).toBe(true);
     }
+    expect(acceptSet(['json', 'msgpack', 'yaml', 'raw']).has('application/x-python-serialize')).toBe(false);
   });
 
   it('data and text are always accepted', () => {
@@ -72,10 +74,32 @@ describe('decodeContent', () => {
     expect(error.message).toContain("Add 'yaml' to the accepted content");
   });
 
-  it('refuses pickle without suggesting to accept it', () => {
+  it('refuses pickle where it is not accepted, and says what it does to Python', () => {
     const error = caught(() => decode('\x80\x04N.', { contentType: 'application/x-python-serialize' }));
     expect(error.code).toBe('content-disallowed');
-    expect(error.message).not.toContain('to the accepted content');
+    expect(error.message).toContain('Python workers run what is in it');
+  });
+
+  it('reads pickle as data where it is accepted, and a signature in it as its fields', () => {
+    const contentType = 'application/x-python-serialize';
+    const read = (pickle: string, exact = false): unknown =>
+      decodeContent(
+        { body: Buffer.from(pickle, 'latin1'), contentType, contentEncoding: 'binary', compression: undefined },
+        { accept: acceptSet(['pickle']), limits: defaultLimits, exact },
+      );
+    expect(read("cos\nsystem\n(S'touch /tmp/x'\ntR.")).toEqual(
+      new PyObject(new PyGlobal('os', 'system'), Tuple.of<unknown>('touch /tmp/x')),
+    );
+    const signature = "ccelery.canvas\nsignature\n(}S'task'\nS'app.add'\nstR.";
+    expect(read(signature)).toEqual({ task: 'app.add' });
+    expect(read(signature, true)).toEqual(new Map([['task', 'app.add']]));
+    expect(caught(() => read('\x80\x04N')).code).toBe('undecodable');
+  });
+
+  it('writes pickle', () => {
+    const { body, contentType, contentEncoding } = encodeContent('pickle', [1, { a: null }]);
+    expect([contentType, contentEncoding]).toEqual(['application/x-python-serialize', 'binary']);
+    expect(unpickle(body)).toEqual([1, { a: null }]);
   });
 
   it('has no decoder for an accepted type it does not know', () => {
@@ -291,7 +315,7 @@ describe('encodeContent', () => {
     ['json', new Date(Date.UTC(12_000, 1)), 'unencodable'],
     ['msgpack', [new Date()], 'unencodable'],
     ['raw', [1], 'unencodable'],
-    ['pickle', 1, 'unknown-content-type'],
+    ['pickle', [() => 1], 'unencodable'],
     ['application/x-foo', 1, 'unknown-content-type'],
   ])('%s of %o is refused', (serializer, value, code) => {
     expect(caught(() => encodeContent(serializer, value)).code).toBe(code);

@@ -105,7 +105,7 @@ test.each<[string, Partial<TaskCall>]>([
   expect(effects(envelope(call))).toContain('drops');
 });
 
-test('a pickle is named and left alone', () => {
+test('a pickle is named', () => {
   const message = envelope();
   message['content-type'] = 'application/x-python-serialize';
   expect(

@@ -70,7 +70,14 @@ describe('options of the source', () => {
   const celery = { broker: 'redis://file', queues: ['file'], concurrency: 3, taskTimeLimit: 9, ignoreResult: true };
 
   test('of flags win over those of the file, which keeps the rest', () => {
-    const flags = { queues: ['a', 'b'], concurrency: 20, timeLimit: 60, acksLate: true, taskEvents: true, hostname: 'w1@%h' };
+    const flags = {
+      queues: ['a', 'b'],
+      concurrency: 20,
+      timeLimit: 60,
+      acksLate: true,
+      taskEvents: true,
+      hostname: 'w1@%h',
+    };
     expect(resolveCelery(flags, {}, { celery }, cwd).options).toEqual({
       broker: 'redis://file',
       queues: ['a', 'b'],

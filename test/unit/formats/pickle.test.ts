@@ -51,7 +51,7 @@ describe('what a handler gets', () => {
   });
 
   it('a tuple is an array that stays a tuple, and its methods give plain arrays', () => {
-    const read = again(Tuple.of(1, 'a')) as Tuple;
+    const read = again(Tuple.of<unknown>(1, 'a')) as Tuple;
     expect(read).toBeInstanceOf(Tuple);
     expect([...read]).toEqual([1, 'a']);
     expect(read.map((item) => item)).not.toBeInstanceOf(Tuple);
