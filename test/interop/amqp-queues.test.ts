@@ -356,7 +356,7 @@ app.conf.task_queues = (Queue('${name}', Exchange('${name}'), routing_key='${nam
 
   toNode(
     CALLS,
-    'of several links, one that no queue takes is left out; the task and the others end as ever',
+    'of several links, one that no queue takes is set aside; the task and the others end as ever',
     async () => {
       const { tasks, seen } = seeing();
       await using node = await stage.node({ tasks, taskQueues: KINDS });
@@ -388,6 +388,10 @@ app.conf.task_queues = (Queue('${name}', Exchange('${name}'), routing_key='${nam
         expect(await stage.waiting(node.queue)).toBe(0);
         for (const name of ['first', 'last']) expect(count(name)).toBeLessThanOrEqual(limit);
         expect(count('lost')).toBe(0);
+        const kept = await stage.rabbit.get(`jobglot.quarantine.${exchange}`, stage.vhost);
+        expect(kept.map(({ properties }) => properties.headers)).toEqual([
+          expect.objectContaining({ task: 'node.seen', 'x-jobglot-code': 'unroutable' }),
+        ]);
       }
     },
   );

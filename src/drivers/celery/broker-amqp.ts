@@ -213,6 +213,16 @@ export class AmqpBroker implements CeleryBroker {
     return `It is kept in the queue '${declaration.name}', the reason in its headers. To try it again, move it back with a shovel or the management page`;
   }
 
+  async keep(publication: Publication, reason: string): Promise<string> {
+    const { properties, body, exchange, routingKey } = toAmqp(publication);
+    const queue = exchange === '' ? routingKey : exchange;
+    const found = { properties, body, exchange, routingKey, redelivered: false, queue };
+    const { declaration, message } = quarantine(found, false, { code: 'unroutable', reason }, new Date());
+    await this.#declareOnce([declaration]);
+    await (await this.#ready()).publish([message]);
+    return `It is kept in the queue '${declaration.name}', the reason in its headers`;
+  }
+
   async park(claim: Claim, at: Date): Promise<void> {
     const own = claim as AmqpClaim;
     const { declaration, message } = parking(own.delivered, this.#isQuorum(claim.queue), at.getTime() - Date.now());

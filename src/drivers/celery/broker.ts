@@ -94,6 +94,8 @@ export interface CeleryBroker {
   ): Promise<string>;
   /** Of a broker on Redis: its server, for what must be one step with publishing. */
   readonly redis?: BrokerRedis;
+  /** Set a message aside that no queue takes. Resolves to where it is. Undefined where every queue is made by writing to it. */
+  keep?(publication: Publication, reason: string): Promise<string>;
   /** Keep a message out of this process's memory until `at`. Undefined where the broker cannot. */
   park?(claim: Claim, at: Date): Promise<void>;
   /** Milliseconds after which a held message is better parked, however few there are. */

@@ -121,13 +121,16 @@ export class Carrier {
     }
   }
 
-  /** What no queue takes, or the broker cannot hold, will not go later either: Celery loses it, and so do we, aloud. */
+  /** What no queue takes, or the broker cannot hold, will not go later either. Celery loses it; here it is kept where that can be. */
   async #send(publication: Publication, author: Author): Promise<void> {
+    const { broker } = this.#options;
     try {
-      await this.#options.broker.publish([publication]);
+      await broker.publish([publication]);
     } catch (error) {
       if (!(error instanceof UnroutableError) && !(error instanceof WireError)) throw error;
-      this.#say(author, error, 'a message that should follow this task cannot be sent');
+      const kept = error instanceof UnroutableError ? await broker.keep?.(publication, error.message) : undefined;
+      const words = 'a message that should follow this task cannot be sent';
+      this.#say(author, error, kept === undefined ? words : `${words}. ${kept}`);
     }
   }
 
