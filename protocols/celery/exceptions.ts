@@ -79,7 +79,8 @@ export function exceptionResult(
   ]);
 }
 
-function storable(arg: unknown, serializer: string, typed: boolean): unknown {
+/** A value, or its repr where the serializer has no form for it. */
+export function storable(arg: unknown, serializer = 'json', typed = true): unknown {
   if (arg === undefined) return null;
   if (typeof arg === 'string') return arg;
   try {

@@ -5,7 +5,7 @@ import * as json from '../formats/json.ts';
 import { parseIso } from '../formats/values.ts';
 import type { Job } from '../job.ts';
 import { reprArgs, reprKwargs } from './repr.ts';
-import { compress, decodeContent, type DecodeOptions, encodeContent, encodeJson } from './serializers.ts';
+import { compress, decodeContent, type DecodeOptions, encodeContent, encodeJson, isPickle } from './serializers.ts';
 
 /**
  * A message as any broker hands it over, in kombu's terms. The body is still serialized (and perhaps compressed), but no longer
@@ -568,6 +568,8 @@ function protocol1Call(
     priority: message.priority,
     exchange: message.exchange,
     routingKey: message.routingKey,
+    // Its arguments may have no form in JSON.
+    ...(isPickle(message.wire.contentType) ? { serializer: 'pickle' } : {}),
   };
 }
 

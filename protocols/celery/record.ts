@@ -1,10 +1,11 @@
 import { WireError } from '../errors.ts';
 import { isoText } from '../formats/values.ts';
 import type { Moment } from '../job.ts';
-import { exceptionResult, revoked } from './exceptions.ts';
+import { exceptionResult, revoked, storable } from './exceptions.ts';
 import type { TaskMessage } from './message.ts';
 import { type CeleryPolicy, storesSuccess } from './policy.ts';
 import { encodeMeta, EXCEPTION_STATES, type ExtendedMeta, READY_STATES, type ResultTuple } from './result.ts';
+import { isPickle } from './serializers.ts';
 
 /** What is stored about a task. Source: celery/backends/base.py store_result, mark_as_* (5.6). */
 
@@ -98,10 +99,12 @@ export function own(
 export function extendedOf(message: TaskMessage, policy: CeleryPolicy): ExtendedMeta | undefined {
   if (!policy.resultExtended) return undefined;
   const { args, kwargs } = message.exactArguments();
+  const pickled = isPickle(message.wire.contentType);
+  const kept = (value: unknown): unknown => (pickled ? storable(value, policy.resultSerializer, policy.typed) : value);
   return {
     name: message.task,
-    args,
-    kwargs,
+    args: kept(args),
+    kwargs: kept(kwargs),
     worker: policy.nodename,
     retries: message.retries,
     queue: message.routingKey,

@@ -145,9 +145,20 @@ export function encodeContent(
   }
 }
 
-/** Exact data as a reader of JSON has it: objects, numbers, typed values. */
+/** Exact data as a handler has it: objects, numbers, typed values. */
 export function plain(exact: unknown, limits: ContentLimits = defaultLimits): unknown {
-  return decodeJson(encodeJson(exact), limits.maxDepth, false);
+  try {
+    return decodeJson(encodeJson(exact), limits.maxDepth, false);
+  } catch (error) {
+    if (!(error instanceof WireError) || error.code !== 'unencodable') throw error;
+    // Only a pickle brings what JSON has no form for.
+    return pickle.decode(pickle.encode(exact), { maxDepth: limits.maxDepth });
+  }
+}
+
+/** True for a body whose values another serializer may have no form for. */
+export function isPickle(contentType: string | undefined): boolean {
+  return plainType(contentType) === CONTENT_TYPES.pickle;
 }
 
 /** A value as kombu's JSON text, always ASCII. `at` is what error messages call the value: `args`. */

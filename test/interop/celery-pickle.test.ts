@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { PyObject, TimeDelta, Tuple } from '../../src/drivers/celery/index.ts';
+import { type PyObject, TimeDelta, Tuple } from '../../src/drivers/celery/index.ts';
+import { Retry } from '../../src/signals.ts';
 import { defineTask, Tasks } from '../../src/task.ts';
 import { interopTasks } from './apps/tasks.ts';
 import { Stage } from './support/stage.ts';
@@ -88,6 +89,39 @@ result = [chain(add(1, 2), add(10), add(100)).apply_async().get(timeout=30), app
       args: ['gone'],
     });
     expect(python.log()).not.toContain('ContentDisallowed');
+  });
+
+  it('a record of the arguments in JSON has a text where JSON has no form', async () => {
+    await using node = await stage.node({ acceptContent: ['pickle'], resultExtended: true });
+    const settled = node.settled('node.echo');
+    const id = await stage.run(
+      "import datetime; result = app.send_task('node.echo', args=[datetime.timedelta(1)], queue=queue).id",
+      { queue: node.queue },
+    );
+    await settled;
+    const stored = JSON.parse((await stage.stored(String(id))) ?? '{}') as Readonly<Record<string, unknown>>;
+    // What the task returned has no form in JSON either: it failed, and says so.
+    expect(stored).toMatchObject({ status: 'FAILURE', args: '[datetime.timedelta(1, 0, 0)]', kwargs: {} });
+  });
+
+  it('a task of message protocol 1 is retried as a pickle', async () => {
+    let runs = 0;
+    const tasks = new Tasks().handle(defineTask('node.again'), ({ args }) => {
+      runs += 1;
+      if (runs === 1) throw new Retry({ delayMs: 0 });
+      return args;
+    });
+    await using node = await stage.node({ ...PICKLE, tasks });
+    const got = await stage.run(
+      `
+import datetime
+given = [datetime.timedelta(1), (1, 2)]
+sent = other(task_protocol=1, task_serializer='pickle').send_task('node.again', args=given, queue=queue)
+result = list(app.AsyncResult(sent.id).get(timeout=30)) == given
+`,
+      { queue: node.queue },
+    );
+    expect([got, runs]).toEqual([true, 2]);
   });
 
   it('without being told to, a Node worker refuses a pickle and goes on', async () => {

@@ -1,5 +1,6 @@
 import { argumentsShown } from '../../../protocols/celery/event.ts';
 import type { TaskMessage } from '../../../protocols/celery/message.ts';
+import { isPickle } from '../../../protocols/celery/serializers.ts';
 
 /** One message in this worker's hands. */
 export interface HeldRequest {
@@ -64,7 +65,9 @@ export function taskInfo(
   held: Pick<HeldRequest, 'acknowledged' | 'startedAt'> = { acknowledged: false, startedAt: undefined },
   safe = false,
 ): Readonly<Record<string, unknown>> {
-  const { args, kwargs } = safe ? argumentsShown(message) : message.exactArguments();
+  // A reply may have no form for what a pickle brought.
+  const asText = safe || isPickle(message.wire.contentType);
+  const { args, kwargs } = asText ? argumentsShown(message) : message.exactArguments();
   const { id, task, exchange, routingKey, priority, redelivered } = message;
   return {
     id,
