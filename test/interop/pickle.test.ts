@@ -182,7 +182,8 @@ function shown(value: unknown): unknown {
     const members = [...value].map(shown).toSorted((a, b) => (sortKey(a) < sortKey(b) ? -1 : 1));
     return [value instanceof FrozenSet ? 'frozenset' : 'set', ...members];
   }
-  const entries = value instanceof Map ? [...value] : Object.entries(value).filter(([, item]) => item !== undefined);
+  const members: [unknown, unknown][] = value instanceof Map ? [...value] : Object.entries(value);
+  const entries = members.filter(([, item]) => item !== undefined);
   return ['dict', ...entries.map(([key, item]) => [shown(key), shown(item)])];
 }
 

@@ -36,6 +36,18 @@ export function measure(root: unknown, bounds: Bounds): void {
   }
 }
 
+/**
+ * The depth alone, of a value in which nothing is shared: it has an end, and needs no memory of what was seen. `maxDepth` is how deep
+ * this calls itself.
+ */
+export function checkDepth(value: unknown, maxDepth: number, depth = 0): void {
+  if (typeof value !== 'object' || value === null) return;
+  const children = childrenOf(value);
+  if (children === undefined) return;
+  if (depth >= maxDepth) throw tooDeep(maxDepth);
+  for (const child of children) if (typeof child === 'object') checkDepth(child, maxDepth, depth + 1);
+}
+
 interface Measured {
   height: number;
   size: number;
@@ -51,7 +63,7 @@ function enter(value: unknown, known: Map<object, Measured>, path: Visit[]): boo
   if (typeof value !== 'object' || value === null) return false;
   const children = childrenOf(value);
   if (children === undefined) return false;
-  const measured = { height: 1, size: 1 };
+  const measured = { height: 1, size: 1 + keysSize(value) };
   known.set(value, measured);
   path.push({ children, measured, next: 0 });
   return true;
@@ -77,5 +89,13 @@ function childrenOf(value: object): readonly unknown[] | undefined {
     return [callable, args, kwargs, listItems, ...dictItems, state, stateSetter];
   }
   if (value instanceof PyGlobal) return [value.module, value.name];
-  return Object.getPrototypeOf(value) === Object.prototype ? Object.entries(value) : undefined;
+  return Object.getPrototypeOf(value) === Object.prototype ? Object.values(value) : undefined;
+}
+
+/** Of a plain object; the keys of a Map are among its children. */
+function keysSize(value: object): number {
+  if (Object.getPrototypeOf(value) !== Object.prototype) return 0;
+  let size = 0;
+  for (const key of Object.keys(value)) size += 1 + key.length;
+  return size;
 }

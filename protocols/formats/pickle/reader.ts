@@ -4,7 +4,7 @@ import { Cursor } from './cursor.ts';
 import { tooLarge, undecodable } from './errors.ts';
 import { Hashability } from './hashable.ts';
 import { readInteger } from './integers.ts';
-import { measure } from './measure.ts';
+import { checkDepth, measure } from './measure.ts';
 import * as op from './opcodes.ts';
 import { python3Name } from './python2-names.ts';
 import { python2String, readQuoted, readRawUnicode, readUtf8 } from './text.ts';
@@ -47,6 +47,8 @@ const CONTAINER_COST = 7;
 const MARK_COST = 3;
 /** Between a UUID and its BUILD stand its state and the name in it; of protocol 1 also a class and its arguments. */
 const NEWEST = 8;
+/** How deep a function may call itself without a thought for the stack. */
+const SAFE_DEPTH = 2000;
 const HIGHEST_PROTOCOL = 5;
 const INTEGER = /^[+-]?\d+$/;
 const FLOATING = /^[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?|nan)$/i;
@@ -111,7 +113,11 @@ class Machine {
     if (this.#stack.length > 0 || this.#marks.length > 0) throw this.#fail('it ends with more than one value');
     if (this.#in.left > 0) throw undecodable(`${this.#in.left} bytes after its end`, this.#in.at);
     const { maxDepth, maxOutput } = this.#limits;
-    if (this.#containers > maxDepth || this.#shared.size > 0) measure(value, { maxDepth, maxOutput });
+    if (this.#shared.size > 0) measure(value, { maxDepth, maxOutput });
+    else if (this.#containers > maxDepth) {
+      if (maxDepth <= SAFE_DEPTH) checkDepth(value, maxDepth);
+      else measure(value, { maxDepth, maxOutput });
+    }
     return value;
   }
 

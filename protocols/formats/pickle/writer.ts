@@ -93,10 +93,9 @@ export class Writer {
       if (value instanceof Tuple) this.#tuple(value, value);
       else this.#list(value);
     } else if (value instanceof Map) {
-      this.#mapping(value, value.size, value);
+      this.#mapping([...value], value);
     } else if (isPlain(value)) {
-      const entries = Object.entries(value).filter(([, item]) => item !== undefined);
-      this.#mapping(entries, entries.length, value);
+      this.#mapping(Object.entries(value), value);
     } else this.#special(value);
     this.#depth -= 1;
   }
@@ -196,13 +195,15 @@ export class Writer {
     }
   }
 
-  #mapping(entries: Iterable<readonly [unknown, unknown]>, size: number, owner: object): void {
+  /** A member that is undefined is none, as in JSON. */
+  #mapping(members: readonly (readonly [unknown, unknown])[], owner: object): void {
     this.#out.code(op.EMPTY_DICT);
     this.#remember(owner);
-    this.#setItems(entries, size);
+    this.#setItems(members.filter(([, item]) => item !== undefined));
   }
 
-  #setItems(entries: Iterable<readonly [unknown, unknown]>, size: number): void {
+  #setItems(entries: readonly (readonly [unknown, unknown])[]): void {
+    const size = entries.length;
     if (size === 0) return;
     if (size > 1) this.#out.code(op.MARK);
     let index = 0;
@@ -311,7 +312,7 @@ export class Writer {
     }
     this.#made(object);
     this.#appends(object.listItems);
-    this.#setItems(object.dictItems, object.dictItems.length);
+    this.#setItems(object.dictItems);
     if (object.state === undefined) return;
     if (object.stateSetter === undefined) {
       this.#save(object.state);

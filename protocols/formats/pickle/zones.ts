@@ -95,11 +95,13 @@ function offsetMs(format: Intl.DateTimeFormat, ms: number): number {
 }
 
 const zones = new Map<string, Zone>();
-/** Names come from the wire: how many of them are remembered. */
-const MOST_ZONES = 500;
+/** More than there are. */
+const MOST_ZONES = 1000;
 
 function zoneOf(name: string): Zone | undefined {
-  const known = zones.get(name);
+  // To Intl, `EUROPE/berlin` is one, too; each spelling would cost as much as a zone.
+  const key = name.toLowerCase();
+  const known = zones.get(key);
   // An offset is a zone to Intl, but no key of Python's.
   if (known !== undefined || !/^[A-Za-z]/.test(name)) return known;
   try {
@@ -117,7 +119,7 @@ function zoneOf(name: string): Zone | undefined {
       second: 'numeric',
     });
     const zone = { format, days: new Map<number, number>() };
-    if (zones.size < MOST_ZONES) zones.set(name, zone);
+    if (zones.size < MOST_ZONES) zones.set(key, zone);
     return zone;
   } catch {
     return undefined;

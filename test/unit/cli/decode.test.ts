@@ -105,7 +105,14 @@ test.each<[string, Partial<TaskCall>]>([
   expect(effects(envelope(call))).toContain('drops');
 });
 
-test('a pickle is named', () => {
+test('a pickle is read as data, with a word about what Python does with it', () => {
+  const explanation = explained(envelope({ serializer: 'pickle' }));
+  expect(explanation.warnings.map(({ text }) => text).join()).toContain('Python then runs what its sender put in');
+  const fields = explanation.sections.flatMap((section) => section.fields);
+  expect(fields.find(({ name }) => name === 'args')?.value).toBe('[2, 3]');
+});
+
+test('what is said to be a pickle and is none is told of', () => {
   const message = envelope();
   message['content-type'] = 'application/x-python-serialize';
   expect(

@@ -42,6 +42,19 @@ describe('what a handler gets', () => {
     expect(read.get('plain')).toEqual({ x: 1 });
   });
 
+  it('a member that is undefined is left out, an item that is undefined is None', () => {
+    expect(again({ a: undefined, b: 1 })).toEqual({ b: 1 });
+    expect(
+      again(
+        new Map<unknown, unknown>([
+          ['a', undefined],
+          [1, 2],
+        ]),
+      ),
+    ).toEqual(new Map([[1, 2]]));
+    expect(again([undefined])).toEqual([null]);
+  });
+
   it('keys are data, whatever they are called', () => {
     const names = ['__proto__', 'constructor', 'toString', 'hasOwnProperty'];
     const read = again(new Map(names.map((name) => [name, { polluted: true }]))) as object;
