@@ -353,7 +353,7 @@ class OwnRabbit implements RabbitServer {
   }
 
   async allMessages(vhost = '/'): Promise<Readonly<Record<string, MessageCounts>>> {
-    const rows = await this.#rows(`[(${COUNT})(Queue) || Queue <- rabbit_amqqueue:list(${binary(vhost)})]`);
+    const rows = await this.#rows(`lists:flatmap(${COUNT}, rabbit_amqqueue:list(${binary(vhost)}))`);
     const counts = rows.map((row): [string, MessageCounts] => [
       row['name'] as string,
       { ready: row['messages_ready'] as number, unacked: row['messages_unacknowledged'] as number },
@@ -572,17 +572,23 @@ end,
 ToRow = fun (Row) -> maps:from_list([ToValue(Pair) || Pair <- Row]) end,
 `;
 
-/** What the broker tells of a quorum queue is as old as its last tick, five seconds: its leader is asked instead. */
+/**
+ * What the broker tells of a quorum queue is as old as its last tick, five seconds: its leader is asked instead. A queue that goes
+ * while it is asked is not there.
+ */
 const COUNT = `
 fun (Queue) ->
-  Asked = case amqqueue:get_type(Queue) of
-    rabbit_quorum_queue -> ra:leader_query(amqqueue:get_pid(Queue), fun rabbit_fifo:overview/1);
-    _ -> none
-  end,
-  case Asked of
-    {ok, {_, #{num_ready_messages := Ready, num_checked_out := Held}}, _} ->
-      [{name, amqqueue:get_name(Queue)}, {messages_ready, Ready}, {messages_unacknowledged, Held}];
-    _ -> rabbit_amqqueue:info(Queue, [name, messages_ready, messages_unacknowledged])
+  try
+    Asked = case amqqueue:get_type(Queue) of
+      rabbit_quorum_queue -> ra:leader_query(amqqueue:get_pid(Queue), fun rabbit_fifo:overview/1);
+      _ -> none
+    end,
+    case Asked of
+      {ok, {_, #{num_ready_messages := Ready, num_checked_out := Held}}, _} ->
+        [[{name, amqqueue:get_name(Queue)}, {messages_ready, Ready}, {messages_unacknowledged, Held}]];
+      _ -> [rabbit_amqqueue:info(Queue, [name, messages_ready, messages_unacknowledged])]
+    end
+  catch exit:_ -> []
   end
 end`;
 
