@@ -27,7 +27,7 @@ export * from './values.ts';
 export type { WriteProtocol } from './writer.ts';
 
 export interface DecodeOptions {
-  /** A Map for every dict, and a Numeral for a whole float, so that all is written back as it was. @default false */
+  /** A Map for every dict, and a Numeral for a whole float and NaN, so that all is written back as it was. @default false */
   readonly exact?: boolean;
   /** Containers inside containers. @default 1000 */
   readonly maxDepth?: number;

@@ -468,8 +468,9 @@ class Machine {
     return value.includes('inf') ? (value.startsWith('-') ? -Infinity : Infinity) : Number(value);
   }
 
+  /** Exact: also what a Map takes for another key than Python does, -0 for 0 and each NaN for the same. */
   #float(value: number): unknown {
-    return this.#options.exact && Number.isSafeInteger(value) && !Object.is(value, -0) ? float(value) : value;
+    return this.#options.exact && (Number.isSafeInteger(value) || Number.isNaN(value)) ? float(value) : value;
   }
 
   #index(): number {

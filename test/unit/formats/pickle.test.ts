@@ -73,7 +73,17 @@ describe('what a handler gets', () => {
 
   it('whole floats are numbers, and in exact mode Numerals', () => {
     expect(again([float(1), 1, -0, 2.5])).toEqual([1, 1, -0, 2.5]);
-    expect(again([float(1), 1, -0, 2.5], EXACT)).toEqual([new Numeral('1.0'), 1, -0, 2.5]);
+    expect(again([float(1), 1, -0, 2.5], EXACT)).toEqual([new Numeral('1.0'), 1, new Numeral('-0.0'), 2.5]);
+  });
+
+  it('in exact mode -0.0 stays -0.0 as a key, and two NaN stay two keys', () => {
+    const zero = bytes('}(G\x80\0\0\0\0\0\0\0NG\x7f\xf8\0\0\0\0\0\0K\x01G\x7f\xf8\0\0\0\0\0\0K\x02u.');
+    const read = decode(zero, EXACT) as Map<Numeral, unknown>;
+    expect([...read].map(([key, item]) => [String(key), item])).toEqual([
+      ['-0.0', null],
+      ['NaN', 1],
+      ['NaN', 2],
+    ]);
   });
 
   it('bytes are a copy that outlives the pickle', () => {
