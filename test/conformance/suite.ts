@@ -100,8 +100,9 @@ class Crew implements AsyncDisposable {
     worker.on('job:poison', (event) => this.poison.push(event));
   }
 
+  /** In the order of the runs: the next one may be over before the last is settled. */
   settledOf(id: string): readonly WorkerEvents['job:settled'][] {
-    return this.#settled.get(id) ?? [];
+    return (this.#settled.get(id) ?? []).toSorted((a, b) => a.job.attempt - b.job.attempt);
   }
 
   /** Resolves when so many runs of this job are settled, with the last one's disposition. */
