@@ -81,6 +81,8 @@ const WAYS: readonly (readonly [string, () => Promise<void>])[] = [
   [
     'is killed and started',
     async () => {
+      // It writes down where its quorum queues are every now and then; one made a moment before would not come back.
+      await rabbit.eval('[dets:sync(Table) || Table <- dets:all()], true.');
       await rabbit.kill();
       await rabbit.restart();
     },
