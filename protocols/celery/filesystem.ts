@@ -131,17 +131,25 @@ export function isResultFile(name: string, prefix = ''): boolean {
 
 const RESULT_PREFIXES = ['celery-task-meta-', 'celery-taskset-meta-', 'chord-unlock-'] as const;
 
-/** Whether a stored task meta says SUCCESS. Metas that are not JSON never do. */
-export function isSuccess(meta: Uint8Array): boolean {
-  const text = textOf(meta);
+/**
+ * Whether what is stored stays, whatever comes: a SUCCESS does, and the end of a retry that ran before its RETRY came to be written.
+ */
+export function outlasts(stored: Uint8Array, next: Uint8Array | string): boolean {
+  const state = statusOf(textOf(stored));
+  if (state === 'SUCCESS') return true;
+  if (state !== 'FAILURE' && state !== 'REVOKED') return false;
+  return statusOf(typeof next === 'string' ? next : textOf(next)) === 'RETRY';
+}
+
+function statusOf(text: string): unknown {
   // The first member in every version: no need to read a large result.
   const state = /^\{"status": ?"(\w+)"/.exec(text)?.[1];
-  if (state !== undefined) return state === 'SUCCESS';
+  if (state !== undefined) return state;
   try {
     const stored: unknown = json.parse(text);
-    return typeof stored === 'object' && stored !== null && 'status' in stored && stored.status === 'SUCCESS';
+    return typeof stored === 'object' && stored !== null && 'status' in stored ? stored.status : undefined;
   } catch {
-    return false;
+    return undefined;
   }
 }
 

@@ -621,7 +621,8 @@ export function groupResultKey(prefix: string, groupId: string): string {
 }
 
 /**
- * Store results and tell who waits, unless a SUCCESS is stored already (Python reads first and writes after, which races).
+ * Store results and tell who waits, unless a SUCCESS is stored already (Python reads first and writes after, which races), or the
+ * end of a retry that ran before its RETRY came to be written.
  * In JSON and msgpack the status is the first member in every version, in YAML a line of its own; cjson only reads JSON that
  * looks otherwise, and never writes.
  * KEYS result keys. ARGV seconds to keep (0: for ever), then the metas.
@@ -630,22 +631,21 @@ export const STORE: Script = {
   name: 'store',
   keys: 'variable',
   lua: `
+local function is(meta, state)
+  if string.find(meta, '^{"status": ?"') then return string.find(meta, '^{"status": ?"' .. state .. '"') ~= nil end
+  if string.byte(meta, 1) ~= 123 then
+    local at = string.find(meta, '\\166status' .. string.char(160 + #state) .. state, 1, true)
+    return (at ~= nil and at <= 4) or string.find('\\n' .. meta .. '\\n', '\\nstatus: ' .. state .. '\\n', 1, true) ~= nil
+  end
+  local ok, read = pcall(cjson.decode, meta)
+  return ok and type(read) == 'table' and read['status'] == state
+end
 for i = 1, #KEYS do
   local was = redis.call('GET', KEYS[i])
-  local done = false
-  if was then
-    if string.find(was, '^{"status": ?"') then done = string.find(was, '^{"status": ?"SUCCESS"') ~= nil
-    elseif string.byte(was, 1) ~= 123 then
-      local at = string.find(was, '\\166status\\167SUCCESS', 1, true)
-      done = (at ~= nil and at <= 4) or string.find('\\n' .. was .. '\\n', '\\nstatus: SUCCESS\\n', 1, true) ~= nil
-    else
-      local ok, meta = pcall(cjson.decode, was)
-      done = ok and type(meta) == 'table' and meta['status'] == 'SUCCESS'
-    end
-  end
-  if not done then
-    if ARGV[1] == '0' then redis.call('SET', KEYS[i], ARGV[i + 1]) else redis.call('SETEX', KEYS[i], ARGV[1], ARGV[i + 1]) end
-    redis.call('PUBLISH', KEYS[i], ARGV[i + 1])
+  local now = ARGV[i + 1]
+  if not (was and (is(was, 'SUCCESS') or (is(now, 'RETRY') and (is(was, 'FAILURE') or is(was, 'REVOKED'))))) then
+    if ARGV[1] == '0' then redis.call('SET', KEYS[i], now) else redis.call('SETEX', KEYS[i], ARGV[1], now) end
+    redis.call('PUBLISH', KEYS[i], now)
   end
 end`,
 };

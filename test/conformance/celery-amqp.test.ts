@@ -71,8 +71,6 @@ conformance<Store>({
     };
   },
   without: {
-    "errors are retried as often as the task's policy says, then stored as they are":
-      'known fault: RETRY is stored after the retry was published, and may come after the FAILURE of the next run',
     'an expired job is not run, and its result says so': 'RabbitMQ drops it by itself, as Celery asks it to',
     'a job that ends while the store is away is settled when it is back':
       'results are in Redis, which is there; acknowledged when it comes again: test/faults/amqp-recovery.test.ts',

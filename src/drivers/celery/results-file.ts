@@ -138,7 +138,7 @@ export class FileResults implements ResultBackend {
 
   async #replace(name: string, meta: Uint8Array | string): Promise<void> {
     const stored = await this.#read(name);
-    if (stored === undefined || !files.isSuccess(stored)) await this.#write(name, meta);
+    if (stored === undefined || !files.outlasts(stored, meta)) await this.#write(name, meta);
   }
 
   #write(name: string, content: Uint8Array | string): Promise<void> {

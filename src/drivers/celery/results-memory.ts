@@ -1,4 +1,4 @@
-import { isSuccess } from '../../../protocols/celery/filesystem.ts';
+import { outlasts } from '../../../protocols/celery/filesystem.ts';
 import type { ResultBackend } from './broker.ts';
 
 /** Results in this process, for tests. Backends of one name share them. */
@@ -30,7 +30,7 @@ export class MemoryResults implements ResultBackend {
 
   store(id: string, meta: Uint8Array | string): Promise<void> {
     const stored = this.#store.tasks.get(id);
-    if (stored !== undefined && isSuccess(stored.meta)) return Promise.resolve();
+    if (stored !== undefined && outlasts(stored.meta, meta)) return Promise.resolve();
     const bytes = Buffer.from(meta);
     this.#store.tasks.set(id, { meta: bytes, at: Date.now() });
     for (const listener of this.#store.listeners.get(id) ?? []) listener(bytes);

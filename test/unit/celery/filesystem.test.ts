@@ -5,11 +5,11 @@ import {
   exchangeFileName,
   frontFileName,
   isResultFile,
-  isSuccess,
   knownExchangeType,
   looksWhole,
   messageFile,
   messageFileName,
+  outlasts,
   readTable,
   resultFileName,
   route,
@@ -118,8 +118,18 @@ describe('results', () => {
     ['{"result": {"status": "SUCCESS"}, "status": "STARTED"}', false],
     ['', false],
     ['\x80\x04K\x01.', false],
-  ])('%j is a success: %s', (meta, success) => {
-    expect(isSuccess(Buffer.from(meta, 'latin1'))).toBe(success);
+  ])('%j outlasts everything: %s', (meta, success) => {
+    expect(outlasts(Buffer.from(meta, 'latin1'), '{"status": "FAILURE"}')).toBe(success);
+  });
+
+  test.each([
+    ['{"status": "FAILURE", "result": 1}', '{"status": "RETRY", "result": 1}', true],
+    ['{"status": "REVOKED", "result": 1}', '{"result": NaN, "status": "RETRY"}', true],
+    ['{"status": "FAILURE", "result": 1}', '{"status": "STARTED", "result": "RETRY"}', false],
+    ['{"status": "STARTED", "result": 1}', '{"status": "RETRY", "result": 1}', false],
+    ['{"status": "RETRY", "result": 1}', '{"status": "FAILURE", "result": 1}', false],
+  ])('%s outlasts %s: %s', (stored, next, stays) => {
+    expect(outlasts(Buffer.from(stored), next)).toBe(stays);
   });
 
   test.each([
