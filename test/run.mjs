@@ -22,6 +22,7 @@ import {
   ensureDependencies,
   ensureRabbit,
   ensureRedis,
+  ensureRuby,
   ensureVenv,
   root,
   SetupError,
@@ -37,12 +38,15 @@ const parts = {
   examples: ['build', 'redis', '5.6'],
 };
 
+/** The files that need a real Ruby. */
+const RUBY = /^test\/(interop|faults|examples)\/(ruby|sidekiq|resque|active-job)[^/]*\.test\.ts$/;
+
 const args = process.argv.slice(2);
 const named = args.filter((arg) => arg in parts);
 const others = args.filter((arg) => !(arg in parts));
 
 try {
-  await setUp(named.length > 0 ? named : partsOf(others));
+  await setUp(named.length > 0 ? named : partsOf(others), rubyIsNeeded());
   process.exitCode = await runVitest();
 } catch (error) {
   if (!(error instanceof SetupError)) throw error;
@@ -51,14 +55,23 @@ try {
   process.exitCode = 1;
 }
 
-/** @param {readonly string[]} chosen */
-async function setUp(chosen) {
+/** @param {readonly string[]} chosen @param {boolean} ruby */
+async function setUp(chosen, ruby) {
   const needs = new Set(chosen.flatMap((part) => parts[part]));
   await ensureDependencies();
   if (needs.has('build')) await ensureBuild();
   if (needs.has('redis')) process.env['JOBGLOT_REDIS_SERVER'] = await ensureRedis();
   if (needs.has('rabbit')) process.env['JOBGLOT_RABBITMQ_SERVER'] = await ensureRabbit();
+  if (ruby) process.env['JOBGLOT_RUBY'] = await ensureRuby();
   for (const version of ['5.2', '5.4', '5.6', 'redbeat', 'flower']) if (needs.has(version)) await ensureVenv(version);
+}
+
+/** Ruby is set up where a file that will run has to do with Rails' systems: its name says so. */
+function rubyIsNeeded() {
+  const filters = others.filter((arg) => !arg.startsWith('-')).map((path) => path.replace(/^\.\//, ''));
+  const files = (named.length > 0 ? named : Object.keys(parts)).flatMap(testFiles);
+  const matching = files.filter((file) => filters.some((path) => file.includes(path)));
+  return (matching.length > 0 ? matching : files).some((file) => RUBY.test(file));
 }
 
 /** The parts that have files for these filters; all of them without filters. @param {readonly string[]} filters */

@@ -1,9 +1,9 @@
 /**
- * Makes a bare clone ready: dependencies, build, Python environments, a Redis and a RabbitMQ server program. Needs nothing but Node itself,
- * because it runs before `npm ci` did. Every step is skipped when it is already done, says what it does in one line, and
+ * Makes a bare clone ready: dependencies, build, Python environments, a Redis and a RabbitMQ server program, a Ruby with Sidekiq. Needs
+ * nothing but Node itself, because it runs before `npm ci` did. Every step is skipped when it is already done, says what it does in one line, and
  * may be asked for by several processes at once.
  */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
@@ -156,6 +156,45 @@ function rabbitHint() {
     'rabbitmq-server is not installed. Install it: `apt-get install rabbitmq-server` (Debian, Ubuntu), ' +
     '`dnf install rabbitmq-server` (Fedora), `apk add rabbitmq-server` (Alpine), `brew install rabbitmq` (macOS); ' +
     'or set JOBGLOT_RABBITMQ_SERVER to the path of one, 3.8 or newer.'
+  );
+}
+
+/** The path of a Ruby that has Sidekiq, Active Job and redis; installs one where this process may. */
+export async function ensureRuby() {
+  const found = findRuby();
+  if (found !== undefined) return found;
+  if (findProgram('apt-get') === undefined || process.getuid?.() !== 0) throw new SetupError(rubyHint());
+  await once(
+    'ruby',
+    () => findRuby() !== undefined,
+    () =>
+      step('install Ruby with Sidekiq and Active Job (apt-get)', async () => {
+        const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+        await run('apt-get', ['update', '-qq'], rubyHint(), env);
+        await run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...rubyPackages], rubyHint(), env);
+      }),
+  );
+  const installed = findRuby();
+  if (installed === undefined) throw new SetupError(rubyHint());
+  return installed;
+}
+
+/** The path of the Ruby to use, if it has what the tests ask of it: `JOBGLOT_RUBY`, else the one on the PATH. */
+export function findRuby() {
+  const ruby = process.env['JOBGLOT_RUBY'] || findProgram('ruby');
+  if (ruby === undefined) return undefined;
+  const needed = ['sidekiq', 'sidekiq/api', 'active_job', 'redis', 'rack', 'webrick'];
+  const { status } = spawnSync(ruby, needed.map((library) => `-r${library}`).concat('-e', '0'), { stdio: 'ignore' });
+  return status === 0 ? ruby : undefined;
+}
+
+const rubyPackages = ['ruby', 'ruby-sidekiq', 'ruby-activejob', 'ruby-redis', 'ruby-webrick'];
+
+function rubyHint() {
+  return (
+    'Ruby with Sidekiq and Active Job is not installed. Install it: ' +
+    `\`apt-get install ${rubyPackages.join(' ')}\` (Debian, Ubuntu), elsewhere Ruby and ` +
+    '`gem install "sidekiq:~>6.4.0" "activejob:~>6.1.0" "redis:~>4.8" webrick`; or set JOBGLOT_RUBY to the path of a Ruby that has them.'
   );
 }
 
@@ -359,18 +398,19 @@ function capture(program, args, env = process.env) {
   });
 }
 
-// `node test/support/setup.mjs [5.6 ...] [redis] [rabbit]` makes ready by hand what the tests would.
+// `node test/support/setup.mjs [5.6 ...] [redis] [rabbit] [ruby]` makes ready by hand what the tests would.
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
     const wanted =
       process.argv.length > 2
         ? process.argv.slice(2)
-        : ['dependencies', 'build', 'redis', 'rabbit', ...celeryVersions, 'redbeat', 'flower'];
+        : ['dependencies', 'build', 'redis', 'rabbit', 'ruby', ...celeryVersions, 'redbeat', 'flower'];
     for (const one of wanted) {
       if (one === 'dependencies') await ensureDependencies();
       else if (one === 'build') await ensureBuild();
       else if (one === 'redis') print(await ensureRedis());
       else if (one === 'rabbit') print(await ensureRabbit());
+      else if (one === 'ruby') print(await ensureRuby());
       else print(await ensureVenv(one));
     }
   } catch (error) {
