@@ -24,6 +24,7 @@ import {
   ensureRedis,
   ensureRuby,
   ensureVenv,
+  pythonEnvironments,
   root,
   SetupError,
 } from './support/setup.mjs';
@@ -33,9 +34,9 @@ const parts = {
   golden: [],
   unit: ['build'],
   conformance: ['redis', 'rabbit'],
-  interop: ['build', 'redis', 'rabbit', '5.2', '5.4', '5.6', 'redbeat', 'flower'],
-  faults: ['build', 'redis', 'rabbit', '5.6'],
-  examples: ['build', 'redis', '5.6'],
+  interop: ['build', 'redis', 'rabbit', ...pythonEnvironments],
+  faults: ['build', 'redis', 'rabbit', 'celery-5.6', 'rq-2.10'],
+  examples: ['build', 'redis', 'celery-5.6'],
 };
 
 /** The files that need a real Ruby. */
@@ -63,7 +64,7 @@ async function setUp(chosen, ruby) {
   if (needs.has('redis')) process.env['JOBGLOT_REDIS_SERVER'] = await ensureRedis();
   if (needs.has('rabbit')) process.env['JOBGLOT_RABBITMQ_SERVER'] = await ensureRabbit();
   if (ruby) process.env['JOBGLOT_RUBY'] = await ensureRuby();
-  for (const version of ['5.2', '5.4', '5.6', 'redbeat', 'flower']) if (needs.has(version)) await ensureVenv(version);
+  for (const name of pythonEnvironments) if (needs.has(name)) await ensureVenv(name);
 }
 
 /** Ruby is set up where a file that will run has to do with Rails' systems: its name says so. */

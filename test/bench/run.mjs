@@ -35,7 +35,7 @@ if (options.help || positionals.length !== 1 || !existsSync(join(here, name, 'in
 await ensureDependencies();
 await ensurePeers();
 const needed = {
-  python: await ensureVenv('5.6'),
+  python: await ensureVenv('celery-5.6'),
   redisServer: await ensureRedis(),
   ...(name === 'celery-amqp' ? { rabbitServer: await ensureRabbit() } : {}),
 };

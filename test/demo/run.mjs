@@ -41,7 +41,7 @@ function readOptions() {
 async function demo(options) {
   await ensureDependencies();
   await ensureBuild();
-  const python = await ensureVenv('5.6');
+  const python = await ensureVenv('celery-5.6');
   const env = { ...process.env, PYTHONDONTWRITEBYTECODE: '1', PYTHONUNBUFFERED: '1', ...brokerAndBackend(options) };
   process.stdout.write(`broker ${withoutPassword(env.DEMO_BROKER)}, results ${withoutPassword(env.DEMO_BACKEND)}\n`);
 

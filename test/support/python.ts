@@ -18,10 +18,10 @@ const PATIENCE_SECONDS = PATIENCE_MS / 1000;
 
 /** The Python that has this Celery: JOBGLOT_PYTHON_52, _54, _56, else the one the set-up made. */
 export function pythonFor(version: PythonEnvironment): string {
-  const python = process.env[`JOBGLOT_PYTHON_${version.replace('.', '')}`] ?? venvPython(version);
+  const python = process.env[`JOBGLOT_PYTHON_${version.replace('.', '')}`] ?? venvPython(`celery-${version}`);
   if (!existsSync(python)) {
     throw new Error(
-      `no Python with Celery ${version}: run \`node test/support/setup.mjs ${version}\` (npm test does it by itself)`,
+      `no Python with Celery ${version}: run \`node test/support/setup.mjs celery-${version}\` (npm test does it by itself)`,
     );
   }
   return python;

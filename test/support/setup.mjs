@@ -16,8 +16,18 @@ export const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 /** Everything the set-up makes, apart from node_modules and dist, is in here. */
 export const cache = join(root, '.cache');
 
-/** The Celery versions with a requirements file; `redbeat` and `flower` are two more, Celery 5.6 with RedBeat and with Flower. */
-export const celeryVersions = /** @type {const} */ (['5.2', '5.4', '5.6']);
+/** The Python environments the tests use, each with a requirements file of its name. */
+export const pythonEnvironments = /** @type {const} */ ([
+  'celery-5.2',
+  'celery-5.4',
+  'celery-5.6',
+  'celery-redbeat',
+  'celery-flower',
+  'rq-1.16',
+  'rq-2.0',
+  'rq-2.10',
+  'rq-dashboard',
+]);
 
 /** What cannot be made ready here, and what a person can do about it. */
 export class SetupError extends Error {
@@ -42,37 +52,36 @@ export async function ensureBuild() {
   });
 }
 
-/** Where the Python of one environment is, made or not. @param {string} version */
-export function venvPython(version) {
-  return join(cache, 'venvs', `celery-${version}`, 'bin', 'python');
+/** Where the Python of one environment is, made or not: `venvPython('celery-5.6')`. @param {string} name */
+export function venvPython(name) {
+  return join(cache, 'venvs', name, 'bin', 'python');
 }
 
 /**
- * A Python environment with Celery `version`, from the pinned requirements; the path of its interpreter.
- * @param {string} version
+ * A Python environment made from the pinned requirements of its name; the path of its interpreter. `ensureVenv('rq-2.10')`
+ * @param {string} name
  */
-export async function ensureVenv(version) {
-  const requirements = join(root, 'test/support/requirements', `celery-${version}.txt`);
-  if (!existsSync(requirements))
-    throw new SetupError(`no requirements for Celery ${version}: ${requirements} is missing`);
-  const folder = join(cache, 'venvs', `celery-${version}`);
+export async function ensureVenv(name) {
+  const requirements = join(root, 'test/support/requirements', `${name}.txt`);
+  if (!existsSync(requirements)) throw new SetupError(`no such Python environment: ${requirements} is missing`);
+  const folder = join(cache, 'venvs', name);
   const stamp = join(folder, 'jobglot.stamp');
-  const shim = join(root, 'test/support/requirements', `celery-${version}.pth`);
+  const shim = join(root, 'test/support/requirements', `${name}.pth`);
   const wanted = hashOf(readFileSync(requirements), text(shim) ?? '');
-  const current = () => existsSync(venvPython(version)) && text(stamp) === wanted;
-  await once(`venv-${version}`, current, () =>
-    step(`create a Python environment with Celery ${version}`, async () => {
-      const python = await findPython(pythons[version]);
+  const current = () => existsSync(venvPython(name)) && text(stamp) === wanted;
+  await once(`venv-${name}`, current, () =>
+    step(`create the Python environment ${name}`, async () => {
+      const python = await findPython(pythons[name]);
       await rm(folder, { recursive: true, force: true });
       await mkdir(dirname(folder), { recursive: true });
       await run(python, ['-m', 'venv', folder]);
       await run(
-        venvPython(version),
+        venvPython(name),
         ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-input', '-r', requirements],
-        'pip needs to reach PyPI (or the index it is configured with) to install Celery',
+        `pip needs to reach PyPI (or the index it is configured with) to install what ${name} is made of`,
       );
       if (existsSync(shim)) {
-        const { output } = await capture(venvPython(version), [
+        const { output } = await capture(venvPython(name), [
           '-c',
           'import sysconfig; print(sysconfig.get_path("purelib"))',
         ]);
@@ -82,7 +91,7 @@ export async function ensureVenv(version) {
       await writeFile(stamp, wanted);
     }),
   );
-  return venvPython(version);
+  return venvPython(name);
 }
 
 /** The path of a redis-server; installs one where this process may. */
@@ -202,7 +211,7 @@ function rubyHint() {
  * Celery 5.2 was made for Python up to 3.11. Where there is none, celery-5.2.pth gives a newer one what was taken away since.
  * @type {Record<string, string[]>}
  */
-const pythons = { 5.2: ['python3.11', 'python3.10', 'python3.9'] };
+const pythons = { 'celery-5.2': ['python3.11', 'python3.10'] };
 
 /** @param {string[]} [preferred] */
 async function findPython(preferred = []) {
@@ -219,7 +228,7 @@ async function findPython(preferred = []) {
   }
   const { code, output } = await capture(python, probe);
   if (code === 3)
-    throw new SetupError(`${python} is too old: Python 3.9 or newer is needed. Set JOBGLOT_PYTHON to another.`);
+    throw new SetupError(`${python} is too old: Python 3.10 or newer is needed. Set JOBGLOT_PYTHON to another.`);
   if (code !== 0) {
     throw new SetupError(
       `${python} has no working venv module. Install it: \`apt-get install python3 python3-venv\` (Debian, Ubuntu).\n${output}`,
@@ -228,7 +237,7 @@ async function findPython(preferred = []) {
   return python;
 }
 
-const probe = ['-c', 'import sys, venv, ensurepip; sys.exit(0 if sys.version_info >= (3, 9) else 3)'];
+const probe = ['-c', 'import sys, venv, ensurepip; sys.exit(0 if sys.version_info >= (3, 10) else 3)'];
 
 /** @param {string | undefined} python */
 async function isUsable(python) {
@@ -398,13 +407,13 @@ function capture(program, args, env = process.env) {
   });
 }
 
-// `node test/support/setup.mjs [5.6 ...] [redis] [rabbit] [ruby]` makes ready by hand what the tests would.
+// `node test/support/setup.mjs [celery-5.6 ...] [redis] [rabbit] [ruby]` makes ready by hand what the tests would.
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
     const wanted =
       process.argv.length > 2
         ? process.argv.slice(2)
-        : ['dependencies', 'build', 'redis', 'rabbit', 'ruby', ...celeryVersions, 'redbeat', 'flower'];
+        : ['dependencies', 'build', 'redis', 'rabbit', 'ruby', ...pythonEnvironments];
     for (const one of wanted) {
       if (one === 'dependencies') await ensureDependencies();
       else if (one === 'build') await ensureBuild();
