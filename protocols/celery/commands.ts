@@ -1,5 +1,5 @@
 import type { PythonException } from './exceptions.ts';
-import { reprText } from './repr.ts';
+import { reprText } from '../formats/python-repr.ts';
 
 /**
  * The remote control commands of Celery 5.6: what each takes, by name on the wire and by place on a command line.

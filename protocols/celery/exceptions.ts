@@ -1,7 +1,8 @@
 import { WireError } from '../errors.ts';
 import { PyObject } from '../formats/pickle/index.ts';
 import type { Failure } from '../job.ts';
-import { repr, reprArgs, reprKwargs, reprText } from './repr.ts';
+import { repr, reprArgs, reprKwargs } from './repr.ts';
+import { reprText } from '../formats/python-repr.ts';
 import { encodeContent, encodeJson } from './serializers.ts';
 
 /** An exception as Python names it. Module null: Python makes a class of this very name, without looking for one. */

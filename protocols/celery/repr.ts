@@ -1,6 +1,6 @@
 import { Buffer, isUtf8 } from 'node:buffer';
-import { PyGlobal, PyObject, TimeDelta, Tuple } from '../formats/pickle/index.ts';
-import { DateTime, Decimal, floatText, isoText, Numeral, PlainDate, PlainTime, Uuid } from '../formats/values.ts';
+import { Tuple } from '../formats/pickle/index.ts';
+import { reprLeaf, reprNumber } from '../formats/python-repr.ts';
 
 /**
  * Values as Python shows them, cut short: for logs, events and the headers `argsrepr` and `kwargsrepr`. For eyes only; strings
@@ -22,22 +22,6 @@ export function reprArgs(args: readonly unknown[]): string {
 export function reprKwargs(kwargs: Readonly<Record<string, unknown>> | ReadonlyMap<string, unknown>): string {
   return printed((printer) => printer.print(kwargs));
 }
-
-/** A text as Python's own `repr` shows it, whole: in double quotes where that saves escaping, what does not print escaped. */
-export function reprText(text: string): string {
-  const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
-  const escaped = text.replace(/[\\'\p{C}\p{Zl}\p{Zp}\u00a0]|(?! )\p{Zs}/gu, (character) => {
-    if (character === "'") return quote === "'" ? "\\'" : "'";
-    const short = SHORT_ESCAPES[character];
-    if (short !== undefined) return short;
-    const code = character.codePointAt(0) as number;
-    if (code <= 0xff) return `\\x${code.toString(16).padStart(2, '0')}`;
-    return code <= 0xffff ? `\\u${code.toString(16).padStart(4, '0')}` : `\\U${code.toString(16).padStart(8, '0')}`;
-  });
-  return quote + escaped + quote;
-}
-
-const SHORT_ESCAPES: Readonly<Record<string, string>> = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' };
 
 function printed(print: (printer: Printer) => void): string {
   try {
@@ -69,7 +53,7 @@ class Printer {
       case 'string':
         return this.#token(this.#quoted(value));
       case 'number':
-        return this.#token(this.#cut(numberRepr(value)));
+        return this.#token(this.#cut(reprNumber(value)));
       case 'boolean':
         return this.#token(value ? 'True' : 'False');
       case 'bigint':
@@ -183,61 +167,14 @@ class Printer {
   }
 }
 
-function numberRepr(value: number, isFloat = false): string {
-  if (!isFloat && Number.isSafeInteger(value) && !Object.is(value, -0)) return `${value}`;
-  if (Number.isFinite(value)) return floatText(value);
-  return Number.isNaN(value) ? 'nan' : value > 0 ? 'inf' : '-inf';
-}
-
 function otherRepr(value: object): string {
   try {
-    if (value instanceof Date) return dateTimeRepr(value instanceof DateTime ? value.iso : isoText(value));
-    if (value instanceof Numeral) return INTEGER.test(value.text) ? value.text : numberRepr(Number(value.text), true);
-    if (value instanceof Decimal) return `Decimal('${value.text}')`;
-    if (value instanceof Uuid) return `UUID('${value.toString()}')`;
-    if (value instanceof PlainDate) return `datetime.date(${numbers(value.iso.split('-'))})`;
-    if (value instanceof PlainTime) return timeRepr(value.iso);
-    if (value instanceof TimeDelta) return `datetime.timedelta(${value.days}, ${value.seconds}, ${value.microseconds})`;
-    if (value instanceof PyGlobal) return `<${value.toString()}>`;
-    if (value instanceof PyObject) return `<${value.className ?? 'object'}>`;
+    const leaf = reprLeaf(value);
+    if (leaf !== undefined) return leaf;
     const name = (value.constructor as { readonly name?: unknown } | undefined)?.name;
     const shown = typeof name === 'string' && name !== '' ? name : 'object';
     return value instanceof Error ? `${shown}(${repr(value.message)})` : `<${shown}>`;
   } catch {
     return '<unrepresentable>';
   }
-}
-
-const INTEGER = /^-?\d+$/;
-const ISO = /^(\d{4})-?(\d{2})-?(\d{2})(?:[T ](.*))?$/;
-const TIME = /^(\d{2})(?::?(\d{2}))?(?::?(\d{2}))?(?:[.,](\d+))?\s?(Z|[+-][\d:.]+)?$/i;
-
-function dateTimeRepr(iso: string): string {
-  const [, year = '', month = '', day = '', time = '00:00'] = ISO.exec(iso) ?? [];
-  return `datetime.datetime(${numbers([year, month, day])}, ${timeNumbers(time)})`;
-}
-
-function timeRepr(iso: string): string {
-  return `datetime.time(${timeNumbers(iso)})`;
-}
-
-/** Seconds and microseconds are left out where they, and all after them, are zero. */
-function timeNumbers(time: string): string {
-  const [, hour = '0', minute = '0', second = '0', fraction = '', zone] = TIME.exec(time) ?? [];
-  const parts = [hour, minute, second, fraction.slice(0, 6).padEnd(6, '0')];
-  if (Number(parts[3]) === 0) parts.pop();
-  if (parts.length === 3 && Number(second) === 0) parts.pop();
-  return `${numbers(parts)}${zone === undefined ? '' : `, tzinfo=${zoneRepr(zone)}`}`;
-}
-
-function zoneRepr(zone: string): string {
-  const [hours = '0', minutes = '0', seconds = '0'] = zone.slice(1).match(/\d{2}/g) ?? [];
-  const size = Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds);
-  if (size === 0) return 'datetime.timezone.utc';
-  const delta = zone.startsWith('-') ? `days=-1, seconds=${86_400 - size}` : `seconds=${size}`;
-  return `datetime.timezone(datetime.timedelta(${delta}))`;
-}
-
-function numbers(texts: readonly string[]): string {
-  return texts.map(Number).join(', ');
 }
