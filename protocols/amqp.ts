@@ -66,10 +66,18 @@ export interface AmqpProperties {
   /** Milliseconds, as text. */
   readonly expiration?: string;
   readonly messageId?: string;
-  /** Seconds since 1970. */
-  readonly timestamp?: number;
+  /** Seconds since 1970; 64 bits, a bigint beyond 2^53. */
+  readonly timestamp?: number | bigint;
   readonly type?: string;
   readonly userId?: string;
   readonly appId?: string;
   readonly clusterId?: string;
+  /** In the place of all of these: properties that nobody can read. Only of a message that was delivered; never published. */
+  readonly damage?: AmqpDamage;
+}
+
+export interface AmqpDamage {
+  /** The flags and what follows them, as they came. */
+  readonly bytes: Uint8Array;
+  readonly reason: string;
 }

@@ -18,7 +18,10 @@ export interface Aside {
 /** The longest step of a wait, as a power of two of seconds: twelve days. RabbitMQ's times end at 49 days. */
 const LONGEST_STEP = 20;
 
-/** `jobglot.quarantine.<queue>`: the message, with `x-jobglot-code`, `-reason`, `-queue` and `-at` in its headers. */
+/**
+ * `jobglot.quarantine.<queue>`: the message, with `x-jobglot-code`, `-reason`, `-queue` and `-at` in its headers. What cannot be read is
+ * there as bytes: `x-jobglot-headers`, `x-jobglot-properties`.
+ */
 export function quarantine(
   found: Found,
   quorum: boolean,
@@ -73,12 +76,16 @@ function to(name: string, { body }: Found): Pick<AmqpMessage, 'exchange' | 'rout
 
 /** RabbitMQ takes nobody's `user_id` but the connection's, and counts `expiration` anew from each publication. */
 function kept({ properties }: Found): AmqpMessage['properties'] {
-  const { userId: _user, expiration: _expiration, ...rest } = properties;
+  const { userId: _user, expiration: _expiration, damage: _damage, ...rest } = properties;
   return rest;
 }
 
-/** The header table as it is; one that cannot be read, as the bytes of one header. */
-function legible({ properties: { headers } }: Found): Uint8Array {
+/** The most that is kept of properties nobody can read: a message's headers and properties must fit into one frame. */
+const DAMAGE_BYTES = 100_000;
+
+/** The header table as it is; one that cannot be read, as the bytes of one header, and so the properties. */
+function legible({ properties: { headers, damage } }: Found): Uint8Array {
+  if (damage !== undefined) return encodeTable({ 'x-jobglot-properties': damage.bytes.subarray(0, DAMAGE_BYTES) });
   if (headers === undefined) return new Uint8Array(0);
   try {
     decodeTable(headers);

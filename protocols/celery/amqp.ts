@@ -20,12 +20,13 @@ export interface AmqpDelivery {
 }
 
 /**
- * A delivery in kombu's terms, the header table kept for `exactHeaders`. Throws WireError `undecodable` or `too-deep` for headers
- * that are no table.
+ * A delivery in kombu's terms, the header table kept for `exactHeaders`. Throws WireError `undecodable` for properties that cannot be
+ * read, `undecodable` or `too-deep` for headers that are no table.
  */
 export function toWire(delivery: AmqpDelivery): WireMessage {
   const { properties, exchange, routingKey, redelivered, consumerTag } = delivery;
-  const { headers } = properties;
+  const { headers, damage } = properties;
+  if (damage !== undefined) throw new WireError('celery', 'undecodable', damage.reason);
   const wire: Record<string, unknown> = {};
   // In the order of the wire; one by one, because every message passes here.
   if (properties.deliveryMode !== undefined) wire['delivery_mode'] = properties.deliveryMode;
@@ -77,7 +78,7 @@ export function toAmqp(publication: Publication, mandatory = false): AmqpMessage
       replyTo: text('reply_to'),
       expiration: text('expiration'),
       messageId: text('message_id'),
-      timestamp: whole(properties.get('timestamp'), Number.MAX_SAFE_INTEGER),
+      timestamp: seconds(properties.get('timestamp')),
       type: text('type'),
       appId: text('app_id'),
       clusterId: text('cluster_id'),
@@ -104,6 +105,12 @@ function whole(value: unknown, largest: number): number | undefined {
   return typeof number === 'number' && Number.isInteger(number) && number >= 0 && number <= largest
     ? number
     : undefined;
+}
+
+/** Whatever the 64 bits of a timestamp are: they are passed on. */
+function seconds(value: unknown): number | bigint | undefined {
+  if (typeof value !== 'bigint') return whole(value, Number.MAX_SAFE_INTEGER);
+  return BigInt.asUintN(64, value) === value ? value : undefined;
 }
 
 function defined(properties: {

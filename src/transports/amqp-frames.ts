@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import type { AmqpMessage, AmqpProperties } from '../../protocols/amqp.ts';
 import { WireError } from '../../protocols/errors.ts';
 
@@ -34,10 +35,15 @@ const METHOD_FRAME = 1;
 const FRAME_END = 0xce;
 const FRAME_START_BYTES = 7;
 const FRAME_OVERHEAD = 8;
+/** Class, weight, the body's size and the flags of the properties. */
+const HEADER_BYTES = 14;
 const BASIC = 60;
 const PUBLISH = 40;
 
-/** From now on the properties of messages are `AmqpProperties`: the headers are the bytes of their table. */
+/**
+ * From now on the properties of messages are `AmqpProperties`: the headers are the bytes of their table. Properties that cannot be read
+ * are `damage`, and the message goes its way. A frame too short to say how long its body is ends the connection.
+ */
 export function keepHeaderTables(connection: FrameConnection): void {
   const otherFrame = connection.recvFrame.bind(connection);
   connection.recvFrame = () => {
@@ -49,6 +55,12 @@ export function keepHeaderTables(connection: FrameConnection): void {
       return otherFrame();
     const payload = rest.subarray(FRAME_START_BYTES, end);
     connection.rest = rest.subarray(end + 1);
+    if (payload.length < HEADER_BYTES)
+      throw new WireError(
+        'amqp',
+        'undecodable',
+        `the header of a message has ${payload.length} bytes of its ${HEADER_BYTES}`,
+      );
     return {
       id: BASIC,
       channel: rest.readUInt16BE(1),
@@ -58,7 +70,7 @@ export function keepHeaderTables(connection: FrameConnection): void {
   };
 }
 
-/** Writes `basic.publish` with its properties and body to a channel's buffer. False: the buffer is full. Throws WireError `too-large`. */
+/** Writes `basic.publish` with its properties and body to a channel's buffer. False: the buffer is full. Throws WireError `too-large`, before anything is written. */
 export function writePublish(connection: FrameConnection, channel: number, message: AmqpMessage): boolean {
   const target = connection.channels[channel];
   if (target === null || target === undefined) throw new Error('the channel is closed');
@@ -71,7 +83,8 @@ export function writePublish(connection: FrameConnection, channel: number, messa
       `headers of ${head} bytes; the broker takes ${connection.frameMax} at most`,
     );
   }
-  const room = connection.frameMax - FRAME_OVERHEAD;
+  // 0 is without limit.
+  const room = connection.frameMax > 0 ? connection.frameMax - FRAME_OVERHEAD : Math.max(1, body.byteLength);
   const pieces = Math.ceil(body.byteLength / room);
   const frames = Buffer.allocUnsafe(head + body.byteLength + pieces * FRAME_OVERHEAD);
   let at = writeMethod(frames, channel, message);
@@ -105,47 +118,71 @@ const PROPERTIES = [
   ['clusterId', 0x0004, 'text'],
 ] as const satisfies readonly (readonly [keyof AmqpProperties, number, string])[];
 
+const KNOWN_FLAGS = PROPERTIES.reduce((flags, [, flag]) => flags | flag, 0);
+
+/** What stands before the value's own bytes, or is the value. */
+const FIXED_BYTES = { text: 1, table: 4, octet: 1, long: 8 } as const;
+
 function readProperties(payload: Buffer): AmqpProperties {
   const flags = payload.readUInt16BE(0);
+  const damaged = (reason: string): AmqpProperties => ({ damage: { bytes: payload, reason } });
+  // The lowest bit announces more flags, of properties that nobody has defined.
+  if ((flags & ~KNOWN_FLAGS) !== 0) return damaged('the properties of the message have a flag that means nothing');
   const properties: Record<string, unknown> = {};
-  let at = 2;
+  let end = 2;
   for (const [name, flag, kind] of PROPERTIES) {
     if ((flags & flag) === 0) continue;
+    const at = end;
+    const start = at + FIXED_BYTES[kind];
+    end = start;
+    if (start <= payload.length) {
+      if (kind === 'text') end = start + (payload[at] as number);
+      else if (kind === 'table') end = start + payload.readUInt32BE(at);
+    }
+    if (end > payload.length) return damaged(`the properties of the message end in the middle of '${name}'`);
     switch (kind) {
       case 'text': {
-        const end = at + 1 + (payload[at] as number);
-        properties[name] = payload.toString('utf8', at + 1, end);
-        at = end;
+        const text = payload.toString('utf8', start, end);
+        // Written again it would be another text, and longer than its length can say.
+        if (text.includes('\ufffd') && !isUtf8(payload.subarray(start, end)))
+          return damaged(`the property '${name}' of the message is not UTF-8`);
+        properties[name] = text;
         break;
       }
-      case 'table': {
-        const end = at + 4 + payload.readUInt32BE(at);
-        properties[name] = payload.subarray(at + 4, end);
-        at = end;
+      case 'table':
+        properties[name] = payload.subarray(start, end);
         break;
-      }
       case 'octet':
-        properties[name] = payload[at++];
+        properties[name] = payload[at];
         break;
-      case 'long':
-        properties[name] = Number(payload.readBigUInt64BE(at));
-        at += 8;
+      case 'long': {
+        const whole = payload.readBigUInt64BE(at);
+        properties[name] = whole <= Number.MAX_SAFE_INTEGER ? Number(whole) : whole;
         break;
+      }
     }
   }
   return properties as AmqpProperties;
 }
 
-/** The bytes of everything but the body. */
+/** The bytes of everything but the body. Throws WireError `too-large` for a text that does not fit its place. */
 function publishSize({ exchange, routingKey, properties }: AmqpMessage): number {
-  let size = 2 * FRAME_OVERHEAD + 9 + Buffer.byteLength(exchange) + Buffer.byteLength(routingKey) + 14;
+  let size =
+    2 * FRAME_OVERHEAD + 7 + HEADER_BYTES + textSize('exchange', exchange) + textSize('routing key', routingKey);
   for (const [name, , kind] of PROPERTIES) {
     const value = properties[name];
     if (value === undefined) continue;
-    size += kind === 'octet' ? 1 : kind === 'long' ? 8 : kind === 'table' ? 4 + (value as Uint8Array).byteLength : 0;
-    if (kind === 'text') size += 1 + Buffer.byteLength(value as string);
+    if (kind === 'text') size += textSize(name, value as string);
+    else size += FIXED_BYTES[kind] + (kind === 'table' ? (value as Uint8Array).byteLength : 0);
   }
   return size;
+}
+
+/** With the byte of its length: a longer text would be read as something else, and end the connection. */
+function textSize(name: string, text: string): number {
+  const length = Buffer.byteLength(text);
+  if (length > 255) throw new WireError('amqp', 'too-large', `the ${name} has ${length} bytes; AMQP has room for 255`);
+  return 1 + length;
 }
 
 function writeMethod(frames: Buffer, channel: number, message: AmqpMessage): number {
@@ -184,7 +221,7 @@ function writeHeader(frames: Buffer, start: number, channel: number, { body, pro
         frames[at++] = value as number;
         break;
       case 'long':
-        at = frames.writeBigUInt64BE(BigInt(value as number), at);
+        at = frames.writeBigUInt64BE(BigInt(value as number | bigint), at);
         break;
     }
   }
@@ -205,7 +242,7 @@ function frameEnd(frames: Buffer, start: number, at: number): number {
   return at + 1;
 }
 
-/** At most 255 bytes: `protocols/` has seen to that. */
+/** At most 255 bytes: `publishSize` has seen to that. */
 function shortText(frames: Buffer, at: number, text: string): number {
   const length = frames.write(text, at + 1);
   frames[at] = length;

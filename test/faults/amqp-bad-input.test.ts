@@ -8,6 +8,7 @@ import { amqpTarget } from '../../src/transports/amqp-url.ts';
 import { AmqpConnection } from '../../src/transports/amqp.ts';
 import { type RabbitServer, startRabbit } from '../support/rabbit.ts';
 import { until } from '../support/until.ts';
+import { startProxy } from './proxy.ts';
 import { holds, send, type Sent } from './rabbit-scene.ts';
 import { type Scene, startWorker } from './scene.ts';
 
@@ -178,6 +179,92 @@ describe('a message that is odd, but a task', () => {
     }
   });
 });
+
+describe('properties that nobody can read', () => {
+  test('the message is set aside, its properties as bytes, and the next one runs on the same connection', async () => {
+    // RabbitMQ passes on only properties it has read itself: something between us spoils them.
+    await using proxy = await startProxy(rabbit.port, () => spoiler('spoil-me'));
+    await using actors = await startWorker(
+      {
+        broker: `amqp://guest:guest@127.0.0.1:${proxy.port}//`,
+        queues: ['spoilt'],
+        workerEnableRemoteControl: false,
+      },
+      { ok: () => 'ran' },
+    );
+    const { accepted } = proxy;
+    const body = Buffer.from('[[], {}, {}]');
+    const [, next = ''] = await send(
+      rabbit,
+      'spoilt',
+      { options: { messageId: 'spoil-me' }, body },
+      { options: { messageId: 'good' } },
+    );
+    await until('the next one ran', () => actors.started.includes(next));
+    await until('it is reported', () => actors.poisons.length === 1);
+    await holds(rabbit, 'spoilt', 0, 0);
+    expect(actors.poisons[0]).toMatchObject({ code: 'undecodable', queue: 'spoilt' });
+    expect(actors.poisons[0]?.reason).toContain("end in the middle of 'messageId'");
+    expect(actors.started).toEqual([next]);
+    const [kept] = await rabbit.get('jobglot.quarantine.spoilt');
+    expect(kept?.content.equals(body)).toBe(true);
+    const bytes = kept?.properties.headers?.['x-jobglot-properties'] as Buffer;
+    expect(bytes.toString('latin1')).toContain('spoil-me');
+    expect(kept?.properties.headers).toMatchObject({ 'x-jobglot-code': 'undecodable', 'x-jobglot-queue': 'spoilt' });
+    // Nothing was connected anew for it, but to publish.
+    expect(proxy.accepted - accepted).toBeLessThanOrEqual(1);
+    expect(actors.lines.filter(({ message }) => /nothing is consumed|closed the channel/.test(message))).toEqual([]);
+  });
+
+  test('a timestamp of 64 bits is set aside as it is', async () => {
+    const connection = new AmqpConnection(amqpTarget(rabbit.url));
+    await connection.connect();
+    const publisher = new AmqpPublisher(connection);
+    try {
+      const { kept } = await setAside(() =>
+        publisher.publish([
+          {
+            exchange: '',
+            routingKey: QUEUE,
+            mandatory: true,
+            body: Buffer.from('no task'),
+            properties: { contentType: 'application/json', timestamp: 2n ** 64n - 1n },
+          },
+        ]),
+      );
+      expect(kept?.content.toString()).toBe('no task');
+      // As near as a double comes.
+      expect(kept?.properties.timestamp).toBe(2 ** 64);
+    } finally {
+      await publisher.close();
+      await connection.close();
+    }
+  });
+});
+
+/** In the header frame that has this text as its message id, the length of the text says more than the frame has. */
+function spoiler(text: string): (chunk: Buffer) => Buffer {
+  let rest = Buffer.alloc(0);
+  return (chunk) => {
+    rest = Buffer.concat([rest, chunk]);
+    let end = 0;
+    for (let next = frameEnd(rest, end); next !== undefined; next = frameEnd(rest, end)) {
+      const at = rest[end] === 2 ? rest.subarray(0, next).indexOf(text, end) : -1;
+      if (at > 0) rest[at - 1] = 255;
+      end = next;
+    }
+    const whole = rest.subarray(0, end);
+    rest = rest.subarray(end);
+    return whole;
+  };
+}
+
+/** Where the frame that starts at `start` ends, if it is there. */
+function frameEnd(bytes: Buffer, start: number): number | undefined {
+  if (bytes.length < start + 7) return undefined;
+  const end = start + 7 + bytes.readUInt32BE(start + 3) + 1;
+  return end <= bytes.length ? end : undefined;
+}
 
 /** Send it, then a good one; what was set aside, and the report of it. */
 async function setAside(work: () => Promise<unknown>): Promise<{

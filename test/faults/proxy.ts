@@ -18,7 +18,11 @@ export interface Proxy extends AsyncDisposable {
   dropAnswerWith(text: string): Promise<void>;
 }
 
-export async function startProxy(targetPort: number): Promise<Proxy> {
+/** @param spoil what becomes of the answers of a connection: called for each connection, then for each chunk */
+export async function startProxy(
+  targetPort: number,
+  spoil: () => (chunk: Buffer) => Buffer = () => (chunk) => chunk,
+): Promise<Proxy> {
   const pairs = new Set<readonly [Socket, Socket]>();
   /** A silent pair is none any more once the server has given it up; its client's end is still there. */
   const open = new Set<Socket>();
@@ -30,6 +34,7 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
     accepted++;
     const upstream = connect(targetPort, '127.0.0.1');
     const pair = [client, upstream] as const;
+    const spoilt = spoil();
     pairs.add(pair);
     for (const socket of pair) {
       open.add(socket);
@@ -53,7 +58,7 @@ export async function startProxy(targetPort: number): Promise<Proxy> {
         done();
         return;
       }
-      client.write(chunk);
+      client.write(spoilt(chunk));
     });
     if (silentForAll) hush(pair);
   });
