@@ -1,0 +1,100 @@
+import { Buffer, constants, isUtf8 } from 'node:buffer';
+import * as zlib from 'node:zlib';
+import { WireError } from '../errors.ts';
+import * as json from '../formats/json.ts';
+import * as pickle from '../formats/pickle/index.ts';
+
+/**
+ * What RQ puts in `data`, `meta` and results. Nothing in Redis names the serializer: both sides must be told, or look at the first
+ * byte.
+ *
+ *     data           zlib(serialized)           bytes that are not zlib are taken as they are
+ *     meta, result   serialized
+ *     return_value   base64(serialized)         in results
+ *     exc_string     base64(zlib(UTF-8))        in results
+ *
+ *     serialized     pickle (0x80 from protocol 2 on)  |  JSON as json.dumps writes it
+ *
+ * Source: rq/serializers.py, rq/job.py restore and to_dict, rq/results.py.
+ */
+export type SerializerName = 'pickle' | 'json';
+
+export interface SerializerLimits {
+  /** Bytes of one value once inflated. @default 64 MiB */
+  readonly maxBytes: number;
+  /** Containers inside containers. @default 1000 */
+  readonly maxDepth: number;
+}
+
+export const defaultLimits: SerializerLimits = { maxBytes: 64 * 2 ** 20, maxDepth: 1000 };
+
+/** Throws WireError `unencodable`, `too-deep` or `too-large`. `at` is what errors call the value. */
+export function dumps(serializer: SerializerName, value: unknown, at?: string): Buffer {
+  const options = at === undefined ? {} : { at };
+  return serializer === 'pickle'
+    ? pickle.encode(value, options)
+    : Buffer.from(json.stringify(value, options), 'latin1'); // ASCII by construction
+}
+
+/** By its first byte: JSON where it can only be that, else pickle. */
+export function sniff(bytes: Uint8Array): SerializerName {
+  const first = bytes[0];
+  if (first === undefined || first >= 0x80) return 'pickle';
+  // `[`, `{`, `"`, a digit, `-`, white space. No pickle begins so; `t`, `f`, `N` and `I` may begin either, and need a look.
+  if (JSON_STARTS.has(first)) return 'json';
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.byteLength, 10)).toString('latin1');
+  return /^(?:true|false|null|NaN|Infinity)\s*$/.test(text) ? 'json' : 'pickle';
+}
+
+const JSON_STARTS: ReadonlySet<number> = new Set([...'[{"-0123456789 \t\r\n'].map((char) => char.charCodeAt(0)));
+
+export interface LoadOptions {
+  readonly limits?: Partial<SerializerLimits>;
+  /** Leave nothing out that would be written back otherwise: a Map for every dict, a Numeral for `1.0`. @default false */
+  readonly exact?: boolean;
+  /** @default the first byte says */
+  readonly serializer?: SerializerName;
+}
+
+/** Throws WireError `undecodable`, `too-large` or `too-deep`. Nothing is imported or called. */
+export function loads(bytes: Uint8Array, options: LoadOptions = {}): unknown {
+  const { maxBytes, maxDepth } = { ...defaultLimits, ...options.limits };
+  if (bytes.byteLength > maxBytes) throw tooLarge(bytes.byteLength, maxBytes);
+  if ((options.serializer ?? sniff(bytes)) === 'pickle')
+    return pickle.decode(bytes, { maxDepth, exact: options.exact ?? false });
+  if (!isUtf8(bytes)) throw new WireError('rq', 'undecodable', 'JSON that is not UTF-8');
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
+  return options.exact === true ? json.parseExact(text, { maxDepth }) : json.parse(text, { maxDepth });
+}
+
+/** Level 6, as Python's `zlib.compress`. */
+export function deflate(bytes: Uint8Array): Buffer {
+  return zlib.deflateSync(bytes);
+}
+
+/**
+ * What was deflated; bytes that are no zlib stream are returned as they are, as RQ does. Throws WireError `too-large` before more
+ * than the limit is inflated.
+ */
+export function inflate(bytes: Uint8Array, maxBytes: number = defaultLimits.maxBytes): Buffer {
+  // The one test Python makes too, before it inflates: a method, and a checksum over two bytes.
+  const zlibbed = bytes.byteLength > 2 && ((bytes[0] as number) & 0x0f) === 8 && headerChecks(bytes);
+  const plain = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (!zlibbed) return plain;
+  try {
+    return zlib.inflateSync(plain, { maxOutputLength: Math.max(1, Math.min(maxBytes, constants.MAX_LENGTH)) });
+  } catch (error) {
+    const { code } = error as { readonly code?: unknown };
+    if (code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(undefined, maxBytes, error);
+    return plain;
+  }
+}
+
+function headerChecks(bytes: Uint8Array): boolean {
+  return (((bytes[0] as number) << 8) | (bytes[1] as number)) % 31 === 0;
+}
+
+function tooLarge(bytes: number | undefined, limit: number, cause?: unknown): WireError {
+  const what = `${bytes === undefined ? 'a value' : `a value of ${bytes} bytes`}, more than the ${limit} allowed (limits.maxBytes)`;
+  return new WireError('rq', 'too-large', what, { cause });
+}
