@@ -39,6 +39,7 @@ export function summary({ system, variant }, rounds) {
     ...row,
     ...medians(good),
     spread: [Math.round(Math.min(...rates)), Math.round(Math.max(...rates))],
+    ...(good[0].commands ? { commands: good[0].commands } : {}),
     ...(good[0].memory ? { memory: good[0].memory.map(rounded) } : {}),
   };
 }
@@ -71,13 +72,15 @@ export function asText({ bench, machine, rows, ratios }) {
     ['jobs/s', (row) => thousands(row.jobsPerSecond)],
     ['rounds', (row) => (row.spread ? `${thousands(row.spread[0])}-${thousands(row.spread[1])}` : '')],
     ['CPU us/job', (row) => row.cpuMicrosPerJob ?? ''],
-    ['broker us/job', (row) => row.redisCpuMicrosPerJob ?? row.brokerCpuMicrosPerJob ?? ''],
+    ['broker us/job', (row) => row.brokerCpuMicrosPerJob ?? ''],
+    ['commands/job', (row) => row.commandsPerJob ?? ''],
     ['p50 ms', (row) => row.p50Ms ?? ''],
     ['p95 ms', (row) => row.p95Ms ?? ''],
     ['p99 ms', (row) => row.p99Ms ?? ''],
     ['PSS MiB', (row) => row.pssMiB ?? ''],
     ['RSS MiB', (row) => row.rssMiB ?? ''],
   ];
+  const shown = columns.filter(([, cell]) => rows.some((row) => cell(row) !== ''));
   const wanted = Object.entries(ratios).map(([name, { value, target, atMost, unit, met }]) => [
     name,
     value === null ? '-' : `${value} ${unit}`,
@@ -87,8 +90,8 @@ export function asText({ bench, machine, rows, ratios }) {
   return [
     `${bench}: ${head.join(', ')}`,
     table(
-      columns.map(([title]) => title),
-      rows.map((row) => columns.map(([, cell]) => String(cell(row)))),
+      shown.map(([title]) => title),
+      rows.map((row) => shown.map(([, cell]) => String(cell(row)))),
     ),
     table(['ours against', 'measured', 'target', 'met'], wanted),
   ].join('\n\n');

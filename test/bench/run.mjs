@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// npm run bench -- NAME [--json] [--rounds N] [--jobs N] [--only us,celery,celery-node,limit] [--match TEXT] [--quick]
+// npm run bench -- NAME [--json] [--rounds N] [--jobs N] [--only LIST] [--match TEXT] [--quick]
 //
 // Makes everything ready first (dependencies, build, Python environment, Redis), so it may run before `npm ci` did:
 // nothing here is imported statically that is not Node's own or the set-up's.
@@ -16,12 +16,13 @@ const usage = `usage: npm run bench -- NAME [options]
 NAME
   celery-redis        workers and producers on Redis: ours, Celery 5.6, celery-node 0.5.9, and the limit of one process
   celery-amqp         the same on RabbitMQ, results in Redis
+  rq                  RQ 2.10's Worker, SimpleWorker and worker-pool
 
 options
   --json              print one JSON document on stdout instead of tables
   --rounds N          rounds, the competitors interleaved in each (default 3)
   --jobs N            jobs per run for the fastest systems; the slower get their share (default 200000)
-  --only LIST         of us, celery, celery-node, limit (default all)
+  --only LIST         of us, celery, celery-node, rq, limit (default all)
   --match TEXT        only the rows whose "system, variant" contains TEXT
   --quick             one round of a tenth of the jobs: does it work? (its figures mean little)`;
 
@@ -34,12 +35,13 @@ if (options.help || positionals.length !== 1 || !existsSync(join(here, name, 'in
 
 await ensureDependencies();
 await ensurePeers();
-const needed = {
-  python: await ensureVenv('celery-5.6'),
-  redisServer: await ensureRedis(),
-  ...(name === 'celery-amqp' ? { rabbitServer: await ensureRabbit() } : {}),
+const needs = {
+  'celery-redis': async () => ({ python: await ensureVenv('celery-5.6') }),
+  'celery-amqp': async () => ({ python: await ensureVenv('celery-5.6'), rabbitServer: await ensureRabbit() }),
+  rq: async () => ({ python: await ensureVenv('rq-2.10') }),
 };
-const only = options.only?.split(',') ?? ['us', 'celery', 'celery-node', 'limit'];
+const needed = { redisServer: await ensureRedis(), ...(await needs[name]()) };
+const only = options.only?.split(',') ?? ['us', 'celery', 'celery-node', 'rq', 'limit'];
 if (only.includes('us')) await ensureBuild();
 
 // What was started here goes with us: 'exit' does not happen at a signal by itself.

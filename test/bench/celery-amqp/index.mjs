@@ -3,11 +3,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { machine, peerVersion, versionOf } from '../machine.mjs';
 import { startRedis } from '../redis-server.mjs';
-import { against, brief, summary } from '../report.mjs';
-import { drain } from './drain.mjs';
-import { enqueueRate } from './enqueue.mjs';
-import { idleLatency } from './latency.mjs';
-import { template } from './queue.mjs';
+import { drain } from '../drain.mjs';
+import { enqueueRate } from '../enqueue.mjs';
+import { idleLatency } from '../latency.mjs';
+import { against } from '../report.mjs';
+import { finder, known, measured } from '../rounds.mjs';
+import { lineOf, template } from './queue.mjs';
 import { startRabbit } from './rabbit.mjs';
 
 const shared = fileURLToPath(new URL('../celery', import.meta.url));
@@ -42,20 +43,8 @@ export async function run({ python, redisServer, rabbitServer, only, match, roun
       celeryNode: peerVersion('celery-node'),
     };
     const about = { ...machine(versions), rounds, jobs };
-    const rows = plan({ python, rabbit, redis, jobs }).filter(
-      (row) => only.includes(row.group) && `${row.system}, ${row.variant}`.includes(match),
-    );
-    const found = new Map(rows.map((row) => [row, []]));
-    for (let round = 1; round <= rounds; round++) {
-      // Every other round runs backwards, so that no one always follows the same neighbour.
-      for (const row of round % 2 === 1 ? rows : rows.toReversed()) {
-        const figures = await row.measure().catch((error) => ({ error: error.message }));
-        found.get(row).push(figures);
-        progress(`[${round}/${rounds}] ${row.system}, ${row.variant}: ${brief(figures)}`);
-      }
-    }
-    const measured = rows.map((row) => summary(row, found.get(row)));
-    return { bench: 'celery-amqp', machine: about, rows: measured, ratios: ratios(measured) };
+    const rows = await measured(plan({ python, rabbit, redis, jobs }), { only, match, rounds, progress });
+    return { bench: 'celery-amqp', machine: about, rows, ratios: ratios(rows) };
   } finally {
     await rabbit.stop();
     await redis.stop();
@@ -63,6 +52,7 @@ export async function run({ python, redisServer, rabbitServer, only, match, roun
 }
 
 function plan({ python, rabbit, redis, jobs }) {
+  const line = lineOf(rabbit, redis);
   // The slow get fewer jobs, enough for some seconds each, so that a round stays short.
   const share = (part, least) => Math.max(Math.round(jobs * part), least);
   const templates = new Map();
@@ -79,7 +69,7 @@ function plan({ python, rabbit, redis, jobs }) {
       variant,
       measure: async () => {
         const make = await makeFor({ task: 'bench.add', args: (i) => [i, i + 1], results });
-        return drain({ rabbit, redis, worker, make, jobs: count, results });
+        return drain({ line, worker, make, jobs: count, results });
       },
     });
 
@@ -148,7 +138,7 @@ function plan({ python, rabbit, redis, jobs }) {
         group,
         system,
         variant,
-        measure: () => enqueueRate({ rabbit, producer, mode, count: count * times }),
+        measure: () => enqueueRate({ line, producer, mode, count: count * times }),
       });
     }
   };
@@ -169,7 +159,7 @@ function plan({ python, rabbit, redis, jobs }) {
       variant: IDLE,
       measure: async () => {
         const make = await makeFor({ task: 'bench.mark', args: (i) => [i], results: false });
-        return { samples: await idleLatency({ rabbit, redis, worker, make, count: share(0.0015, 50) }) };
+        return { samples: await idleLatency({ line, worker, make, count: share(0.0015, 50) }) };
       },
     });
   latency('us', `${US} -c 100`, us(100));
@@ -180,7 +170,7 @@ function plan({ python, rabbit, redis, jobs }) {
 }
 
 function ratios(rows) {
-  const row = (system, variant) => rows.find((one) => one.system === system && one.variant === variant);
+  const row = finder(rows);
   const rate = (system, variant) => row(system, variant)?.jobsPerSecond;
   const ours = (variant) => rate(`${US} -c 100`, variant);
   const p50 = (system) => row(system, IDLE)?.p50Ms;
@@ -211,6 +201,5 @@ function ratios(rows) {
   all['enqueue in bulk: apply_async'] = against(rate(US, BULK) / rate(CELERY, ONE), null);
   all['idle latency p50: Celery prefork'] = against(p50(`${US} -c 100`) / p50(PREFORK), null, { atMost: true });
   all['idle latency p50: Celery solo'] = against(p50(`${US} -c 100`) / p50(`${CELERY} solo`), null, { atMost: true });
-  // A row that was not run, on either side, makes no ratio.
-  return Object.fromEntries(Object.entries(all).filter(([, { value }]) => value !== null));
+  return known(all);
 }

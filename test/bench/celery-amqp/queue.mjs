@@ -4,6 +4,7 @@ import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { counted } from '../drain.mjs';
 import { QUEUE } from './rabbit.mjs';
 
 const celery = fileURLToPath(new URL('../celery', import.meta.url));
@@ -47,7 +48,24 @@ export async function template({ rabbit, redis, python, task, args, results }) {
   };
 }
 
-export async function fill({ channel }, make, jobs) {
+/** The queue as the bench sees it. */
+export function lineOf(rabbit, { redis }) {
+  return {
+    redis,
+    pid: rabbit.pid,
+    lookMs: 10,
+    async empty() {
+      await rabbit.empty();
+      await redis.flushall();
+    },
+    fill: (make, jobs) => fill(rabbit, make, jobs),
+    push: ({ body, properties }) => void rabbit.channel.publish('', QUEUE, body, properties),
+    left: () => rabbit.left(),
+    proved: (jobs) => counted(async () => (await redis.keys('celery-task-meta-*')).length, jobs, 'results'),
+  };
+}
+
+async function fill({ channel }, make, jobs) {
   for (let i = 0; i < jobs; i++) {
     const { body, properties } = make(i);
     channel.publish('', QUEUE, body, properties);

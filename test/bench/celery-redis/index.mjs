@@ -3,11 +3,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { machine, peerVersion, versionOf } from '../machine.mjs';
 import { startRedis } from '../redis-server.mjs';
-import { against, brief, summary } from '../report.mjs';
-import { drain } from './drain.mjs';
-import { enqueueRate } from './enqueue.mjs';
-import { idleLatency } from './latency.mjs';
-import { template } from './queue.mjs';
+import { drain } from '../drain.mjs';
+import { enqueueRate } from '../enqueue.mjs';
+import { idleLatency } from '../latency.mjs';
+import { against } from '../report.mjs';
+import { finder, known, measured } from '../rounds.mjs';
+import { lineOf, template } from './queue.mjs';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 const shared = join(here, '../celery');
@@ -39,33 +40,22 @@ export async function run({ python, redisServer, only, match, rounds, jobs, prog
       celeryNode: peerVersion('celery-node'),
     };
     const about = { ...machine(versions), rounds, jobs };
-    const rows = plan({ python, url: server.url, jobs }).filter(
-      (row) => only.includes(row.group) && `${row.system}, ${row.variant}`.includes(match),
-    );
-    const found = new Map(rows.map((row) => [row, []]));
-    const templates = new Map();
-    const makeFor = async (job) => {
-      const key = `${job.task} ${job.results}`;
-      if (!templates.has(key)) templates.set(key, await template({ ...server, python, ...job }));
-      return templates.get(key);
-    };
-    for (let round = 1; round <= rounds; round++) {
-      // Every other round runs backwards, so that no one always follows the same neighbour.
-      for (const row of round % 2 === 1 ? rows : rows.toReversed()) {
-        if (round > (row.rounds ?? rounds)) continue;
-        const figures = await row.measure(server, makeFor).catch((error) => ({ error: error.message }));
-        found.get(row).push(figures);
-        progress(`[${round}/${rounds}] ${row.system}, ${row.variant}: ${brief(figures)}`);
-      }
-    }
-    const measured = rows.map((row) => summary(row, found.get(row)));
-    return { bench: 'celery-redis', machine: about, rows: measured, ratios: ratios(measured) };
+    const rows = await measured(plan({ python, server, jobs }), { only, match, rounds, progress });
+    return { bench: 'celery-redis', machine: about, rows, ratios: ratios(rows) };
   } finally {
     await server.stop();
   }
 }
 
-function plan({ python, url, jobs }) {
+function plan({ python, server, jobs }) {
+  const { url } = server;
+  const line = lineOf(server);
+  const templates = new Map();
+  const makeFor = async (job) => {
+    const key = `${job.task} ${job.results}`;
+    if (!templates.has(key)) templates.set(key, await template({ ...server, python, ...job }));
+    return templates.get(key);
+  };
   // The slow get fewer jobs, enough for some seconds each, so that a round stays short.
   const share = (part, least) => Math.max(Math.round(jobs * part), least);
   const rows = [];
@@ -75,8 +65,7 @@ function plan({ python, url, jobs }) {
       group,
       system,
       variant,
-      async (server, makeFor) =>
-        drain({ server, worker, make: await makeFor(job), jobs: count, results: job.results, ...more }),
+      async () => drain({ line, worker, make: await makeFor(job), jobs: count, results: job.results, ...more }),
       more,
     );
   const noop = (results) => ({ task: 'bench.add', args: (i) => [i, i + 1], results });
@@ -148,7 +137,7 @@ function plan({ python, url, jobs }) {
       ['one', ONE, 1],
       ['bulk', BULK, group === 'celery' ? 1 : 5],
     ]) {
-      add(group, system, variant, (server) => enqueueRate({ server, producer, mode, count: count * times }));
+      add(group, system, variant, () => enqueueRate({ line, producer, mode, count: count * times }));
     }
   };
   produce('us', US, node('../celery/produce.mjs'), share(0.1, 2000));
@@ -170,16 +159,15 @@ function plan({ python, url, jobs }) {
     ['celery', `${CELERY} prefork -c 2`, celery(prefork, { late: false })],
     ['celery', `${CELERY} solo`, celery(solo, { late: false })],
   ]) {
-    add(group, system, IDLE, async (server, makeFor) => ({
-      samples: await idleLatency({ server, worker, make: await makeFor(mark), count }),
+    add(group, system, IDLE, async () => ({
+      samples: await idleLatency({ line, worker, make: await makeFor(mark), count }),
     }));
   }
   return rows;
 }
 
 function ratios(rows) {
-  const row = (system, variant) =>
-    rows.find((one) => `${one.system} `.startsWith(`${system} `) && one.variant === variant);
+  const row = finder(rows);
   const rate = (system, variant) => row(system, variant)?.jobsPerSecond;
   const ours = (variant, concurrency = 100) => rate(`${US} -c ${concurrency}`, variant);
   const prefork = `${CELERY} prefork`;
@@ -211,6 +199,5 @@ function ratios(rows) {
   all['idle latency p50: Celery solo'] = against(p50(`${US} -c 100`) / p50(`${CELERY} solo`), 0.5, half);
   all[`RSS after ${at200k?.jobs ?? 'all'} jobs`] = against(at200k?.rssMiB, 150, { atMost: true, unit: 'MiB' });
   all['RSS at twice the jobs: at once'] = against(memory?.at(-1)?.rssMiB / at200k?.rssMiB, 1.1, { atMost: true });
-  // A row that was not run, on either side, makes no ratio.
-  return Object.fromEntries(Object.entries(all).filter(([, { value }]) => value !== null));
+  return known(all);
 }

@@ -4,6 +4,7 @@ import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { counted } from '../drain.mjs';
 
 const celery = fileURLToPath(new URL('../celery', import.meta.url));
 const ROOM = 500;
@@ -41,8 +42,25 @@ export async function template({ redis, url, python, task, args, results }) {
   };
 }
 
+/** The queue as the bench sees it. */
+export function lineOf({ redis, pid }) {
+  return {
+    redis,
+    pid,
+    empty: () => redis.flushall(),
+    fill: (make, jobs) => fill(redis, make, jobs),
+    push: (message) => void redis.lpush('celery', message).catch(() => {}),
+    /** What no one has taken, and what is taken and not acknowledged: one MULTI, or a claim between the two counts twice. */
+    async left() {
+      const replies = await redis.multi().llen('celery').hlen('unacked').exec();
+      return replies[0][1] + replies[1][1];
+    },
+    proved: (jobs) => counted(async () => (await redis.keys('celery-task-meta-*')).length, jobs, 'results'),
+  };
+}
+
 /** LPUSH `jobs` messages, as kombu does. */
-export async function fill(redis, make, jobs) {
+async function fill(redis, make, jobs) {
   for (let i = 0; i < jobs;) {
     const pipeline = redis.pipeline();
     for (let calls = 0; calls < 4 && i < jobs; calls++) {

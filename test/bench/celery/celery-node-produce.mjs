@@ -1,7 +1,7 @@
 // celery-node as a producer: `one N` awaits each publish, `bulk N` keeps 1,000 in flight. It has no bulk of its own.
 import celeryNode from 'celery-node';
+import { timed } from '../timed.mjs';
 
-const [mode, count] = [process.argv[2], Number(process.argv[3])];
 const client = celeryNode.createClient(process.env.BENCH_BROKER, process.env.BENCH_REDIS);
 await client.isReady();
 const task = client.createTask('bench.add');
@@ -35,11 +35,5 @@ async function bulk(jobs) {
   }
 }
 
-const run = { one, bulk }[mode];
-await run(Math.max(1000, count / 10));
-const [wall, cpu] = [process.hrtime.bigint(), process.cpuUsage()];
-await run(count);
-const seconds = Number(process.hrtime.bigint() - wall) / 1e9;
-const used = process.cpuUsage(cpu);
-console.log(JSON.stringify({ jobsPerSecond: count / seconds, cpuMicrosPerJob: (used.user + used.system) / count }));
+await timed({ one, bulk });
 process.exit(0);

@@ -2,14 +2,14 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 
-export async function enqueueRate({ server, producer: { file, args, cwd, env }, mode, count }) {
-  await server.redis.flushall();
+export async function enqueueRate({ line, producer: { file, args, cwd, env }, mode, count }) {
+  await line.empty();
   const { stdout } = await promisify(execFile)(file, [...args, mode, String(count)], {
     cwd,
     env: { ...process.env, ...env },
   });
   const row = JSON.parse(stdout);
-  const found = await server.redis.llen('celery');
+  const found = await line.left();
   if (found < count) throw new Error(`${found} messages in the queue after ${count} were enqueued`);
   return row;
 }

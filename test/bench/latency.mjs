@@ -1,30 +1,29 @@
-// One job at a time on an idle system: from just before LPUSH to the first line of the handler, on one clock.
+// One job at a time on an idle system: from just before the publish to the first line of the handler, on one clock.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startWorker } from '../worker-process.mjs';
+import { startWorker } from './worker-process.mjs';
 
 const WARM = 30;
 
 /** The latency of each of `count` jobs in milliseconds. The same producer and the same bytes for every system. */
-export async function idleLatency({ server, worker, make, count }) {
-  const { redis } = server;
-  await redis.flushall();
+export async function idleLatency({ line, worker, make, count }) {
+  await line.empty();
   const running = startWorker(worker);
-  const marks = redis.duplicate();
+  const marks = line.redis.duplicate();
   try {
-    return await Promise.race([sample({ redis, marks, make, count }), running.died]);
+    return await Promise.race([sample({ line, marks, make, count }), running.died]);
   } finally {
     marks.disconnect();
     await running.kill();
   }
 }
 
-async function sample({ redis, marks, make, count }) {
+async function sample({ line, marks, make, count }) {
   const samples = [];
   for (let i = 0; i < WARM + count; i++) {
     const message = make(i);
     await sleep(5 + Math.random() * 15);
     const sent = process.hrtime.bigint();
-    redis.lpush('celery', message).catch(() => {});
+    line.push(message);
     // The handler reads CLOCK_MONOTONIC, the clock of hrtime, and pushes what it read.
     const mark = await marks.blpop('bench.marks', 30);
     if (mark === null) throw new Error('no answer to a job for 30 s');
