@@ -1,6 +1,6 @@
 import type { Source } from '../source.ts';
 import type { Registry } from '../task.ts';
-import type { TryOut } from './settings.ts';
+import type { TryOut } from './celery/settings.ts';
 import { maskUrl } from './url.ts';
 
 /** What a worker says of itself before it starts: every value as it was resolved, and who set it. */

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { Explanation, Field, Warning } from '../../protocols/celery/explain.ts';
 import { ConfigError } from '../errors.ts';
 import { EXIT } from './exit.ts';
-import type { Output } from './result.ts';
+import type { Output } from './celery/result.ts';
 import { systems } from './systems.ts';
 
 /** `jobglot decode celery [FILE|-]`. Its exit code is 1 where the input is nothing of Celery's. */

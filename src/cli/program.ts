@@ -1,10 +1,10 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
-import type { BeatFlags } from './beat.ts';
-import { commandHelp } from './command-list.ts';
-import type { ControlFlags, EventsFlags } from './control.ts';
-import type { EnqueueFlags } from './enqueue.ts';
-import type { Output, ResultFlags } from './result.ts';
-import type { Environment, WorkerFlags } from './settings.ts';
+import type { BeatFlags } from './celery/beat.ts';
+import { commandHelp } from './celery/command-list.ts';
+import type { ControlFlags, EventsFlags } from './celery/control.ts';
+import type { EnqueueFlags } from './celery/enqueue.ts';
+import type { Output, ResultFlags } from './celery/result.ts';
+import type { Environment, WorkerFlags } from './celery/settings.ts';
 import { version } from '../version.ts';
 
 export interface Surroundings extends Output {
@@ -81,7 +81,7 @@ export function program({ env, cwd, out, err, done }: Surroundings): Command {
       new Option('--log-format <format>', 'text or json (default: text on a terminal)').choices(['text', 'json']),
     )
     .addHelpText('after', BEAT_HELP)
-    .action(async (flags: BeatFlags) => done(await (await import('./beat.ts')).runBeat(flags, env, cwd)));
+    .action(async (flags: BeatFlags) => done(await (await import('./celery/beat.ts')).runBeat(flags, env, cwd)));
 
   const enqueueCommand = root.command('enqueue').description('send a task');
   where(
@@ -108,7 +108,7 @@ export function program({ env, cwd, out, err, done }: Surroundings): Command {
     .option('--json', 'print JSON')
     .addHelpText('after', ENQUEUE_HELP)
     .action(async (name: string, args: string | undefined, flags: EnqueueFlags) =>
-      done(await (await import('./enqueue.ts')).enqueue(name, args, flags, env, cwd, output)),
+      done(await (await import('./celery/enqueue.ts')).enqueue(name, args, flags, env, cwd, output)),
     );
 
   const resultCommand = root.command('result').description('show the result of a task');
@@ -118,7 +118,7 @@ export function program({ env, cwd, out, err, done }: Surroundings): Command {
     .option('--wait <seconds>', 'wait until it has ended', seconds)
     .option('--json', 'print everything that is stored, as JSON')
     .action(async (id: string, flags: ResultFlags) =>
-      done(await (await import('./result.ts')).showResult(id, flags, env, cwd, output)),
+      done(await (await import('./celery/result.ts')).showResult(id, flags, env, cwd, output)),
     );
 
   for (const type of ['inspect', 'control'] as const) {
@@ -141,7 +141,7 @@ export function program({ env, cwd, out, err, done }: Surroundings): Command {
     celery
       .addHelpText('after', commandHelp(type))
       .action(async (name: string, words: readonly string[], flags: ControlFlags) =>
-        done(await (await import('./control.ts')).control(type, name, words, flags, env, cwd, output)),
+        done(await (await import('./celery/control.ts')).control(type, name, words, flags, env, cwd, output)),
       );
   }
 
@@ -151,7 +151,7 @@ export function program({ env, cwd, out, err, done }: Surroundings): Command {
     .option('-j, --json', 'one JSON object a line')
     .option('--enable', 'tell workers to send events of tasks')
     .option('--limit <n>', 'end after so many', whole(1))
-    .action(async (flags: EventsFlags) => done(await (await import('./control.ts')).events(flags, env, cwd, output)));
+    .action(async (flags: EventsFlags) => done(await (await import('./celery/control.ts')).events(flags, env, cwd, output)));
 
   const decodeCommand = root.command('decode').description('explain a stored message field by field');
   decodeCommand

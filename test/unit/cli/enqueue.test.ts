@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { readCall } from '../../../src/cli/enqueue.ts';
+import { readCall } from '../../../src/cli/celery/enqueue.ts';
 import { exitCodeOf } from '../../../src/cli/exit.ts';
 import { ConfigError, ConnectionError } from '../../../src/errors.ts';
 import { Numeral } from '../../../protocols/formats/values.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { refuseSourceFlags, resolveCelery, resolveConnection } from '../../../src/cli/settings.ts';
+import { refuseSourceFlags, resolveCelery, resolveConnection } from '../../../src/cli/celery/settings.ts';
 import { ConfigError, defineConfig } from '../../../src/index.ts';
 
 const cwd = '/srv/shop';

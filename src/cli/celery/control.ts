@@ -1,13 +1,13 @@
-import { type ArgumentKind, type CommandSpec, COMMANDS } from '../../protocols/celery/commands.ts';
-import * as json from '../../protocols/formats/json.ts';
-import type { CeleryControl, HeardEvent } from '../drivers/celery/index.ts';
-import { ConfigError } from '../errors.ts';
+import { type ArgumentKind, type CommandSpec, COMMANDS } from '../../../protocols/celery/commands.ts';
+import * as json from '../../../protocols/formats/json.ts';
+import type { CeleryControl, HeardEvent } from '../../drivers/celery/index.ts';
+import { ConfigError } from '../../errors.ts';
 import { commandNames } from './command-list.ts';
 import { type ClientFlags, optionsFor } from './client.ts';
-import { EXIT } from './exit.ts';
+import { EXIT } from '../exit.ts';
 import type { Output } from './result.ts';
 import type { Environment } from './settings.ts';
-import { systems } from './systems.ts';
+import { systems } from '../systems.ts';
 
 /** The flags of `jobglot inspect celery` and `jobglot control celery`. */
 export interface ControlFlags extends ClientFlags {

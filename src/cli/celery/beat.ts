@@ -1,11 +1,11 @@
-import type { Beat, BeatOptions, CeleryOptions } from '../drivers/celery/index.ts';
-import { ConfigError } from '../errors.ts';
-import type { Logger, LogLevel } from '../log.ts';
+import type { Beat, BeatOptions, CeleryOptions } from '../../drivers/celery/index.ts';
+import { ConfigError } from '../../errors.ts';
+import type { Logger, LogLevel } from '../../log.ts';
 import { resolveClient } from './client.ts';
-import { stderrLog } from './console-log.ts';
-import { EXIT } from './exit.ts';
+import { stderrLog } from '../console-log.ts';
+import { EXIT } from '../exit.ts';
 import { type Environment, type ScheduleFlags, scheduleOptions } from './settings.ts';
-import { systems } from './systems.ts';
+import { systems } from '../systems.ts';
 
 /** The flags of `jobglot beat`, as commander names them. */
 export interface BeatFlags extends ScheduleFlags {

@@ -1,11 +1,11 @@
-import { exceptionOf } from '../../protocols/celery/exceptions.ts';
-import { READY_STATES, type TaskMeta } from '../../protocols/celery/result.ts';
-import { encodeJson } from '../../protocols/celery/serializers.ts';
-import * as json from '../../protocols/formats/json.ts';
-import type { CeleryClient } from '../drivers/celery/index.ts';
-import { ResultTimeoutError } from '../errors.ts';
+import { exceptionOf } from '../../../protocols/celery/exceptions.ts';
+import { READY_STATES, type TaskMeta } from '../../../protocols/celery/result.ts';
+import { encodeJson } from '../../../protocols/celery/serializers.ts';
+import * as json from '../../../protocols/formats/json.ts';
+import type { CeleryClient } from '../../drivers/celery/index.ts';
+import { ResultTimeoutError } from '../../errors.ts';
 import { type ClientFlags, resultClientFor } from './client.ts';
-import { EXIT } from './exit.ts';
+import { EXIT } from '../exit.ts';
 import type { Environment } from './settings.ts';
 
 export interface Output {

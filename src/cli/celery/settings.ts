@@ -1,8 +1,8 @@
 import { join } from 'node:path';
-import type { Config } from '../config.ts';
-import type { CeleryBroker, CeleryOptions, ResultBackend } from '../drivers/celery/index.ts';
-import { ConfigError } from '../errors.ts';
-import type { LogLevel } from '../log.ts';
+import type { Config } from '../../config.ts';
+import type { CeleryBroker, CeleryOptions, ResultBackend } from '../../drivers/celery/index.ts';
+import { ConfigError } from '../../errors.ts';
+import type { LogLevel } from '../../log.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 

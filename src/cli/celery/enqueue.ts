@@ -1,9 +1,9 @@
-import * as json from '../../protocols/formats/json.ts';
-import { parseIso } from '../../protocols/formats/values.ts';
-import type { EnqueueOptions } from '../drivers/celery/index.ts';
-import { ConfigError } from '../errors.ts';
+import * as json from '../../../protocols/formats/json.ts';
+import { parseIso } from '../../../protocols/formats/values.ts';
+import type { EnqueueOptions } from '../../drivers/celery/index.ts';
+import { ConfigError } from '../../errors.ts';
 import { type ClientFlags, clientFor } from './client.ts';
-import { EXIT } from './exit.ts';
+import { EXIT } from '../exit.ts';
 import { type Output, printResult } from './result.ts';
 import type { Environment } from './settings.ts';
 

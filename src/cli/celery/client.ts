@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
-import type { Config } from '../config.ts';
-import type { CeleryClient, CeleryOptions } from '../drivers/celery/index.ts';
-import { ConfigError } from '../errors.ts';
-import { loadConfig } from './load.ts';
+import type { Config } from '../../config.ts';
+import type { CeleryClient, CeleryOptions } from '../../drivers/celery/index.ts';
+import { ConfigError } from '../../errors.ts';
+import { loadConfig } from '../load.ts';
 import { type Connection, type ConnectionFlags, type Environment, resolveConnection } from './settings.ts';
-import { systems } from './systems.ts';
+import { systems } from '../systems.ts';
 
 export interface ClientFlags extends ConnectionFlags {
   readonly config?: string;
