@@ -1,38 +1,13 @@
 import { Buffer, isUtf8 } from 'node:buffer';
+import type { Explanation as AnyExplanation, Field, Section, Warning } from '../explanation.ts';
 import * as json from '../formats/json.ts';
 import { parseIso } from '../formats/values.ts';
 import { exceptionOf } from './exceptions.ts';
 import { EXCEPTION_STATES, READY_STATES } from './result.ts';
 import { acceptSet, decodeContent, defaultLimits, encodeJson } from './serializers.ts';
 
-/** What some bytes of a Celery system are, in words: for a person who looks into a broker. */
-export interface Explanation {
-  readonly kind: 'task' | 'claimed-task' | 'body' | 'result' | 'command' | 'event' | 'unknown';
-  readonly summary: string;
-  readonly sections: readonly Section[];
-  readonly warnings: readonly Warning[];
-}
-
-export interface Section {
-  readonly title: string;
-  readonly fields: readonly Field[];
-}
-
-export interface Field {
-  readonly name: string;
-  /** As JSON, which holds no control characters. */
-  readonly value: string;
-  readonly meaning: string;
-}
-
-/**
- * What a message leads to. `ends`: a Python worker that takes it ends, or stops consuming. `drops`: it is acknowledged or rejected without
- * a result. `breaks`: something else goes wrong. `note`: worth knowing.
- */
-export interface Warning {
-  readonly effect: 'ends' | 'drops' | 'breaks' | 'note';
-  readonly text: string;
-}
+/** What some bytes of a Celery system are. */
+export type Explanation = AnyExplanation<'task' | 'claimed-task' | 'body' | 'result' | 'command' | 'event' | 'unknown'>;
 
 type Exact = ReadonlyMap<string, unknown>;
 

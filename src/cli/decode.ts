@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import type { Explanation, Field, Warning } from '../../protocols/celery/explain.ts';
+import type { Explanation, Field, Warning } from '../../protocols/explanation.ts';
 import { ConfigError } from '../errors.ts';
 import { EXIT } from './exit.ts';
 import type { Output } from './celery/result.ts';
