@@ -1,6 +1,6 @@
 import type { Source } from '../source.ts';
 import type { Registry } from '../task.ts';
-import type { TryOut } from './celery/settings.ts';
+import type { ResolvedSource, TryOutNote } from './system.ts';
 import { maskUrl } from './url.ts';
 
 /** What a worker says of itself before it starts: every value as it was resolved, and who set it. */
@@ -13,7 +13,7 @@ export interface Facts {
   readonly shutdownTimeoutMs: number;
   readonly logLevel: string;
   readonly sources: readonly SourceFacts[];
-  readonly tryOut: TryOut | undefined;
+  readonly tryOut: TryOutNote | undefined;
 }
 
 export interface SourceFacts {
@@ -32,11 +32,7 @@ export interface SourceFacts {
 }
 
 /** Facts of one source; brokers and stores tell their own, masked, address. */
-export function factsOf(
-  source: Source,
-  tasks: Registry,
-  from: { readonly broker?: string; readonly results?: string; readonly options?: readonly string[] } = {},
-): SourceFacts {
+export function factsOf(source: Source, tasks: Registry, from: ResolvedSource['told'] = {}): SourceFacts {
   const { broker, backend, nodename } = source as {
     readonly broker?: unknown;
     readonly backend?: unknown;
@@ -81,26 +77,11 @@ export function banner(facts: Facts): string {
   if (facts.app !== undefined) row('app', facts.app);
   row('shutdown', `within ${facts.shutdownTimeoutMs / 1000} s`);
   row('log level', facts.logLevel);
-  if (facts.tryOut !== undefined) lines.push('', ...tryOutWords(facts.tryOut));
+  if (facts.tryOut !== undefined) lines.push('', ...facts.tryOut.words);
   return `${lines.join('\n')}\n\n`;
 }
 
 const MOST_TASKS = 30;
-
-/** How to reach a worker that has no broker but a folder. */
-function tryOutWords({ queue, control, results }: TryOut): readonly string[] {
-  const python = (path: string): string => JSON.stringify(path);
-  return [
-    ' FOR TRYING OUT: no broker was named, so a folder of this machine stands in for one.',
-    ' Name one with --broker redis://localhost:6379/0, CELERY_BROKER_URL or a config file.',
-    '',
-    " Enqueue from here:    jobglot enqueue celery NAME '[1, 2]' --wait 10",
-    ' Enqueue from Python:  app.conf.update(',
-    `     broker_url='filesystem://', result_backend=${python(`file://${results}`)},`,
-    `     broker_transport_options={'data_folder_in': ${python(queue)},`,
-    `         'data_folder_out': ${python(queue)}, 'control_folder': ${python(control)}})`,
-  ];
-}
 
 function addressOf(value: unknown): string | undefined {
   if (typeof value !== 'object' || value === null || !('address' in value) || typeof value.address !== 'string')

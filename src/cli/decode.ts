@@ -2,17 +2,16 @@ import { readFile } from 'node:fs/promises';
 import type { Explanation, Field, Warning } from '../../protocols/explanation.ts';
 import { ConfigError } from '../errors.ts';
 import { EXIT } from './exit.ts';
-import type { Output } from './celery/result.ts';
-import { systems } from './systems.ts';
+import type { Output, System } from './system.ts';
 
-/** `jobglot decode celery [FILE|-]`. Its exit code is 1 where the input is nothing of Celery's. */
+/** `jobglot decode SYSTEM [FILE|-]`. Its exit code is 1 where the input is nothing of the system's. */
 export async function decode(
-  system: keyof typeof systems,
+  system: Pick<System, 'explain'>,
   file: string,
   flags: { readonly json?: boolean },
   output: Output,
 ): Promise<number> {
-  const explanation = await systems[system].explain(await read(file), new Date());
+  const explanation = await system.explain(await read(file), new Date());
   output.out(flags.json === true ? `${JSON.stringify(explanation, undefined, 2)}\n` : render(explanation));
   return explanation.kind === 'unknown' ? EXIT.failure : EXIT.ok;
 }

@@ -3,6 +3,7 @@ import { CommanderError } from 'commander';
 import { JobglotError, WireError } from '../errors.ts';
 import { EXIT, exitCodeOf } from './exit.ts';
 import { program } from './program.ts';
+import { systems } from './systems.ts';
 
 // `jobglot decode … | head`: whoever read has seen enough.
 for (const stream of [process.stdout, process.stderr]) {
@@ -45,7 +46,7 @@ function report(error: unknown): number {
       process.stderr.write(`\n${cause.stack}\n`);
     if (code === EXIT.unavailable)
       process.stderr.write(
-        'Is it running, and is the URL right? Pass --broker and --result-backend, or set CELERY_BROKER_URL and CELERY_RESULT_BACKEND.\n',
+        `Is it running, and is the URL right? It is named by ${systems.map(({ name, where }) => `${where} (${name})`).join('; ')}.\n`,
       );
     return code;
   }

@@ -2,7 +2,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { Logger } from '../log.ts';
 import type { Worker } from '../worker/worker.ts';
 import { EXIT } from './exit.ts';
-import type { Environment } from './celery/settings.ts';
+import type { Environment } from './system.ts';
 
 export interface SignalOptions {
   readonly worker: Worker;

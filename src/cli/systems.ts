@@ -1,16 +1,5 @@
-import type { Explanation } from '../../protocols/celery/explain.ts';
-import type * as celery from '../drivers/celery/index.ts';
+import { celery } from './celery/system.ts';
+import type { System } from './system.ts';
 
-export interface System {
-  readonly driver: () => Promise<typeof celery>;
-  /** Explains a message in words; opens no connection and loads no driver. */
-  readonly explain: (bytes: Uint8Array, now: Date) => Promise<Explanation>;
-}
-
-/** The one list of systems the command line knows. Each is loaded when it is first used. */
-export const systems: Readonly<Record<'celery', System>> = {
-  celery: {
-    driver: () => import('../drivers/celery/index.ts'),
-    explain: async (bytes, now) => (await import('../../protocols/celery/explain.ts')).explain(bytes, now),
-  },
-};
+/** The one list of systems the command line knows. The first is the one that nobody has to name. */
+export const systems: readonly System[] = [celery];

@@ -1,19 +1,16 @@
-import { resolve } from 'node:path';
 import type { Config } from '../config.ts';
-import type { Beat, CeleryOptions } from '../drivers/celery/index.ts';
 import { ConfigError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Source } from '../source.ts';
 import { Tasks } from '../task.ts';
 import { Worker } from '../worker/worker.ts';
-import { beatOf } from './celery/beat.ts';
 import { banner, type Facts, factsOf, type SourceFacts } from './banner.ts';
 import { stderrLog } from './console-log.ts';
 import { EXIT } from './exit.ts';
 import { conventionalTasks, loadConfig, loadTasks } from './load.ts';
-import { type Connection, type Environment, refuseSourceFlags, resolveCelery, type WorkerFlags } from './celery/settings.ts';
+import { resolveSources } from './sources.ts';
 import { StopSignals } from './stop-signals.ts';
-import { systems } from './systems.ts';
+import type { Companion, Environment, WorkerFlags } from './system.ts';
 import { version } from '../version.ts';
 
 /** `jobglot worker`. Resolves to the exit code once the worker has stopped; rejects when it could not start. */
@@ -21,11 +18,13 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
   const loaded = await loadConfig(cwd, flags.config);
   const config = loaded?.config ?? {};
   const { tasks, file: app } = await tasksFor(flags, config, cwd);
-  const { sources, connection, options } = await sourcesFor(flags, env, config, cwd, loaded?.file);
+  const resolved = await resolveSources(flags, env, config, cwd, loaded?.file);
+  const sources = resolved.map(({ source }) => source);
+  const tryOut = resolved.find((one) => one.tryOut !== undefined)?.tryOut;
   const level = flags.loglevel ?? config.logLevel ?? 'info';
   const format = flags.logFormat ?? config.logFormat ?? (process.stderr.isTTY ? 'text' : 'json');
   const log = config.log ?? stderrLog(level, format, env);
-  if (tasks.names('celery').length === 0 && connection?.tryOut === undefined) {
+  if (tryOut === undefined && sources.every(({ system }) => tasks.names(system).length === 0)) {
     throw new ConfigError('there are no tasks to run; pass the file that exports them: -A ./tasks.ts');
   }
   const shutdownTimeoutMs =
@@ -38,7 +37,7 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
     middleware: config.middleware ?? [],
     ...(config.abortGraceMs === undefined ? {} : { abortGraceMs: config.abortGraceMs }),
   });
-  const beat = flags.beat === true && options !== undefined ? await embeddedBeat(options, log) : undefined;
+  const companions = await Promise.all(resolved.flatMap(({ companion }) => companion?.(log) ?? []));
   tell(
     {
       version: version(),
@@ -48,29 +47,22 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
       app,
       shutdownTimeoutMs,
       logLevel: config.log?.level ?? level,
-      sources: sources.map((source) => factsOf(source, tasks, namesOf(flags, connection))),
-      tryOut: connection?.tryOut,
+      sources: resolved.map(({ source, told }) => factsOf(source, tasks, told)),
+      tryOut,
     },
     log,
     config.log === undefined && format === 'text' && level !== 'silent',
   );
-  return live(worker, log, env, shutdownTimeoutMs, sources, beat);
-}
-
-/** It has connections of its own, which close before the worker's. */
-function embeddedBeat(options: CeleryOptions, log: Logger): Promise<Beat> {
-  if (typeof options.broker === 'string' && typeof (options.backend ?? '') === 'string') return beatOf(options, log);
-  throw new ConfigError('--beat needs broker and backend as URLs; run jobglot beat beside the worker instead');
+  return live(worker, log, env, shutdownTimeoutMs, sources, companions);
 }
 
 /** With the worker, and no longer: another process may lead while this one finishes its jobs. */
-async function startBeat(beat: Beat | undefined, worker: Worker): Promise<void> {
-  if (beat === undefined) return;
+async function startCompanions(companions: readonly Companion[], worker: Worker): Promise<void> {
   worker.on('worker:state', ({ state }) => {
-    if (state === 'stopping') void beat.stop();
+    if (state === 'stopping') for (const companion of companions) void companion.stop();
   });
   try {
-    await beat.start();
+    for (const companion of companions) await companion.start();
   } catch (error) {
     await worker.stop({ timeoutMs: 0 });
     throw error;
@@ -84,7 +76,7 @@ async function live(
   env: Environment,
   shutdownTimeoutMs: number,
   sources: readonly Source[],
-  beat: Beat | undefined,
+  companions: readonly Companion[],
 ): Promise<number> {
   const signals = new StopSignals({ worker, log, env, shutdownTimeoutMs, exit: (code) => process.exit(code) });
   const stopped = worker.once('worker:state', ({ state }) => state === 'stopped');
@@ -98,7 +90,7 @@ async function live(
   });
   try {
     await worker.start();
-    await startBeat(beat, worker);
+    await startCompanions(companions, worker);
   } finally {
     process.off('SIGTERM', leave).off('SIGINT', leave);
   }
@@ -106,7 +98,7 @@ async function live(
   process.on('uncaughtException', fatal);
   for (const source of sources) log.info({ system: source.system, queues: source.queues }, `${nameOf(source)} ready`);
   await stopped;
-  await beat?.stop();
+  for (const companion of companions) await companion.stop();
   process.off('uncaughtException', fatal);
   signals.remove();
   log.info({}, signals.code === EXIT.ok ? 'stopped' : 'stopped, not cleanly');
@@ -124,26 +116,6 @@ async function tasksFor(
   return conventional === undefined ? { tasks: new Tasks(), file: undefined } : loadTasks(cwd, conventional);
 }
 
-async function sourcesFor(
-  flags: WorkerFlags,
-  env: Environment,
-  config: Config,
-  cwd: string,
-  file: string | undefined,
-): Promise<{
-  readonly sources: readonly Source[];
-  readonly connection: Connection | undefined;
-  readonly options?: CeleryOptions;
-}> {
-  if (config.sources !== undefined) {
-    refuseSourceFlags(flags, file ?? 'the config file');
-    return { sources: config.sources, connection: undefined };
-  }
-  const { options, connection } = resolveCelery(flags, env, config, resolve(cwd));
-  const { celery } = await systems.celery.driver();
-  return { sources: [celery(options)], connection, options };
-}
-
 function tell(facts: Facts, log: Logger, asText: boolean): void {
   if (asText) {
     process.stderr.write(banner(facts));
@@ -153,30 +125,9 @@ function tell(facts: Facts, log: Logger, asText: boolean): void {
   log.info(rest, 'starting');
   if (tryOut !== undefined)
     log.warn(
-      { folder: tryOut.queue },
+      { folder: tryOut.folder },
       'no broker was named, so a folder stands in for one: for trying out only; pass --broker',
     );
-}
-
-/** Who set what, for the banner. */
-function namesOf(
-  flags: WorkerFlags,
-  connection: Connection | undefined,
-): { readonly broker?: string; readonly results?: string; readonly options?: readonly string[] } {
-  if (connection === undefined) return {};
-  const options: string[] = [];
-  if (flags.acksLate === true) options.push('acknowledge late');
-  if (flags.taskEvents === true) options.push('task events');
-  if (flags.timeLimit !== undefined) options.push(`time limit ${flags.timeLimit} s`);
-  if (flags.softTimeLimit !== undefined) options.push(`soft time limit ${flags.softTimeLimit} s`);
-  if (flags.accept !== undefined) options.push(`accept ${flags.accept.join(', ')}`);
-  if (flags.unknownTask !== undefined) options.push(`unknown tasks: ${flags.unknownTask}`);
-  if (flags.beat === true) options.push('beat');
-  return {
-    broker: `from ${connection.brokerFrom}`,
-    results: connection.backend === undefined ? connection.backendFrom : `from ${connection.backendFrom}`,
-    options,
-  };
 }
 
 function nameOf(source: Source): string {

@@ -4,8 +4,8 @@ import type { Logger, LogLevel } from '../../log.ts';
 import { resolveClient } from './client.ts';
 import { stderrLog } from '../console-log.ts';
 import { EXIT } from '../exit.ts';
-import { type Environment, type ScheduleFlags, scheduleOptions } from './settings.ts';
-import { systems } from '../systems.ts';
+import type { Environment } from '../system.ts';
+import { type ScheduleFlags, scheduleOptions } from './settings.ts';
 
 /** The flags of `jobglot beat`, as commander names them. */
 export interface BeatFlags extends ScheduleFlags {
@@ -47,7 +47,7 @@ export async function runBeat(flags: BeatFlags, env: Environment, cwd: string): 
 
 /** The beat of these options. Throws ConfigError where it would have nothing to send, ever. */
 export async function beatOf(options: CeleryOptions, log: Logger): Promise<Beat> {
-  const { Beat } = await systems.celery.driver();
+  const { Beat } = await import('../../drivers/celery/index.ts');
   if (Object.keys(options.beatSchedule ?? {}).length === 0 && options.beatScheduler !== 'redbeat') {
     throw new ConfigError(
       'there is nothing to send; give entries as celery: { beatSchedule: { … } } in the config file, or share those of a RedBeat with --scheduler redbeat',

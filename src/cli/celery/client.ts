@@ -3,8 +3,8 @@ import type { Config } from '../../config.ts';
 import type { CeleryClient, CeleryOptions } from '../../drivers/celery/index.ts';
 import { ConfigError } from '../../errors.ts';
 import { loadConfig } from '../load.ts';
-import { type Connection, type ConnectionFlags, type Environment, resolveConnection } from './settings.ts';
-import { systems } from '../systems.ts';
+import type { Environment } from '../system.ts';
+import { type Connection, type ConnectionFlags, resolveConnection } from './settings.ts';
 
 export interface ClientFlags extends ConnectionFlags {
   readonly config?: string;
@@ -17,7 +17,7 @@ export async function clientFor(
   cwd: string,
 ): Promise<{ readonly client: CeleryClient; readonly connection: Connection }> {
   const { options, connection } = await resolveClient(flags, env, cwd);
-  const { CeleryClient } = await systems.celery.driver();
+  const { CeleryClient } = await import('../../drivers/celery/index.ts');
   return { client: new CeleryClient(options), connection };
 }
 
@@ -40,7 +40,7 @@ export async function resultClientFor(flags: ClientFlags, env: Environment, cwd:
       'where are the results? Pass --backend redis://localhost:6379/0, or set CELERY_RESULT_BACKEND',
     );
   }
-  const { CeleryClient } = await systems.celery.driver();
+  const { CeleryClient } = await import('../../drivers/celery/index.ts');
   const { brokerTransportOptions: _, ...rest } = options;
   return new CeleryClient({ ...rest, broker: 'memory://' });
 }

@@ -5,9 +5,7 @@ import { ConfigError } from '../../errors.ts';
 import { commandNames } from './command-list.ts';
 import { type ClientFlags, optionsFor } from './client.ts';
 import { EXIT } from '../exit.ts';
-import type { Output } from './result.ts';
-import type { Environment } from './settings.ts';
-import { systems } from '../systems.ts';
+import type { Environment, Output } from '../system.ts';
 
 /** The flags of `jobglot inspect celery` and `jobglot control celery`. */
 export interface ControlFlags extends ClientFlags {
@@ -32,7 +30,7 @@ export async function control(
   if (spec === undefined || spec.type !== type || spec.hidden === true)
     throw new ConfigError(`there is no ${type} command '${command}'; there are ${commandNames(type).join(', ')}`);
   const args = readArguments(command, spec, words, flags);
-  const { CeleryControl: Control } = await systems.celery.driver();
+  const { CeleryControl: Control } = await import('../../drivers/celery/index.ts');
   const client: CeleryControl = new Control(await optionsFor(flags, env, cwd));
   try {
     const replies = await client.call(command, args, {
@@ -137,7 +135,7 @@ export interface EventsFlags extends ClientFlags {
 
 /** `jobglot events celery`: one line an event, until it is interrupted or `--limit` events have come. */
 export async function events(flags: EventsFlags, env: Environment, cwd: string, output: Output): Promise<number> {
-  const { CeleryControl: Control, CeleryEvents } = await systems.celery.driver();
+  const { CeleryControl: Control, CeleryEvents } = await import('../../drivers/celery/index.ts');
   const options = await optionsFor(flags, env, cwd);
   const receiver = new CeleryEvents(options);
   const stop = (): void => void receiver.close();

@@ -4,8 +4,8 @@ import type { EnqueueOptions } from '../../drivers/celery/index.ts';
 import { ConfigError } from '../../errors.ts';
 import { type ClientFlags, clientFor } from './client.ts';
 import { EXIT } from '../exit.ts';
-import { type Output, printResult } from './result.ts';
-import type { Environment } from './settings.ts';
+import { printResult } from './result.ts';
+import type { Environment, Output } from '../system.ts';
 
 /** The flags of `jobglot enqueue celery`, as commander names them. */
 export interface EnqueueFlags extends ClientFlags {

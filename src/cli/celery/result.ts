@@ -6,12 +6,7 @@ import type { CeleryClient } from '../../drivers/celery/index.ts';
 import { ResultTimeoutError } from '../../errors.ts';
 import { type ClientFlags, resultClientFor } from './client.ts';
 import { EXIT } from '../exit.ts';
-import type { Environment } from './settings.ts';
-
-export interface Output {
-  readonly out: (text: string) => void;
-  readonly err: (text: string) => void;
-}
+import type { Environment, Output } from '../system.ts';
 
 export interface ResultFlags extends ClientFlags {
   readonly wait?: number;

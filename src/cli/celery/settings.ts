@@ -2,9 +2,8 @@ import { join } from 'node:path';
 import type { Config } from '../../config.ts';
 import type { CeleryBroker, CeleryOptions, ResultBackend } from '../../drivers/celery/index.ts';
 import { ConfigError } from '../../errors.ts';
-import type { LogLevel } from '../../log.ts';
-
-export type Environment = Readonly<Record<string, string | undefined>>;
+import { first, given, without } from '../settings.ts';
+import type { Environment, WorkerFlags } from '../system.ts';
 
 /** Where to, as flags. */
 export interface ConnectionFlags {
@@ -20,24 +19,16 @@ export interface ScheduleFlags {
   readonly maxInterval?: number;
 }
 
-/** The flags of `jobglot worker`, as commander names them. */
-export interface WorkerFlags extends ConnectionFlags, ScheduleFlags {
+/** The flags of `jobglot worker` that are Celery's. */
+export interface CeleryWorkerFlags extends WorkerFlags, ConnectionFlags, ScheduleFlags {
   readonly beat?: boolean;
-  readonly app?: string;
-  readonly config?: string;
-  readonly queues?: readonly string[];
-  readonly concurrency?: number;
   readonly hostname?: string;
-  readonly loglevel?: LogLevel;
-  readonly logFormat?: 'json' | 'text';
   readonly prefetchMultiplier?: number;
   readonly timeLimit?: number;
   readonly softTimeLimit?: number;
   readonly acksLate?: boolean;
   readonly taskEvents?: boolean;
   readonly accept?: readonly string[];
-  readonly shutdownTimeout?: number;
-  readonly unknownTask?: 'requeue' | 'reject';
 }
 
 /** A broker and a result store, and who named them. */
@@ -112,7 +103,7 @@ export function resolveConnection(
 
 /** The options of the one Celery source of `jobglot worker`. */
 export function resolveCelery(
-  flags: WorkerFlags,
+  flags: CeleryWorkerFlags,
   env: Environment,
   config: Config,
   cwd: string,
@@ -148,23 +139,11 @@ export function scheduleOptions(flags: ScheduleFlags): Partial<CeleryOptions> {
   };
 }
 
-/** Sources that a config file has made cannot be changed by flags. Throws ConfigError naming those that were given. */
-export function refuseSourceFlags(flags: WorkerFlags, file: string): void {
-  const given = (Object.keys(SOURCE_FLAGS) as (keyof typeof SOURCE_FLAGS)[]).filter(
-    (name) => flags[name] !== undefined,
-  );
-  if (given.length === 0) return;
-  throw new ConfigError(
-    `${given.map((name) => SOURCE_FLAGS[name]).join(', ')}: ${file} makes its sources itself. Set it there, or give the file's options as celery: { … } instead of sources`,
-  );
-}
-
-const SOURCE_FLAGS = {
+/** How Celery's own flags are written. */
+export const CELERY_FLAGS: Readonly<Record<string, string>> = {
   celery: '--celery',
   broker: '--broker',
   resultBackend: '--result-backend',
-  queues: '--queues',
-  concurrency: '--concurrency',
   hostname: '--hostname',
   prefetchMultiplier: '--prefetch-multiplier',
   timeLimit: '--time-limit',
@@ -172,11 +151,10 @@ const SOURCE_FLAGS = {
   acksLate: '--acks-late',
   taskEvents: '--task-events',
   accept: '--accept',
-  unknownTask: '--unknown-task',
   beat: '--beat',
   schedule: '--schedule',
   scheduler: '--scheduler',
-} as const satisfies Partial<Record<keyof WorkerFlags, string>>;
+} satisfies Partial<Record<keyof CeleryWorkerFlags, string>>;
 
 /** The folders of the server-less default. */
 export function tryOutIn(cwd: string): TryOut {
@@ -189,23 +167,6 @@ function fileUrl(path: string): string {
   return `file://${slashes.startsWith('/') ? '' : '/'}${slashes}`;
 }
 
-function first<T>(
-  candidates: readonly (readonly [value: T | undefined, from: string])[],
-): { readonly value: T; readonly from: string } | undefined {
-  for (const [value, from] of candidates) if (value !== undefined && value !== '') return { value, from };
-  return undefined;
-}
-
 function isRedis(broker: unknown): boolean {
   return typeof broker === 'string' && /^(?:rediss?|sentinel|redis\+socket):/i.test(broker);
-}
-
-function given<Name extends string, Value>(name: Name, value: Value | undefined): { readonly [Key in Name]?: Value } {
-  return value === undefined ? {} : ({ [name]: value } as { readonly [Key in Name]?: Value });
-}
-
-function without<T extends object, Name extends keyof T>(from: T, names: readonly Name[]): Omit<T, Name> {
-  const rest = { ...from };
-  for (const name of names) delete rest[name];
-  return rest;
 }

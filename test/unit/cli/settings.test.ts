@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { refuseSourceFlags, resolveCelery, resolveConnection } from '../../../src/cli/celery/settings.ts';
+import { resolveCelery, resolveConnection } from '../../../src/cli/celery/settings.ts';
+import { refuseSourceFlags } from '../../../src/cli/sources.ts';
 import { ConfigError, defineConfig } from '../../../src/index.ts';
 
 const cwd = '/srv/shop';
