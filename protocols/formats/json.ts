@@ -69,11 +69,12 @@ export interface Change {
 
 /**
  * Replaces, adds (at the end of its object) or removes members, one change after the other; every other byte stays as it
- * was. A parent that is missing or no object is a WireError.
+ * was. A parent that is missing or no object is a WireError. `compact`: what is added has no spaces, as Ruby writes JSON.
  */
-export function edit(text: string, changes: readonly Change[]): string {
+export function edit(text: string, changes: readonly Change[], options: { readonly compact?: boolean } = {}): string {
+  const space = options.compact === true ? '' : ' ';
   let edited = text;
-  for (const { path, value } of changes) edited = change(edited, path, value);
+  for (const { path, value } of changes) edited = change(edited, path, value, space);
   return edited;
 }
 
@@ -251,7 +252,7 @@ function put(container: Container, key: string, value: unknown): void {
 }
 
 /** Throws where containers nest too deep. Costs two `indexOf` a text of few containers, a scan of a text of many. */
-function checkDepth(text: string, maxDepth: number): void {
+export function checkDepth(text: string, maxDepth: number): void {
   if (text.length <= 2 * maxDepth) return;
   let openers = 0;
   for (const opener of ['[', '{']) {
@@ -422,7 +423,7 @@ interface Member {
   readonly nextStart: number | undefined;
 }
 
-function change(text: string, path: readonly string[], value: string | undefined): string {
+function change(text: string, path: readonly string[], value: string | undefined, space: string): string {
   const key = path.at(-1);
   if (key === undefined) throw new WireError('json', 'no-member', 'an edit needs a path of at least one key');
   let start = skipSpace(text, 0);
@@ -437,8 +438,8 @@ function change(text: string, path: readonly string[], value: string | undefined
   const found = matches.at(-1);
   if (found !== undefined) return text.slice(0, found.valueStart) + value + text.slice(found.valueEnd);
   return lastEnd === undefined
-    ? `${text.slice(0, start + 1)}${quote(key)}: ${value}${text.slice(start + 1)}`
-    : `${text.slice(0, lastEnd)}, ${quote(key)}: ${value}${text.slice(lastEnd)}`;
+    ? `${text.slice(0, start + 1)}${quote(key)}:${space}${value}${text.slice(start + 1)}`
+    : `${text.slice(0, lastEnd)},${space}${quote(key)}:${space}${value}${text.slice(lastEnd)}`;
 }
 
 /** Every member of that key goes: had the first of two equal keys stayed, it would count again. */

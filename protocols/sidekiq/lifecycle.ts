@@ -1,0 +1,233 @@
+import type { Change } from '../formats/json.ts';
+import { edit, stringify } from '../formats/ruby-json.ts';
+import type { Disposition, Failure, Moment, Outcome, Transition } from '../job.ts';
+import type { Command, Exchange } from '../redis.ts';
+import { compressBacktrace, framesOf } from './backtrace.ts';
+import type { Dialect } from './dialect.ts';
+import type { Keyspace } from './keys.ts';
+import { type JobHash, retryOf, type SidekiqMessage } from './message.ts';
+import { bury, DEAD_LIMITS, type DeadLimits, requeue, retryLater } from './redis.ts';
+import { readTimestamp, timestamp } from './timestamps.ts';
+
+/**
+ * What becomes of a job once its handler has ended: retry formulas, limits and the dead set.
+ * Mirrors lib/sidekiq/job_retry.rb (6.4 to 8.1) and processor.rb.
+ */
+export interface SidekiqPolicy {
+  readonly keys: Keyspace;
+  readonly dialect: Dialect;
+  /** Retries of jobs whose `retry` is true. @default 25 */
+  readonly maxRetries?: number;
+  readonly dead?: DeadLimits;
+  /** The class's own `retry`, for jobs whose hash leaves it to the class. @default true */
+  readonly retry?: boolean | number;
+  /** The class's own delay: `sidekiq_retry_in`. What it throws is ignored, and the default counts. */
+  readonly retryIn?: RetryIn | undefined;
+  /** Told of what `retryIn` threw. */
+  readonly onError?: (error: unknown) => void;
+}
+
+/**
+ * Seconds until the next run, `'discard'` (it is forgotten) or `'kill'` (to the dead set now); anything else is Sidekiq's own
+ * delay. `count` is 0 for the first retry.
+ */
+export type RetryIn = (count: number, error: Failure, hash: JobHash) => number | 'discard' | 'kill' | null | undefined;
+
+/** What is to be written, with what the worker has to know of it. */
+export interface SidekiqTransition extends Transition<Exchange<void>> {
+  /** Counts as failed in the statistics. */
+  readonly failed: boolean;
+  /** No retry is left, or none was wanted: `sidekiq_retries_exhausted` is due. */
+  readonly exhausted: boolean;
+  /** The job hash with what was written into it. */
+  readonly text: string;
+  /** What it failed with. */
+  readonly error: Failure | undefined;
+}
+
+/** Message bytes cut to this many characters, as Sidekiq does. */
+const MESSAGE_LIMIT = 10_000;
+
+export function settle(
+  message: SidekiqMessage,
+  outcome: Outcome,
+  policy: SidekiqPolicy,
+  moment: Moment,
+): SidekiqTransition {
+  switch (outcome.kind) {
+    case 'success':
+      return ended(message, { state: 'succeeded' });
+    case 'discard':
+    case 'expired':
+      return ended(message, { state: 'discarded' });
+    case 'cancelled':
+      return ended(message, { state: 'cancelled' });
+    case 'error':
+      return failed(message, outcome.error, policy, moment, {});
+    case 'retry':
+      return failed(message, outcome.error ?? ASKED, policy, moment, { delayMs: outcome.delayMs });
+    case 'fail':
+      return failed(message, outcome.error, policy, moment, { verdict: 'kill' });
+    case 'timeout':
+      return failed(message, timeoutError(outcome.limitMs), policy, moment, {});
+    case 'replace':
+      return failed(message, NO_REPLACEMENT, policy, moment, { verdict: 'kill' });
+    case 'reject':
+      return outcome.requeue
+        ? ended(message, { state: 'requeued' }, requeue(policy.keys, message.queue, message.bytes, 'back'))
+        : failed(message, rejected(outcome.reason), policy, moment, { verdict: 'kill' });
+  }
+}
+
+/** The worker stops: back to its queue, next out, the same bytes. */
+export function release(message: SidekiqMessage, keys: Keyspace): readonly Command[] {
+  return requeue(keys, message.queue, message.bytes, 'front');
+}
+
+/** Seconds before retry number `count` (0 is the first), without jitter: job_retry.rb delay_for. */
+export function defaultDelay(count: number): number {
+  return count ** 4 + 15;
+}
+
+/** Seconds of jitter; added to delays of a class's own, too. */
+export function jitter(count: number, dialect: Dialect, random: number): number {
+  return dialect.jitter === 'wide' ? Math.floor(random * 10 * (count + 1)) : Math.floor(random * 10) * (count + 1);
+}
+
+function failed(
+  message: SidekiqMessage,
+  error: Failure,
+  policy: SidekiqPolicy,
+  moment: Moment,
+  own: { readonly delayMs?: number | undefined; readonly verdict?: 'kill' },
+): SidekiqTransition {
+  const { hash } = message;
+  const { keys, dialect } = policy;
+  const retry = retryOf(hash) ?? policy.retry ?? true;
+  if (retry === false) {
+    // Global handler: without retries there is no dead job either; only death handlers hear of it.
+    return { ...ended(message, { state: 'failed' }), failed: true, exhausted: true, error };
+  }
+  const nowMs = moment.now.getTime();
+  const { changes, count, failedAt } = afterFailure(hash, error, dialect, nowMs);
+  const text = edit(message.text, changes);
+  const done = { failed: true, text, error };
+  const verdict = own.verdict ?? (own.delayMs === undefined ? askClass(policy, count, error, hash) : undefined);
+  if (verdict === 'discard')
+    return { ...done, disposition: { state: 'discarded' }, write: writing([]), exhausted: false };
+  if (verdict !== 'kill' && !isExhausted(hash, retry, count, failedAt, policy, nowMs)) {
+    const delayMs =
+      own.delayMs ??
+      1000 * ((typeof verdict === 'number' ? verdict : defaultDelay(count)) + jitter(count, dialect, moment.random));
+    const at = nowMs + delayMs;
+    const write = writing(retryLater(keys, at, text));
+    return { ...done, disposition: { state: 'retrying', at: new Date(at) }, write, exhausted: false };
+  }
+  const write = hash['dead'] === false ? writing([]) : writing(bury(keys, nowMs, text, policy.dead ?? DEAD_LIMITS));
+  return { ...done, disposition: { state: 'failed' }, write, exhausted: true };
+}
+
+/** The error of a run, written into the job hash. */
+function afterFailure(
+  hash: JobHash,
+  error: Failure,
+  dialect: Dialect,
+  nowMs: number,
+): { readonly changes: readonly Change[]; readonly count: number; readonly failedAt: number } {
+  const changes: Change[] = [];
+  const set = (name: string, value: string): void => void changes.push({ path: [name], value });
+  const { retry_queue: retryQueue, queue, retry_count: before, backtrace } = hash;
+  if (typeof retryQueue === 'string' && retryQueue !== '') {
+    if (retryQueue !== queue) set('queue', stringify(retryQueue));
+  } else if (typeof queue !== 'string') {
+    set('queue', stringify('default'));
+  }
+  set('error_message', stringify(wellFormed(error.message.slice(0, MESSAGE_LIMIT))));
+  set('error_class', stringify(wellFormed(className(error))));
+  let count = 0;
+  let failedAt = nowMs;
+  if (typeof before === 'number') {
+    count = Math.floor(before) + 1;
+    failedAt = readTimestamp(hash['failed_at']) ?? nowMs;
+    set('retried_at', timestamp(nowMs, dialect));
+  } else {
+    set('failed_at', timestamp(nowMs, dialect));
+  }
+  set('retry_count', String(count));
+  if (backtrace === true || (typeof backtrace === 'number' && backtrace > 0)) {
+    const frames = framesOf(error.traceback);
+    const lines = backtrace === true ? frames : frames.slice(0, backtrace);
+    set('error_backtrace', stringify(compressBacktrace(lines.map(wellFormed), dialect)));
+  }
+  return { changes, count, failedAt };
+}
+
+function isExhausted(
+  hash: JobHash,
+  retry: boolean | number,
+  count: number,
+  failedAt: number,
+  { dialect, maxRetries = 25 }: SidekiqPolicy,
+  nowMs: number,
+): boolean {
+  const { retry_for: retryFor } = hash;
+  const until = typeof retryFor === 'number' && dialect.retryFor !== 'ignored' ? failedAt + retryFor * 1000 : undefined;
+  const late = until !== undefined && until < nowMs;
+  if (until !== undefined && dialect.retryFor === 'instead') return late;
+  return late || count >= (typeof retry === 'number' ? retry : maxRetries);
+}
+
+function askClass(
+  { retryIn, onError }: SidekiqPolicy,
+  count: number,
+  error: Failure,
+  hash: JobHash,
+): number | 'discard' | 'kill' | undefined {
+  if (retryIn === undefined) return undefined;
+  try {
+    const answer = retryIn(count, error, hash);
+    if (answer === 'discard' || answer === 'kill') return answer;
+    return typeof answer === 'number' && answer > 0 && Number.isFinite(answer) ? answer : undefined;
+  } catch (thrown) {
+    onError?.(thrown);
+    return undefined;
+  }
+}
+
+function ended(
+  { text }: SidekiqMessage,
+  disposition: Disposition,
+  commands: readonly Command[] = [],
+): SidekiqTransition {
+  return { disposition, write: writing(commands), failed: false, exhausted: false, text, error: undefined };
+}
+
+/** More than one command goes in one MULTI, as Ruby sends it. */
+function writing(commands: readonly Command[]): Exchange<void> {
+  return { commands, atomic: commands.length > 1, read: () => undefined };
+}
+
+function className({ type, module }: Failure): string {
+  return module === undefined || module === '' ? type : `${module}::${type}`;
+}
+
+/** Half a surrogate pair cannot be written as UTF-8. */
+function wellFormed(text: string): string {
+  return text.replaceAll(/[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g, '\ufffd');
+}
+
+const ASKED: Failure = { type: 'Retry', message: 'the handler asked to be run again', traceback: '' };
+const NO_REPLACEMENT: Failure = {
+  type: 'Replace',
+  message: 'Sidekiq has no way for another job to take the place of this one; enqueue it instead',
+  traceback: '',
+};
+
+function rejected(reason: string): Failure {
+  return { type: 'Reject', message: reason, traceback: '' };
+}
+
+/** As Ruby's Timeout module has it. */
+function timeoutError(limitMs: number): Failure {
+  return { type: 'Timeout::Error', message: `execution expired after ${limitMs / 1000}s`, traceback: '' };
+}
