@@ -58,6 +58,12 @@ export function capture(set: RubySet, name: string): Capture {
   };
 }
 
+/** The jobs of a capture that were written by hand, for Ruby to run. */
+export function handmade(set: RubySet, name: string): readonly string[] {
+  const raw = JSON.parse(readFileSync(new URL(`${name}.json`, folderOf(set)), 'utf8')) as RawCapture;
+  return raw.keys.map(({ value }) => value as string);
+}
+
 /** The text of a file of questions and answers: `foreign-data-acceptance.txt`. */
 export function answers(set: RubySet, file: string): string {
   return readFileSync(new URL(file, folderOf(set)), 'utf8');

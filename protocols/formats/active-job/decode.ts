@@ -1,0 +1,274 @@
+import { WireError } from '../../errors.ts';
+import { MAX_DEPTH } from '../plain.ts';
+import { DateTime, Decimal, Numeral, PlainDate } from '../values.ts';
+import { hashKind, type HashKind, mark, RubyHash, toObject } from './hashes.ts';
+import { shown, undecodable } from './rails.ts';
+import {
+  BIG_DECIMAL,
+  DATE,
+  DATE_TIME,
+  DURATION,
+  GLOBAL_ID,
+  INDIFFERENT,
+  KEYWORDS,
+  MEMBERS,
+  MODULE,
+  RANGE,
+  SERIALIZED,
+  SYMBOL,
+  SYMBOL_KEYS,
+  TIME,
+  TIME_WITH_ZONE,
+} from './serializers.ts';
+import { isRubyTime } from './times.ts';
+import {
+  Duration,
+  GlobalId,
+  RubyDateTime,
+  RubyModule,
+  RubyRange,
+  RubySymbol,
+  RubyTime,
+  SerializedObject,
+  TimeWithZone,
+} from './values.ts';
+
+export interface DecodeOptions {
+  /** A RubyHash for every hash, which keeps the order of keys that look like numbers. @default false */
+  readonly exact?: boolean;
+  /** Containers inside containers, of the JSON. @default 1000 */
+  readonly maxDepth?: number;
+  /** Gives what a serializer of the application made a meaning of your own. Undefined leaves it a SerializedObject. */
+  readonly deserialize?: (object: SerializedObject) => unknown;
+}
+
+/**
+ * The arguments of a job: JSON as `parse` or `parseExact` gave it, to values. Mirrors arguments.rb `deserialize` of Active Job 8.1. The
+ * keywords of a call are its last argument, a hash whose `hashKind` is `keywords`: see `splitKeywords`.
+ *
+ * What Rails would fail to read is a WireError `undecodable`; what names a serializer that is not Rails' own is a SerializedObject.
+ */
+export function decodeArguments(list: unknown, options: DecodeOptions = {}): unknown[] {
+  if (list === undefined || list === null) return [];
+  if (!Array.isArray(list)) throw undecodable(`the arguments of a job are a list, not ${shown(list)}`);
+  return new Reader(options).list(list, 0, 'arguments');
+}
+
+/** The arguments of a call, apart from its keywords. */
+export function splitKeywords(list: readonly unknown[]): {
+  readonly args: readonly unknown[];
+  readonly kwargs: Readonly<Record<string, unknown>>;
+} {
+  const last = list.at(-1);
+  if (!isObject(last) || hashKind(last as object) !== 'keywords') return { args: list, kwargs: {} };
+  return { args: list.slice(0, -1), kwargs: last as Readonly<Record<string, unknown>> };
+}
+
+/** One argument. */
+export function decodeArgument(value: unknown, options: DecodeOptions = {}): unknown {
+  return new Reader(options).value(value, 0, 'argument');
+}
+
+/** What was written by somebody else in another form than Rails': it goes back as it came. */
+const origins = new WeakMap<object, object>();
+
+/** The JSON that this value came as, where Rails would have written it in another way; not once the value has changed. */
+export function originOf(value: object): object | undefined {
+  const origin = origins.get(value);
+  return origin !== undefined && value instanceof DateTime && value.iso !== memberOf(origin, 'value')
+    ? undefined
+    : origin;
+}
+
+function came<T extends object>(value: T, raw: object): T {
+  // The ends of a range may change.
+  if (!(value instanceof RubyRange) || (!isObject(value.begin) && !isObject(value.end))) origins.set(value, raw);
+  return value;
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null;
+}
+
+function memberOf(raw: object, key: string): unknown {
+  return raw instanceof Map ? (raw as Map<string, unknown>).get(key) : (raw as Readonly<Record<string, unknown>>)[key];
+}
+
+class Reader {
+  readonly #exact: boolean;
+  readonly #maxDepth: number;
+  readonly #deserialize: DecodeOptions['deserialize'];
+
+  constructor({ exact = false, maxDepth = MAX_DEPTH, deserialize }: DecodeOptions) {
+    this.#exact = exact;
+    this.#maxDepth = maxDepth;
+    this.#deserialize = deserialize;
+  }
+
+  list(list: readonly unknown[], depth: number, at: string): unknown[] {
+    this.#deeper(depth, at);
+    return list.map((item, index) => this.value(item, depth + 1, `${at}[${index}]`));
+  }
+
+  value(value: unknown, depth: number, at: string): unknown {
+    if (typeof value !== 'object' || value === null || value instanceof Numeral) return value;
+    if (Array.isArray(value)) return this.list(value, depth, at);
+    this.#deeper(depth, at);
+    const members: ReadonlyMap<string, unknown> = value instanceof Map ? value : new Map(Object.entries(value));
+    // In arguments.rb's order: a record is an object of this one key, and any `_aj_serialized` is an object of a serializer.
+    if (members.size === 1 && members.has(GLOBAL_ID)) return record(members.get(GLOBAL_ID), at);
+    if (members.has(SERIALIZED)) return this.#serialized(value, members, depth, at);
+    return this.#hash(members, depth, at);
+  }
+
+  #hash(members: ReadonlyMap<string, unknown>, depth: number, at: string): object {
+    const found = markers(members, at);
+    const taken = new Set(found.marks.map(([key]) => key));
+    const entries: [string, unknown][] = [];
+    for (const [key, item] of members) {
+      if (!taken.has(key)) entries.push([key, this.value(item, depth + 1, `${at}[${JSON.stringify(key)}]`)]);
+    }
+    const { kind, symbols, marks } = found;
+    if (this.#exact) {
+      const hash = new RubyHash(entries, kind, symbols);
+      return mark(hash, { kind, symbols, came: { keys: [...hash.keys()], marks } });
+    }
+    const hash = toObject(entries);
+    return mark(hash, { kind, symbols, came: { keys: Object.keys(hash), marks } });
+  }
+
+  #serialized(raw: object, members: ReadonlyMap<string, unknown>, depth: number, at: string): unknown {
+    const name = members.get(SERIALIZED);
+    if (typeof name !== 'string') throw undecodable(`${at}: no name of a serializer: ${shown(name)}`);
+    const known = this.#known(name, members, depth, at);
+    if (known !== undefined) return isUsual(name, members) ? known : came(known, raw);
+    const rest = new Map(members);
+    rest.delete(SERIALIZED);
+    const object = came(new SerializedObject(name, rest), raw);
+    return this.#deserialize?.(object) ?? object;
+  }
+
+  /** Undefined where the serializer is not Rails' own, or its value has a form that Ruby reads and JavaScript cannot. */
+  #known(name: string, members: ReadonlyMap<string, unknown>, depth: number, at: string): object | undefined {
+    const value = members.get('value');
+    switch (name) {
+      case SYMBOL:
+        return new RubySymbol(text(name, value, at));
+      case MODULE:
+        return new RubyModule(text(name, value, at));
+      case BIG_DECIMAL:
+        return new Decimal(text(name, value, at));
+      case DATE:
+        return DATE_TEXT.test(text(name, value, at)) ? new PlainDate(value as string) : undefined;
+      case TIME:
+        return readable(text(name, value, at), at) ? new RubyTime(value as string) : undefined;
+      case DATE_TIME:
+        return readable(text(name, value, at), at) ? new RubyDateTime(value as string) : undefined;
+      case TIME_WITH_ZONE: {
+        const zone = members.get('time_zone');
+        if (zone !== undefined && zone !== null) text(name, zone, at);
+        if (!readable(text(name, value, at), at)) return undefined;
+        return new TimeWithZone(value as string, (zone as string | null | undefined) ?? undefined);
+      }
+      case DURATION:
+        return this.#duration(value, members.get('parts'), depth, at);
+      case RANGE:
+        return new RubyRange(
+          this.value(members.get('begin') ?? null, depth + 1, `${at}.begin`),
+          this.value(members.get('end') ?? null, depth + 1, `${at}.end`),
+          isTrue(members.get('exclude_end')),
+        );
+      default:
+        return undefined;
+    }
+  }
+
+  #duration(seconds: unknown, parts: unknown, depth: number, at: string): Duration {
+    if (!isNumber(seconds) || !Array.isArray(parts)) throw undecodable(`${at}: not a duration: ${shown(seconds)}`);
+    const pairs = this.list(parts, depth + 1, `${at}.parts`).map((pair): readonly [string, unknown] => {
+      const [unit, amount] = Array.isArray(pair) ? (pair as readonly unknown[]) : [];
+      if (!(unit instanceof RubySymbol) || !isNumber(amount) || originOf(unit) !== undefined)
+        throw undecodable(`${at}: not a part of a duration: ${shown(pair)}`);
+      return [unit.name, amount];
+    });
+    return new Duration(seconds, pairs);
+  }
+
+  #deeper(depth: number, at: string): void {
+    if (depth < this.#maxDepth) return;
+    const where = at.length > 80 ? `${at.slice(0, 80)}…` : at;
+    throw new WireError('active-job', 'too-deep', `${where}: nested more than ${this.#maxDepth} levels deep`);
+  }
+}
+
+function record(uri: unknown, at: string): GlobalId {
+  const id = typeof uri === 'string' ? GlobalId.parse(uri) : undefined;
+  if (id === undefined) throw undecodable(`${at}: not a GlobalID: ${shown(uri)}; it is gid://app/Model/id`);
+  return id;
+}
+
+/** arguments.rb `deserialize_hash`: the first mark that says something is taken away, with those before it that say nothing. */
+function markers(
+  members: ReadonlyMap<string, unknown>,
+  at: string,
+): {
+  readonly kind: HashKind;
+  readonly symbols: ReadonlySet<string>;
+  readonly marks: readonly (readonly [string, unknown, number])[];
+} {
+  const marks: (readonly [string, unknown, number])[] = [];
+  let kind: HashKind = 'bare';
+  let symbols: ReadonlySet<string> = new Set();
+  let places: string[] | undefined;
+  for (const [key, meaning] of MARKS) {
+    if (!members.has(key)) continue;
+    const value = members.get(key);
+    places ??= [...members.keys()];
+    marks.push([key, value, places.indexOf(key)]);
+    if (value === null || value === false) continue;
+    kind = meaning;
+    if (key !== INDIFFERENT) {
+      if (!Array.isArray(value)) throw undecodable(`${at}: ${key} is a list of keys, not ${shown(value)}`);
+      symbols = new Set(value.filter((name): name is string => typeof name === 'string'));
+    }
+    break;
+  }
+  return { kind, symbols, marks: marks.toSorted((a, b) => a[2] - b[2]) };
+}
+
+const MARKS: readonly (readonly [string, HashKind])[] = [
+  [INDIFFERENT, 'indifferent'],
+  [SYMBOL_KEYS, 'hash'],
+  [KEYWORDS, 'keywords'],
+];
+
+function isUsual(name: string, members: ReadonlyMap<string, unknown>): boolean {
+  const wanted = MEMBERS.get(name) ?? [];
+  const [first, ...others] = members.keys();
+  const optional = name === TIME_WITH_ZONE && others.length === 1 ? wanted.slice(0, 1) : wanted;
+  if (first !== SERIALIZED || others.length !== optional.length) return false;
+  if (name === RANGE && typeof members.get('exclude_end') !== 'boolean') return false;
+  if (name === TIME_WITH_ZONE && members.get('time_zone') === null) return false;
+  return others.every((key, index) => key === optional[index]);
+}
+
+function text(name: string, value: unknown, at: string): string {
+  if (typeof value === 'string') return value;
+  throw undecodable(`${at}: the value of ${name} is a text, not ${shown(value)}`);
+}
+
+/** False where it is a time beyond JavaScript's forms; throws where it is none to Ruby either. */
+function readable(iso: string, at: string): boolean {
+  if (!isRubyTime(iso)) throw undecodable(`${at}: not a time: ${shown(iso)}`);
+  return !Number.isNaN(new DateTime(iso).getTime());
+}
+
+const DATE_TEXT = /^\d{4}-\d{2}-\d{2}$/;
+
+function isNumber(value: unknown): boolean {
+  return typeof value === 'number' || typeof value === 'bigint' || value instanceof Numeral;
+}
+
+function isTrue(value: unknown): boolean {
+  return value !== undefined && value !== null && value !== false;
+}

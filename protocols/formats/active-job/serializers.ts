@@ -1,0 +1,33 @@
+/** Names on the wire: the marks of Active Job's arguments.rb, and the serializers of serializers/*.rb. */
+
+export const GLOBAL_ID = '_aj_globalid';
+export const SERIALIZED = '_aj_serialized';
+export const SYMBOL_KEYS = '_aj_symbol_keys';
+export const KEYWORDS = '_aj_ruby2_keywords';
+export const INDIFFERENT = '_aj_hash_with_indifferent_access';
+
+/** Keys that no hash of the application may have: Rails refuses them too. */
+export const RESERVED: ReadonlySet<string> = new Set([GLOBAL_ID, SERIALIZED, SYMBOL_KEYS, KEYWORDS, INDIFFERENT]);
+
+export const SYMBOL = 'ActiveJob::Serializers::SymbolSerializer';
+export const DURATION = 'ActiveJob::Serializers::DurationSerializer';
+export const TIME = 'ActiveJob::Serializers::TimeSerializer';
+export const DATE_TIME = 'ActiveJob::Serializers::DateTimeSerializer';
+export const DATE = 'ActiveJob::Serializers::DateSerializer';
+export const TIME_WITH_ZONE = 'ActiveJob::Serializers::TimeWithZoneSerializer';
+export const MODULE = 'ActiveJob::Serializers::ModuleSerializer';
+export const RANGE = 'ActiveJob::Serializers::RangeSerializer';
+export const BIG_DECIMAL = 'ActiveJob::Serializers::BigDecimalSerializer';
+
+/** What Rails writes beside the name, in its order. One that has more, less or another order is kept as it came. */
+export const MEMBERS: ReadonlyMap<string, readonly string[]> = new Map([
+  [SYMBOL, ['value']],
+  [DURATION, ['value', 'parts']],
+  [TIME, ['value']],
+  [DATE_TIME, ['value']],
+  [DATE, ['value']],
+  [TIME_WITH_ZONE, ['value', 'time_zone']],
+  [MODULE, ['value']],
+  [RANGE, ['begin', 'end', 'exclude_end']],
+  [BIG_DECIMAL, ['value']],
+]);
