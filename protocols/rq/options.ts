@@ -1,4 +1,5 @@
 import { WireError } from '../errors.ts';
+import { isJobId } from './keys.ts';
 
 /**
  * What `enqueue` takes, in RQ's own words, and the fields of the job hash that follow from it. Sources: rq/queue.py parse_args,
@@ -141,7 +142,7 @@ export function jobSettings(options: JobOptions, defaultTimeout: number = DEFAUL
   const { retry, repeat, atFront = false } = options;
   const dependencies = dependenciesOf(options.dependsOn);
   const settings: JobSettings = {
-    id: options.jobId === undefined ? undefined : checkJobId('jobId', options.jobId),
+    id: options.jobId === undefined ? undefined : jobId('jobId', options.jobId),
     timeout: timeoutOf(options.jobTimeout, defaultTimeout),
     resultTtl: optional('resultTtl', options.resultTtl),
     failureTtl: optional('failureTtl', options.failureTtl),
@@ -182,9 +183,8 @@ export function parseDuration(option: string, value: Duration): number {
   return seconds === 0 ? 0 : seconds;
 }
 
-/** The id, where RQ can fetch it. Throws WireError `bad-option`. */
-export function checkJobId(option: string, id: unknown): string {
-  if (typeof id === 'string' && JOB_ID.test(id)) return id;
+function jobId(option: string, id: unknown): string {
+  if (typeof id === 'string' && isJobId(id)) return id;
   throw bad(option, `must be letters, digits, - and _ only, not ${shown(id)}`);
 }
 
@@ -199,7 +199,6 @@ export function webhookRecord({
   return { url, job_status: jobStatus, method, headers, timeout };
 }
 
-const JOB_ID = /^[A-Za-z0-9_-]+$/;
 const MAX_SECONDS = 2_147_483_647;
 const SECONDS: Readonly<Record<string, number>> = { d: 86_400, h: 3_600, m: 60, s: 1 };
 
@@ -249,7 +248,7 @@ function dependenciesOf(given: DependsOn | undefined): {
 }
 
 function idOf(job: unknown): string {
-  return checkJobId('dependsOn', typeof job === 'object' && job !== null && 'id' in job ? job.id : job);
+  return jobId('dependsOn', typeof job === 'object' && job !== null && 'id' in job ? job.id : job);
 }
 
 function listOf<T>(value: T | readonly T[] | undefined): readonly T[] {

@@ -1,0 +1,337 @@
+import type { Buffer } from 'node:buffer';
+import { callScript, type Command, type Exchange, type Script } from '../redis.ts';
+import * as keys from './keys.ts';
+import { type BrokenField, type JobHash, type JobStatus, readJob } from './message.ts';
+import { readResult, type StoredEntry } from './result.ts';
+import { dateText, epochSeconds } from './times.ts';
+
+/** One job: reading it, and what a person may do to it. Each change is one script; what it would change must be there. */
+
+export interface FetchedJob {
+  readonly job: JobHash;
+  /** Fields that RQ's own readers would raise over. */
+  readonly broken: readonly BrokenField[];
+}
+
+/** Jobs by id, in their order; undefined where there is none. Source: rq/job.py fetch_many. */
+export function fetchJobs(ids: readonly string[]): Exchange<readonly (FetchedJob | undefined)[]> {
+  return {
+    commands: ids.map((id): Command => ['HGETALL', keys.jobKey(id)]),
+    atomic: false,
+    read: (replies) => replies.map((reply, at) => readJob(ids[at] as string, reply as readonly Buffer[])),
+  };
+}
+
+export function status(id: string): Exchange<JobStatus | undefined> {
+  return {
+    commands: [['HGET', keys.jobKey(id), 'status']],
+    atomic: false,
+    read: ([reply]) => (reply === null ? undefined : (String(reply as Buffer) as JobStatus)),
+  };
+}
+
+/** The stored results of a job, the newest first. Throws WireError for one that cannot be read. Source: rq/results.py all. */
+export function results(id: string, count?: number): Exchange<readonly StoredEntry[]> {
+  const some = count === undefined ? [] : ['COUNT', count];
+  return {
+    commands: [['XREVRANGE', keys.resultsKey(id), '+', '-', ...some]],
+    atomic: false,
+    read: ([reply]) => readEntries(reply),
+  };
+}
+
+function readEntries(reply: unknown): readonly StoredEntry[] {
+  return (reply as readonly (readonly [Buffer, readonly Buffer[]])[]).map(([id, flat]) => readResult(String(id), flat));
+}
+
+/** What a waiter must know of a job. */
+export interface Progress {
+  /** Undefined: the job is gone, or it was never there. */
+  readonly status: JobStatus | undefined;
+  readonly latest: StoredEntry | undefined;
+  /** RQ before 1.12, and any RQ on Redis before 5, keep results in the hash. */
+  readonly legacyResult: Buffer | undefined;
+  readonly legacyExcInfo: Buffer | undefined;
+}
+
+/** Two reads a job, in the plain: a connection that tracks keys is told when either changes. */
+export function progress(ids: readonly string[]): Exchange<readonly (Progress | Error)[]> {
+  return {
+    commands: ids.flatMap((id): Command[] => [
+      // What ends a job writes both in one step: the status is read first, so that a newer result only makes it come true.
+      ['HMGET', keys.jobKey(id), 'status', 'result', 'exc_info'],
+      ['XREVRANGE', keys.resultsKey(id), '+', '-', 'COUNT', 1],
+    ]),
+    atomic: false,
+    read: (replies) =>
+      ids.map((_, at) => {
+        const [state, legacyResult, legacyExcInfo] = replies[2 * at] as readonly (Buffer | null)[];
+        try {
+          return {
+            status: state === null || state === undefined ? undefined : (String(state) as JobStatus),
+            latest: readEntries(replies[2 * at + 1])[0],
+            legacyResult: legacyResult ?? undefined,
+            legacyExcInfo: legacyExcInfo ?? undefined,
+          };
+        } catch (error) {
+          return error as Error;
+        }
+      }),
+  };
+}
+
+/** Ids of what a job waits for, and of what waits for it. */
+export function relatives(id: string): Exchange<{ readonly dependencies: string[]; readonly dependents: string[] }> {
+  return {
+    commands: [
+      ['SMEMBERS', keys.dependenciesKey(id)],
+      ['SMEMBERS', keys.dependentsKey(id)],
+    ],
+    atomic: false,
+    read: ([dependencies, dependents]) => ({
+      dependencies: (dependencies as readonly Buffer[]).map(String),
+      dependents: (dependents as readonly Buffer[]).map(String),
+    }),
+  };
+}
+
+/** Where it is in its queue: 0 is next, undefined is not there. Redis 6.0.6 and newer. Source: rq/queue.py get_job_position. */
+export function position(id: string, queue: string): Exchange<number | undefined> {
+  return {
+    commands: [['LPOS', keys.queueKey(queue), id]],
+    atomic: false,
+    read: ([reply]) => (reply as number | null) ?? undefined,
+  };
+}
+
+/** Writes fields of a job that is there; false where it is not. KEYS the hash. ARGV fields. */
+export const UPDATE: Script = {
+  name: 'update',
+  keys: 1,
+  lua: `
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV))
+return 1
+`,
+};
+
+/** Source: rq/job.py save_meta, which brings a deleted job back with nothing but its meta; this does not. */
+export function saveMeta(id: string, meta: Uint8Array): Exchange<boolean> {
+  return {
+    commands: [callScript(UPDATE, [keys.jobKey(id)], ['meta', meta])],
+    atomic: false,
+    read: ([reply]) => reply === 1,
+  };
+}
+
+/** Lua that several changes share. `release` lets the jobs go that wait for this one and for nothing else any more. */
+const SHARED = `
+local function keep(id, ttl)
+  redis.call('EXPIRE', 'rq:job:' .. id, ttl)
+  redis.call('EXPIRE', 'rq:job:' .. id .. ':dependents', ttl)
+  redis.call('EXPIRE', 'rq:job::' .. id .. ':dependencies', ttl)
+end
+local function push(id, queue, front)
+  redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
+  redis.call(front and 'LPUSH' or 'RPUSH', 'rq:queue:' .. queue, id)
+end
+local function may_run(id, without, failures)
+  local others = redis.call('SMEMBERS', 'rq:job::' .. id .. ':dependencies')
+  for i = 1, #others do
+    if others[i] ~= without then
+      local status = redis.call('HGET', 'rq:job:' .. others[i], 'status')
+      if status and status ~= 'finished' and not (status == 'failed' and failures) then return false end
+    end
+  end
+  return true
+end
+local function release(id, date)
+  local key = 'rq:job:' .. id .. ':dependents'
+  local waiting, released = redis.call('SMEMBERS', key), 0
+  for i = 1, #waiting do
+    local d = waiting[i]
+    local job = redis.call('HMGET', 'rq:job:' .. d, 'status', 'origin', 'allow_dependency_failures', 'enqueue_at_front', 'ttl')
+    if job[1] == 'deferred' and job[2] and job[2] ~= '' and may_run(d, id, job[3] == '1') then
+      redis.call('ZREM', 'rq:deferred:' .. job[2], d)
+      redis.call('HSET', 'rq:job:' .. d, 'status', 'queued', 'enqueued_at', date)
+      if job[5] and (tonumber(job[5]) or 0) > 0 then keep(d, job[5]) end
+      push(d, job[2], job[4] == '1')
+      redis.call('SREM', key, d)
+      released = released + 1
+    end
+  end
+  return released
+end
+-- Out of its queue and every registry; what runs of it counts as nobody's any more.
+local function take_off(id, queue)
+  redis.call('LREM', 'rq:queue:' .. queue, 0, id)
+  for _, registry in ipairs({'finished', 'failed', 'deferred', 'scheduled', 'canceled'}) do
+    redis.call('ZREM', 'rq:' .. registry .. ':' .. queue, id)
+  end
+  local executions = redis.call('ZRANGE', 'rq:executions:' .. id, 0, -1)
+  for i = 1, #executions do redis.call('ZREM', 'rq:wip:' .. queue, id .. ':' .. executions[i]) end
+  -- RQ 1.
+  redis.call('ZREM', 'rq:wip:' .. queue, id)
+  return executions
+end
+`;
+
+export interface CancelOptions {
+  /** Let the jobs go that wait for this one. @default false */
+  readonly enqueueDependents?: boolean;
+  /** Take it out of the lists of what waits for its dependencies. @default false */
+  readonly removeFromDependencies?: boolean;
+}
+
+/**
+ * Cancels a job. Returns how many dependents were let go, or why nothing was done: it is gone, or canceled already.
+ * Mirrors rq/job.py cancel (2.10). KEYS the hash. ARGV id, date, seconds, enqueue dependents, remove from dependencies.
+ */
+export const CANCEL: Script = {
+  name: 'cancel',
+  keys: 1,
+  lua: `${SHARED}
+local id, date, now = ARGV[1], ARGV[2], ARGV[3]
+local job = redis.call('HMGET', KEYS[1], 'status', 'origin')
+if not job[1] then return -1 end
+if job[1] == 'canceled' then return -2 end
+local queue, released = job[2] or '', 0
+redis.call('HSET', KEYS[1], 'status', 'canceled')
+if ARGV[4] == '1' then released = release(id, date) end
+if ARGV[5] == '1' then
+  local dependencies = redis.call('SMEMBERS', 'rq:job::' .. id .. ':dependencies')
+  for i = 1, #dependencies do redis.call('SREM', 'rq:job:' .. dependencies[i] .. ':dependents', id) end
+end
+take_off(id, queue)
+redis.call('ZADD', 'rq:canceled:' .. queue, now, id)
+return released
+`,
+};
+
+export function cancel(
+  id: string,
+  now: Date,
+  { enqueueDependents = false, removeFromDependencies = false }: CancelOptions = {},
+): Exchange<number | 'gone' | 'canceled'> {
+  const args = [id, dateText(now), epochSeconds(now), enqueueDependents ? 1 : 0, removeFromDependencies ? 1 : 0];
+  return {
+    commands: [callScript(CANCEL, [keys.jobKey(id)], args)],
+    atomic: false,
+    read: ([reply]) => (reply === -1 ? 'gone' : reply === -2 ? 'canceled' : (reply as number)),
+  };
+}
+
+export type Requeued = 'queued' | 'gone' | 'elsewhere';
+
+/**
+ * Puts jobs of a registry into their queues again. What the last run left is taken away; a lifetime that its end has set, too,
+ * where Python lets the job expire in its queue. `gone`: only the id was left, and it is taken off. `elsewhere`: it is not in the registry.
+ * Mirrors rq/registry.py requeue (2.10). KEYS the registry. ARGV queue, date, at front, ids.
+ */
+export const REQUEUE: Script = {
+  name: 'requeue',
+  keys: 1,
+  lua: `${SHARED}
+local queue, date, out = ARGV[1], ARGV[2], {}
+for i = 4, #ARGV do
+  local id = ARGV[i]
+  local key = 'rq:job:' .. id
+  if redis.call('ZREM', KEYS[1], id) == 0 then
+    out[#out + 1] = 0
+  elseif redis.call('EXISTS', key) == 0 then
+    out[#out + 1] = -1
+  else
+    local job = redis.call('HMGET', key, 'origin', 'ttl')
+    redis.call('HSET', key, 'status', 'queued', 'enqueued_at', date, 'started_at', '', 'ended_at', '')
+    redis.call('HDEL', key, 'exc_info')
+    if job[2] and (tonumber(job[2]) or 0) > 0 then
+      keep(id, job[2])
+    else
+      redis.call('PERSIST', key)
+      redis.call('PERSIST', key .. ':dependents')
+      redis.call('PERSIST', 'rq:job::' .. id .. ':dependencies')
+    end
+    push(id, job[1] and job[1] ~= '' and job[1] or queue, ARGV[3] == '1')
+    out[#out + 1] = 1
+  end
+end
+return out
+`,
+};
+
+export function requeue(
+  registry: Exclude<keys.RegistryName, 'wip'>,
+  queue: string,
+  ids: readonly string[],
+  now: Date,
+  atFront = false,
+): Exchange<readonly Requeued[]> {
+  if (ids.length === 0) return { commands: [], atomic: false, read: () => [] };
+  // The last to be put in front is the first to run.
+  const order = atFront ? [...ids].reverse() : ids;
+  return {
+    commands: [
+      callScript(REQUEUE, [keys.registryKey(registry, queue)], [queue, dateText(now), atFront ? 1 : 0, ...order]),
+    ],
+    atomic: false,
+    read: ([reply]) => {
+      const states = (reply as readonly number[]).map((one): Requeued =>
+        one === 1 ? 'queued' : one === 0 ? 'elsewhere' : 'gone',
+      );
+      return atFront ? states.reverse() : states;
+    },
+  };
+}
+
+export interface DeleteOptions {
+  /** Delete what waits for it, too; and what waits for that. @default false */
+  readonly deleteDependents?: boolean;
+}
+
+/**
+ * Deletes a job with all that belongs to it: its place in queue and registries, its runs, its results, and its name in group and
+ * dependencies. Python leaves the last three. Returns how many jobs there were. What waits for it and is not deleted goes on waiting, as in RQ.
+ * Mirrors rq/job.py delete, delete_dependents (2.10). KEYS the hash. ARGV id, delete dependents.
+ */
+export const DELETE: Script = {
+  name: 'delete',
+  keys: 1,
+  lua: `${SHARED}
+local todo, seen, deleted = {ARGV[1]}, {[ARGV[1]] = true}, 0
+local at = 1
+while at <= #todo do
+  local id = todo[at]
+  at = at + 1
+  local key = 'rq:job:' .. id
+  local job = redis.call('HMGET', key, 'origin', 'group_id')
+  if job[1] then
+    local executions = take_off(id, job[1])
+    redis.call('LREM', 'rq:queue:' .. job[1] .. ':intermediate', 0, id)
+    for i = 1, #executions do redis.call('DEL', 'rq:execution:' .. id .. ':' .. executions[i]) end
+  end
+  if job[2] and job[2] ~= '' then redis.call('SREM', 'rq:group:' .. job[2], id) end
+  local dependencies = redis.call('SMEMBERS', 'rq:job::' .. id .. ':dependencies')
+  for i = 1, #dependencies do redis.call('SREM', 'rq:job:' .. dependencies[i] .. ':dependents', id) end
+  if ARGV[2] == '1' then
+    local waiting = redis.call('SMEMBERS', key .. ':dependents')
+    for i = 1, #waiting do
+      if not seen[waiting[i]] then
+        seen[waiting[i]] = true
+        todo[#todo + 1] = waiting[i]
+      end
+    end
+  end
+  deleted = deleted + redis.call('DEL', key)
+  redis.call('DEL', key .. ':dependents', 'rq:job::' .. id .. ':dependencies', 'rq:results:' .. id, 'rq:executions:' .. id)
+end
+return deleted
+`,
+};
+
+export function deleteJob(id: string, { deleteDependents = false }: DeleteOptions = {}): Exchange<number> {
+  return {
+    commands: [callScript(DELETE, [keys.jobKey(id)], [id, deleteDependents ? 1 : 0])],
+    atomic: false,
+    read: ([reply]) => reply as number,
+  };
+}

@@ -1,0 +1,152 @@
+import type { Buffer } from 'node:buffer';
+import { callScript, type Command, type Exchange, type Script } from '../redis.ts';
+import * as keys from './keys.ts';
+
+/** Queues and their registries: how many, which, and emptying them. Looking changes nothing: RQ's own counts clean up first. */
+
+export type Counts = Readonly<Record<'queued' | Exclude<keys.RegistryName, 'wip'> | 'started', number>>;
+
+/** The names of all queues there were jobs in. A member that is no key of a queue is left out. */
+export function queueNames(): Exchange<readonly string[]> {
+  return {
+    commands: [['SMEMBERS', keys.QUEUES]],
+    atomic: false,
+    read: ([reply]) =>
+      (reply as readonly Buffer[])
+        .map((key) => keys.queueOf(String(key)))
+        .filter((name) => name !== undefined)
+        .sort(),
+  };
+}
+
+/** How many jobs each queue has, by what became of them. */
+export function counts(queues: readonly string[]): Exchange<readonly Counts[]> {
+  return {
+    commands: queues.flatMap((queue): Command[] => [
+      ['LLEN', keys.queueKey(queue)],
+      ...REGISTRIES.map((registry): Command => ['ZCARD', keys.registryKey(registry, queue)]),
+    ]),
+    atomic: false,
+    read: (replies) =>
+      queues.map((_, at) => {
+        const [queued, started, finished, failed, deferred, scheduled, canceled] = replies.slice(
+          at * WIDTH,
+          (at + 1) * WIDTH,
+        ) as number[] as [number, number, number, number, number, number, number];
+        return { queued, started, finished, failed, deferred, scheduled, canceled };
+      }),
+  };
+}
+
+const REGISTRIES: readonly keys.RegistryName[] = ['wip', 'finished', 'failed', 'deferred', 'scheduled', 'canceled'];
+const WIDTH = REGISTRIES.length + 1;
+
+/** Ids of a queue, the next to run first. */
+export function queuedIds(queue: string, offset = 0, length = -1): Exchange<readonly string[]> {
+  const end = length < 0 ? -1 : offset + length - 1;
+  return {
+    commands: [['LRANGE', keys.queueKey(queue), offset, end]],
+    atomic: false,
+    read: ([reply]) => (length === 0 ? [] : (reply as readonly Buffer[]).map(String)),
+  };
+}
+
+export interface RegistryEntry {
+  readonly id: string;
+  /** Of what runs. */
+  readonly execution?: string;
+  /**
+   * Milliseconds since the epoch: when it is due (scheduled), is forgotten (finished, failed), counts as abandoned (wip), came in
+   * (deferred, canceled). Infinity: never.
+   */
+  readonly at: number;
+}
+
+/** What a registry lists, in the order of its times. */
+export function registryEntries(
+  registry: keys.RegistryName,
+  queue: string,
+  offset = 0,
+  length = -1,
+): Exchange<readonly RegistryEntry[]> {
+  const end = length < 0 ? -1 : offset + length - 1;
+  return {
+    commands: [['ZRANGE', keys.registryKey(registry, queue), offset, end, 'WITHSCORES']],
+    atomic: false,
+    read: ([reply]) => {
+      if (length === 0) return [];
+      const flat = reply as readonly Buffer[];
+      const entries: RegistryEntry[] = [];
+      for (let at = 0; at < flat.length; at += 2) {
+        const score = String(flat[at + 1]);
+        // RQ writes -1 where a failure is kept for ever.
+        const seconds = score === 'inf' || score === '-1' ? Number.POSITIVE_INFINITY : Number(score);
+        const member = String(flat[at]);
+        const { id, execution } =
+          registry === 'wip' ? keys.splitExecution(member) : { id: member, execution: undefined };
+        entries.push({ id, at: seconds * 1000, ...(execution === undefined ? {} : { execution }) });
+      }
+      return entries;
+    },
+  };
+}
+
+/**
+ * Takes up to so many jobs off a queue and deletes them, with their results, which Python leaves. Returns how many were taken; to
+ * be called until that is less. Mirrors rq/queue.py empty (2.10). KEYS the queue. ARGV how many.
+ */
+export const EMPTY: Script = {
+  name: 'empty',
+  keys: 1,
+  lua: `
+local ids = redis.call('LRANGE', KEYS[1], 0, tonumber(ARGV[1]) - 1)
+for i = 1, #ids do
+  local key = 'rq:job:' .. ids[i]
+  local group = redis.pcall('HGET', key, 'group_id')
+  if type(group) == 'string' and group ~= '' then redis.call('SREM', 'rq:group:' .. group, ids[i]) end
+  redis.call('DEL', key, key .. ':dependents', 'rq:job::' .. ids[i] .. ':dependencies', 'rq:results:' .. ids[i])
+end
+redis.call('LTRIM', KEYS[1], #ids, -1)
+return #ids
+`,
+};
+
+/** A script holds up everybody: this many at once. */
+export const EMPTY_BATCH = 1000;
+
+export function empty(queue: string): Exchange<number> {
+  return {
+    commands: [callScript(EMPTY, [keys.queueKey(queue)], [EMPTY_BATCH])],
+    atomic: false,
+    read: ([reply]) => reply as number,
+  };
+}
+
+/** The queue itself, which has been emptied or whose ids are to be forgotten. Source: rq/queue.py delete. */
+export function forgetQueue(queue: string): Exchange<void> {
+  return {
+    commands: [
+      ['SREM', keys.QUEUES, keys.queueKey(queue)],
+      ['DEL', keys.queueKey(queue)],
+    ],
+    atomic: true,
+    read: () => undefined,
+  };
+}
+
+export function groupNames(): Exchange<readonly string[]> {
+  return {
+    commands: [['SMEMBERS', keys.GROUPS]],
+    atomic: false,
+    read: ([reply]) => (reply as readonly Buffer[]).map(String).sort(),
+  };
+}
+
+/** Ids of a group, those of jobs that are gone too. */
+export function groupIds(group: string): Exchange<readonly string[]> {
+  return {
+    commands: [['SMEMBERS', keys.groupKey(group)]],
+    atomic: false,
+    read: ([reply]) => (reply as readonly Buffer[]).map(String).sort(),
+  };
+}
