@@ -1,0 +1,351 @@
+import type { Buffer } from 'node:buffer';
+import { callScript, type Command, type Exchange, type Script } from './redis.ts';
+
+/**
+ * Claims: a job that a process has taken from its list and not settled, for systems whose own workers pop and hope (Sidekiq's basic
+ * fetch, Resque). Invisible to the system's own processes: its keys are ours, its bytes are the job's.
+ *
+ * | key | type | content |
+ * |---|---|---|
+ * | `claims` | hash, one a process | `<number>:<queue>` → the job's bytes |
+ * | `claimants` | set | every process that may have claims |
+ * | `alive` | string or hash with an end, one a process | there while the process lives; who finds it gone gives its claims back |
+ */
+export interface ClaimKeys {
+  /** The hash of this process. */
+  readonly claims: string;
+  readonly claimants: string;
+}
+
+/** How many arguments one command may get: Lua's unpack and JavaScript's spread both have a limit. */
+export const CHUNK = 1000;
+
+/** Which end of its lists a system takes from: `head` is what LPOP takes. */
+export type End = 'head' | 'tail';
+
+/**
+ * Take up to N jobs from their lists, in the order of the lists, in one step: a job is always in Redis until it is settled. The value of a
+ * claim is the job's bytes. What is larger than a job may be goes to quarantine here and now.
+ *
+ * KEYS claims, claimants, pause, then lists. ARGV max, number of the last claim, process, byte limit of one job, byte limit of all,
+ * then per list: the queue's name, its quarantine list.
+ * Returns flat: for every list with jobs: list number, count, jobs …; then 0, and what was set aside: list number, size, first bytes …
+ * While `pause` says `true`, only -1. LRANGE and LTRIM rather than a counted pop: every version of Redis has them, and a client that
+ * tracks keys is told of the next push.
+ */
+const claimLua = (end: End): string => `
+local pause = redis.call('GET', KEYS[3])
+if pause and string.match(string.lower(pause), '^%s*true%s*$') then return {-1} end
+local left, last, biggest, budget = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local out, aside, hash, n = {}, {}, {}, 0
+for l = 4, #KEYS do
+  if left <= 0 or budget <= 0 then break end
+  local found = redis.call('LRANGE', KEYS[l], ${end === 'head' ? '0, left - 1' : '-left, -1'})
+  if #found > 0 then
+    local queue, at, count, taken = ARGV[(l - 4) * 2 + 6], #out + 2, 0, 0
+    out[#out + 1] = l - 3
+    out[at] = 0
+    for i = ${end === 'head' ? '1, #found' : '#found, 1, -1'} do
+      if budget <= 0 then break end
+      local job = found[i]
+      local size = #job
+      taken = taken + 1
+      if size > biggest then
+        redis.call('LPUSH', ARGV[(l - 4) * 2 + 7], job)
+        aside[#aside + 1] = l - 3
+        aside[#aside + 1] = size
+        aside[#aside + 1] = string.sub(job, 1, 200)
+      else
+        n = n + 1
+        hash[#hash + 1] = (last + n) .. ':' .. queue
+        hash[#hash + 1] = job
+        count = count + 1
+        out[at + count] = job
+        budget = budget - size
+        left = left - 1
+      end
+    end
+    out[at] = count
+    redis.call('LTRIM', KEYS[l], ${end === 'head' ? 'taken, -1' : '0, -taken - 1'})
+  end
+end
+if n > 0 then
+  redis.call('HMSET', KEYS[1], unpack(hash))
+  redis.call('SADD', KEYS[2], ARGV[3])
+end
+out[#out + 1] = 0
+for i = 1, #aside do out[#out + 1] = aside[i] end
+return out`;
+
+export const CLAIM: Readonly<Record<End, Script>> = {
+  head: { name: 'claim-head', keys: 'variable', lua: claimLua('head') },
+  tail: { name: 'claim-tail', keys: 'variable', lua: claimLua('tail') },
+};
+
+export interface ClaimLimits {
+  /** A larger job goes to quarantine. */
+  readonly jobBytes: number;
+  /** No more is fetched at once than this, or one job. */
+  readonly batchBytes: number;
+}
+
+/** A list to take jobs from. `name` is what the claim says; `quarantine` the list that gets what is too large. */
+export interface ClaimedList {
+  readonly key: string;
+  readonly name: string;
+  readonly quarantine: string;
+}
+
+export interface ClaimedJob {
+  readonly queue: string;
+  /** Its field among the claims. */
+  readonly claim: string;
+  readonly bytes: Buffer;
+}
+
+export interface SetAside {
+  readonly queue: string;
+  readonly size: number;
+  /** The first 200 bytes. */
+  readonly start: Buffer;
+}
+
+export interface Claimed {
+  readonly claimed: readonly ClaimedJob[];
+  readonly aside: readonly SetAside[];
+  readonly paused: boolean;
+}
+
+const PAUSED: Claimed = { claimed: [], aside: [], paused: true };
+
+/** At most 1 000 at once. `last` is the number of the last claim this process made or asked for. */
+export function claim(
+  keys: ClaimKeys,
+  lists: readonly ClaimedList[],
+  options: {
+    readonly end: End;
+    /** Who claims: a member of the claimants. */
+    readonly process: string;
+    /** While this key says `true`, nothing is taken. */
+    readonly pause: string;
+    readonly max: number;
+    readonly last: number;
+    readonly limits: ClaimLimits;
+  },
+): Exchange<Claimed> {
+  const { end, process, pause, max, last, limits } = options;
+  const command = callScript(
+    CLAIM[end],
+    [keys.claims, keys.claimants, pause, ...lists.map(({ key }) => key)],
+    [
+      // HMSET gets two words a job.
+      Math.min(max, CHUNK),
+      last,
+      process,
+      limits.jobBytes,
+      limits.batchBytes,
+      ...lists.flatMap(({ name, quarantine }) => [name, quarantine]),
+    ],
+  );
+  return {
+    commands: [command],
+    atomic: false,
+    read: ([reply]) => {
+      const flat = reply as readonly unknown[];
+      if (flat[0] === -1) return PAUSED;
+      const claimed: ClaimedJob[] = [];
+      const aside: SetAside[] = [];
+      let at = 0;
+      let number = last;
+      while (flat[at] !== 0) {
+        const queue = lists[(flat[at++] as number) - 1]?.name ?? '';
+        for (let count = flat[at++] as number; count > 0; count--)
+          claimed.push({ queue, claim: `${++number}:${queue}`, bytes: flat[at++] as Buffer });
+      }
+      for (at++; at < flat.length; at += 3) {
+        const queue = lists[(flat[at] as number) - 1]?.name ?? '';
+        aside.push({ queue, size: flat[at + 1] as number, start: flat[at + 2] as Buffer });
+      }
+      return { claimed, aside, paused: false };
+    },
+  };
+}
+
+/** The number and the queue of a claim. */
+export function readClaim(field: string): { readonly number: number; readonly queue: string } {
+  const colon = field.indexOf(':');
+  return { number: Number(field.slice(0, colon)), queue: field.slice(colon + 1) };
+}
+
+/** Forget claims whose jobs are done: one command for a whole turn. */
+export function acknowledge(claims: string, fields: readonly string[]): readonly Command[] {
+  const commands: Command[] = [];
+  for (let from = 0; from < fields.length; from += CHUNK)
+    commands.push(['HDEL', claims, ...fields.slice(from, from + CHUNK)]);
+  return commands;
+}
+
+/**
+ * Give up a claim and do what is to be done with its job, in one step; nothing when the claim is gone: then somebody took this
+ * process for dead and the job is not ours any more.
+ *
+ * KEYS claims, then every key that the commands touch. ARGV the claim, then per command the number of its words, and its words.
+ */
+export const EXCHANGE_CLAIM: Script = {
+  name: 'exchange-claim',
+  keys: 'variable',
+  lua: `
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+local at = 2
+while at <= #ARGV do
+  local n = tonumber(ARGV[at])
+  redis.call(unpack(ARGV, at + 1, at + n))
+  at = at + n + 1
+end
+return 1`,
+};
+
+/** False when the claim was gone and nothing was done. The commands write one key each, named by their second word. */
+export function exchangeClaim(claims: string, field: string, commands: readonly Command[]): Exchange<boolean> {
+  const { touched, words } = spread(commands);
+  return {
+    commands: [callScript(EXCHANGE_CLAIM, [claims, ...touched], [field, ...words])],
+    atomic: false,
+    read: ([done]) => done === 1,
+  };
+}
+
+function spread(commands: readonly Command[]): {
+  readonly touched: ReadonlySet<string>;
+  readonly words: readonly (string | number | Uint8Array)[];
+} {
+  const touched = new Set<string>();
+  const words: (string | number | Uint8Array)[] = [];
+  for (const command of commands) {
+    touched.add(String(command[1]));
+    words.push(command.length, ...command);
+  }
+  return { touched, words };
+}
+
+/** The claims of a process, oldest first. */
+export function claimsOf(claims: string): Exchange<readonly string[]> {
+  return {
+    commands: [['HKEYS', claims]],
+    atomic: false,
+    read: ([fields]) =>
+      (fields as readonly Buffer[]).map(String).sort((a, b) => readClaim(a).number - readClaim(b).number),
+  };
+}
+
+/** What these claims hold; undefined for one that is gone. */
+export function claimedBytes(claims: string, fields: readonly string[]): Exchange<readonly (Buffer | undefined)[]> {
+  if (fields.length === 0) return { commands: [], atomic: false, read: () => [] };
+  return {
+    commands: [['HMGET', claims, ...fields]],
+    atomic: false,
+    read: ([values]) => (values as readonly (Buffer | null)[]).map((value) => value ?? undefined),
+  };
+}
+
+/** Every process that may have claims. */
+export function claimants(key: string): Exchange<readonly string[]> {
+  return {
+    commands: [['SMEMBERS', key]],
+    atomic: false,
+    read: ([members]) => (members as readonly Buffer[]).map(String),
+  };
+}
+
+/** Which of these keys are there. */
+export function alive(keys: readonly string[]): Exchange<readonly boolean[]> {
+  return {
+    commands: keys.map((key) => ['EXISTS', key] as const),
+    atomic: false,
+    read: (replies) => replies.map((reply) => reply === 1),
+  };
+}
+
+/** Seconds during which deaths of a process with the same job are counted. */
+export const RESCUE_WINDOW: number = 72 * 3600;
+
+/**
+ * Give back a claim of a process that is dead; or bury its job, when it was given back so too often: then it is the job that kills
+ * its process. Nothing when the process lives after all, or the claim is gone.
+ *
+ * KEYS claims, alive, counter of rescues, then every key that the commands touch. ARGV claim, limit, seconds the counter lives, number
+ * of words of the first set of commands, then the commands of a rescue and those of a burial, as in exchange-claim.
+ * Returns -1 it lives, 0 gone, 1 given back, 2 buried.
+ */
+export const RESCUE: Script = {
+  name: 'rescue-claim',
+  keys: 'variable',
+  lua: `
+if redis.call('EXISTS', KEYS[2]) == 1 then return -1 end
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+local times = redis.call('INCR', KEYS[3])
+redis.call('EXPIRE', KEYS[3], ARGV[3])
+local at, stop, done = 5, 4 + tonumber(ARGV[4]), 1
+if times >= tonumber(ARGV[2]) then
+  at, stop, done = stop + 1, #ARGV, 2
+  redis.call('DEL', KEYS[3])
+end
+while at <= stop do
+  local n = tonumber(ARGV[at])
+  redis.call(unpack(ARGV, at + 1, at + n))
+  at = at + n + 1
+end
+return done`,
+};
+
+export type Rescued = 'alive' | 'gone' | 'back' | 'buried';
+
+const RESCUED: Readonly<Record<number, Rescued>> = { [-1]: 'alive', 0: 'gone', 1: 'back', 2: 'buried' };
+
+export interface Rescue {
+  readonly claim: string;
+  /** The key that counts how often this job's process died with it. */
+  readonly counter: string;
+  /** What gives it back. */
+  readonly back: readonly Command[];
+  /** What sets it aside for good. */
+  readonly bury: readonly Command[];
+}
+
+/** `limit`: so many deaths of its process bury a job. */
+export function rescue(
+  keys: { readonly claims: string; readonly alive: string },
+  rescues: readonly Rescue[],
+  limit: number,
+): Exchange<readonly Rescued[]> {
+  return {
+    commands: rescues.map((one) => {
+      const back = spread(one.back);
+      const bury = spread(one.bury);
+      return callScript(
+        RESCUE,
+        [keys.claims, keys.alive, one.counter, ...new Set([...back.touched, ...bury.touched])],
+        [one.claim, limit, RESCUE_WINDOW, back.words.length, ...back.words, ...bury.words],
+      );
+    }),
+    atomic: false,
+    read: (replies) => replies.map((reply) => RESCUED[reply as number] ?? 'gone'),
+  };
+}
+
+/** A process without claims needs no rescue. KEYS claims, claimants. ARGV process. */
+export const FORGET_CLAIMANT: Script = {
+  name: 'forget-claimant',
+  keys: 2,
+  lua: `
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+return redis.call('SREM', KEYS[2], ARGV[1])`,
+};
+
+export function forgetClaimant(keys: ClaimKeys, process: string): Exchange<void> {
+  return {
+    commands: [callScript(FORGET_CLAIMANT, [keys.claims, keys.claimants], [process])],
+    atomic: false,
+    read: () => undefined,
+  };
+}
