@@ -57,7 +57,8 @@ export function edit(text: string, changes: readonly Change[]): string {
 export function floatText(value: number): string {
   if (!Number.isFinite(value)) throw new WireError('json', 'unencodable', `${value} has no form in JSON`);
   const size = Math.abs(value);
-  if (size !== 0 && (size >= 1e16 || size < 1e-4)) {
+  // A whole one has its exponent sooner than one with a fraction.
+  if (size !== 0 && (size >= (Number.isInteger(value) ? 1e15 : 1e16) || size < 1e-4)) {
     const [mantissa, exponent] = value.toExponential().split('e') as [string, string];
     const digits = exponent.slice(1);
     const whole = mantissa.includes('.') ? mantissa : `${mantissa}.0`;
