@@ -101,7 +101,7 @@ result = [chain(add(1, 2), add(10), add(100)).apply_async().get(timeout=30), app
     await settled;
     const stored = JSON.parse((await stage.stored(String(id))) ?? '{}') as Readonly<Record<string, unknown>>;
     // What the task returned has no form in JSON either: it failed, and says so.
-    expect(stored).toMatchObject({ status: 'FAILURE', args: '[datetime.timedelta(1, 0, 0)]', kwargs: {} });
+    expect(stored).toMatchObject({ status: 'FAILURE', args: '[datetime.timedelta(days=1)]', kwargs: {} });
   });
 
   it('a task of message protocol 1 is retried as a pickle', async () => {
