@@ -1,30 +1,29 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { hold } from './leash.mjs';
-import { root, venvPython } from './setup.mjs';
-import { fromTagged, toTagged } from './tagged.ts';
+import { PythonDriver, PythonProcess, pythonOf } from './python-process.ts';
+import { toTagged } from './tagged.ts';
 import { PATIENCE_MS } from './until.ts';
+
+export { PythonError } from './python-process.ts';
 
 export type CeleryVersion = '5.2' | '5.4' | '5.6';
 
 /** A Python of the set-up: one with this Celery, or with Celery 5.6 and RedBeat. */
 export type PythonEnvironment = CeleryVersion | 'redbeat' | 'flower';
 
-const apps = join(root, 'test/interop/apps');
-
 const PATIENCE_SECONDS = PATIENCE_MS / 1000;
 
-/** The Python that has this Celery: JOBGLOT_PYTHON_52, _54, _56, else the one the set-up made. */
+/** The Python that has this Celery. */
 export function pythonFor(version: PythonEnvironment): string {
-  const python = process.env[`JOBGLOT_PYTHON_${version.replace('.', '')}`] ?? venvPython(`celery-${version}`);
-  if (!existsSync(python)) {
-    throw new Error(
-      `no Python with Celery ${version}: run \`node test/support/setup.mjs celery-${version}\` (npm test does it by itself)`,
-    );
-  }
-  return python;
+  return pythonOf(`celery-${version}`);
+}
+
+function startPython(version: PythonEnvironment, args: readonly string[], options: PythonAppOptions): PythonProcess {
+  const { broker, backend, config, name, prelude, env } = options;
+  return new PythonProcess(pythonFor(version), args, {
+    // As root, Celery warns about pickle at every start.
+    C_FORCE_ROOT: '1',
+    JOBGLOT_APP: JSON.stringify(toTagged({ broker, backend, config, name, prelude })),
+    ...env,
+  });
 }
 
 /** What the Python application is given (test/interop/apps/app.py). */
@@ -89,52 +88,26 @@ export type PythonCanvas = (
 /** Options of apply_async and send_task, under their own names and units. */
 export type SendOptions = Readonly<Record<string, unknown>>;
 
-interface Reply {
-  readonly id: number;
-  readonly value?: unknown;
-  readonly error?: { readonly type: string; readonly message: string; readonly traceback: string };
-}
-
 /**
  * Real Celery as a client: one long-lived Python process, one operation at a time (a waiting `get` holds up the next call;
  * use a second instance where that matters).
  */
 export class PythonCelery implements AsyncDisposable {
   readonly version: CeleryVersion;
-  readonly versions: PythonVersions;
-  readonly #process: PythonProcess;
-  readonly #pending: Map<number, Waiting>;
-  #lastId = 0;
+  readonly #driver: PythonDriver<PythonVersions>;
 
-  private constructor(
-    version: PythonEnvironment,
-    versions: PythonVersions,
-    own: PythonProcess,
-    pending: Map<number, Waiting>,
-  ) {
+  private constructor(version: PythonEnvironment, driver: PythonDriver<PythonVersions>) {
     this.version = version === 'redbeat' || version === 'flower' ? '5.6' : version;
-    this.versions = versions;
-    this.#process = own;
-    this.#pending = pending;
+    this.#driver = driver;
   }
 
   static async start(version: PythonEnvironment, options: PythonAppOptions): Promise<PythonCelery> {
-    const own = new PythonProcess(version, ['driver.py'], options);
-    const pending = new Map<number, Waiting>();
-    const hello = withResolvers();
-    pending.set(0, hello);
-    createInterface({ input: own.stdout }).on('line', (line) => {
-      const reply = JSON.parse(line) as Reply;
-      const waiting = pending.get(reply.id);
-      pending.delete(reply.id);
-      if (reply.error === undefined) waiting?.resolve(fromTagged(reply.value));
-      else waiting?.reject(new PythonError(reply.error));
-    });
-    void own.gone.then(() => {
-      for (const waiting of pending.values()) waiting.reject(new Error(`the Python process ended:\n${own.log}`));
-      pending.clear();
-    });
-    return new PythonCelery(version, (await hello.promise) as PythonVersions, own, pending);
+    const driver = await PythonDriver.start<PythonVersions>(startPython(version, ['driver.py'], options));
+    return new PythonCelery(version, driver);
+  }
+
+  get versions(): PythonVersions {
+    return this.#driver.versions;
   }
 
   /** send_task: by name, for a task of the other side. The task's id. */
@@ -235,40 +208,20 @@ export class PythonCelery implements AsyncDisposable {
 
   /** Any operation of driver.py, by its name. Rejects with PythonError when Python raises. */
   call(op: string, params: object = {}): Promise<unknown> {
-    const id = ++this.#lastId;
-    const waiting = withResolvers();
-    this.#pending.set(id, waiting);
-    if (this.#process.isGone) {
-      this.#pending.delete(id);
-      return Promise.reject(new Error(`the Python process ended:\n${this.#process.log}`));
-    }
-    this.#process.stdin.write(`${JSON.stringify({ id, op, params: toTagged(params) })}\n`);
-    return waiting.promise;
+    return this.#driver.call(op, params);
   }
 
   /** What it wrote to its standard error, for a failure message. */
   log(): string {
-    return this.#process.log;
+    return this.#driver.log();
   }
 
-  async stop(): Promise<void> {
-    await this.#process.end('SIGTERM');
+  stop(): Promise<void> {
+    return this.#driver.stop();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.stop();
-  }
-}
-
-/** What Celery raised in the driver. */
-export class PythonError extends Error {
-  override readonly name = 'PythonError';
-  readonly type: string;
-  readonly traceback: string;
-  constructor(error: { readonly type: string; readonly message: string; readonly traceback: string }) {
-    super(`${error.type}: ${error.message}`);
-    this.type = error.type;
-    this.traceback = error.traceback;
   }
 }
 
@@ -313,7 +266,7 @@ export async function startPythonWorker(version: CeleryVersion, options: PythonW
   args.push('--pool', options.pool ?? 'solo', '--concurrency', String(options.concurrency ?? 1));
   if (options.queues !== undefined) args.push('-Q', options.queues.join(','));
   args.push(...(options.args ?? []));
-  const own = new PythonProcess(version, args, options);
+  const own = startPython(version, args, options);
   await own.says('jobglot: worker ready', PATIENCE_MS);
   return {
     version,
@@ -341,7 +294,7 @@ export interface PythonBeat extends AsyncDisposable {
 /** Starts one, and resolves when it asks for the lock. It looks at the schedule, and for the lock, each second. */
 export async function startRedBeat(options: PythonAppOptions): Promise<PythonBeat> {
   const args = ['-m', 'celery', '-A', 'app', 'beat', '-S', 'redbeat.RedBeatScheduler', '-l', 'DEBUG'];
-  const own = new PythonProcess('redbeat', [...args, '--max-interval', '1', '--pidfile='], options);
+  const own = startPython('redbeat', [...args, '--max-interval', '1', '--pidfile='], options);
   await own.says('beat: Acquiring lock', PATIENCE_MS);
   return {
     leads: () => own.says('beat: Acquired lock', PATIENCE_MS),
@@ -358,7 +311,7 @@ export async function runCelery(
   options: PythonAppOptions,
   args: readonly string[],
 ): Promise<{ readonly code: number; readonly stdout: string; readonly stderr: string }> {
-  const own = new PythonProcess(version, ['-m', 'celery', '-A', 'app', ...args], options);
+  const own = startPython(version, ['-m', 'celery', '-A', 'app', ...args], options);
   let stdout = '';
   own.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
   own.stdin.end();
@@ -379,7 +332,7 @@ export function startCelery(
   options: PythonAppOptions,
   args: readonly string[],
 ): RunningCelery {
-  const own = new PythonProcess(version, ['-m', 'celery', '-A', 'app', ...args], options);
+  const own = startPython(version, ['-m', 'celery', '-A', 'app', ...args], options);
   let output = '';
   own.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
   return {
@@ -388,115 +341,4 @@ export function startCelery(
     },
     [Symbol.asyncDispose]: () => own.end('SIGTERM', 3_000),
   };
-}
-
-/** One Python in test/interop/apps, in a process group of its own so that a pool dies with its parent. */
-class PythonProcess {
-  log = '';
-  isGone = false;
-  /** -1 while it runs, and when a signal ended it. */
-  code = -1;
-  readonly gone: Promise<void>;
-  readonly #child: ChildProcess;
-
-  constructor(version: PythonEnvironment, args: readonly string[], { env, ...app }: PythonAppOptions) {
-    this.#child = spawn(pythonFor(version), args, {
-      cwd: apps,
-      detached: true,
-      stdio: ['pipe', 'pipe', 'pipe'],
-      env: {
-        ...process.env,
-        PYTHONDONTWRITEBYTECODE: '1',
-        PYTHONUNBUFFERED: '1',
-        PYTHONPATH: apps,
-        // As root, Celery warns about pickle at every start.
-        C_FORCE_ROOT: '1',
-        JOBGLOT_APP: JSON.stringify(
-          toTagged({
-            broker: app.broker,
-            backend: app.backend,
-            config: app.config,
-            name: app.name,
-            prelude: app.prelude,
-          }),
-        ),
-        ...env,
-      },
-    });
-    hold(this.#child, { group: true });
-    this.#child.stderr?.on('data', (chunk: Buffer) => (this.log += chunk.toString()));
-    // Writing to a process that is gone is told by `gone`.
-    this.#child.stdin?.on('error', () => {});
-    this.gone = new Promise((resolve) => {
-      const gone = (): void => {
-        this.isGone = true;
-        resolve();
-      };
-      this.#child.once('error', (error) => {
-        this.log += error.message;
-        gone();
-      });
-      this.#child.once('close', (code) => {
-        this.code = code ?? -1;
-        gone();
-      });
-    });
-  }
-
-  get pid(): number {
-    return this.#child.pid ?? 0;
-  }
-
-  get stdin(): NodeJS.WritableStream {
-    return this.#child.stdin as NodeJS.WritableStream;
-  }
-
-  get stdout(): NodeJS.ReadableStream {
-    return this.#child.stdout as NodeJS.ReadableStream;
-  }
-
-  /** Resolves when the log has these words; rejects, with the log, when it ends or takes too long. */
-  async says(words: string, timeoutMs: number): Promise<void> {
-    // A worker writes there too, and must not block on a full pipe.
-    this.stdout.on('data', (chunk: Buffer) => (this.log += chunk.toString()));
-    const deadline = Date.now() + timeoutMs;
-    while (!this.log.includes(words)) {
-      if (this.isGone) throw new Error(`the Python process ended before '${words}':\n${this.log}`);
-      if (Date.now() > deadline) {
-        await this.end('SIGKILL');
-        throw new Error(`no '${words}' within ${timeoutMs} ms:\n${this.log}`);
-      }
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  }
-
-  async end(signal: NodeJS.Signals, patienceMs = 5_000): Promise<void> {
-    if (this.isGone) return;
-    if (signal === 'SIGKILL') this.#killGroup();
-    else this.#child.kill(signal);
-    const patience = setTimeout(() => this.#killGroup(), patienceMs);
-    await this.gone;
-    clearTimeout(patience);
-  }
-
-  #killGroup(): void {
-    try {
-      process.kill(-this.pid, 'SIGKILL');
-    } catch {
-      // Gone already.
-    }
-  }
-}
-
-interface Waiting {
-  readonly promise: Promise<unknown>;
-  resolve(value: unknown): void;
-  reject(error: Error): void;
-}
-
-function withResolvers(): Waiting {
-  let resolve!: (value: unknown) => void;
-  let reject!: (error: Error) => void;
-  const promise = new Promise<unknown>((yes, no) => ([resolve, reject] = [yes, no]));
-  return { promise, resolve, reject };
 }

@@ -1,19 +1,9 @@
-"""
-Real Celery as a client, driven over a pipe: a request a line in, a reply a line out, one at a time.
-
-    {"id": 1, "op": "send", "params": {"name": "node.add", "args": [2, 3]}}   →   {"id": 1, "value": "<task id>"}
-
-Values cross as tagged.py has them. What Celery raises in an operation is {"id", "error": {type, message, traceback}}.
-"""
+"""Real Celery as a client, driven over a pipe: see pipe.py. `{"op": "send", "params": {"name": "node.add", "args": [2, 3]}}`"""
 
 import json
-import os
 import sys
-import traceback
 
-# Whatever prints to stdout must not get between the replies.
-replies = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
-os.dup2(2, 1)
+from pipe import serve
 
 import celery  # noqa: E402
 import kombu  # noqa: E402
@@ -21,7 +11,6 @@ from celery import chain, chord, chunks, group, xmap, xstarmap  # noqa: E402
 from celery.exceptions import TimeoutError as CeleryTimeout  # noqa: E402
 from celery.result import GroupResult  # noqa: E402
 
-import tagged  # noqa: E402
 from app import app  # noqa: E402
 
 # Group and chord results are more than their id.
@@ -168,26 +157,8 @@ def run(source, values=None):
     return scope.get("result")
 
 
-OPERATIONS = {
-    function.__name__: function
-    for function in (
-        *(versions, send, call, get, state, info, meta, children, forget),
-        *(apply, signature, revoke, control, inspect, ping, purge, run),
-    )
-}
-
-
-def answer(request):
-    try:
-        value = OPERATIONS[request["op"]](**tagged.from_json(request.get("params") or {}))
-        return {"id": request["id"], "value": tagged.to_json(value)}
-    except Exception as error:
-        return {
-            "id": request["id"],
-            "error": {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()},
-        }
-
-
-print(json.dumps({"id": 0, "value": versions()}), file=replies, flush=True)
-for line in sys.stdin:
-    print(json.dumps(answer(json.loads(line))), file=replies, flush=True)
+serve(
+    versions,
+    *(send, call, get, state, info, meta, children, forget),
+    *(apply, signature, revoke, control, inspect, ping, purge, run),
+)
