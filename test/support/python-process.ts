@@ -69,15 +69,16 @@ export class PythonProcess {
   }
 
   /** Resolves when the log has these words; rejects, with the log, when it ends or takes too long. */
-  async says(words: string, timeoutMs: number): Promise<void> {
+  async says(words: string | RegExp, timeoutMs: number): Promise<void> {
     // A worker writes there too, and must not block on a full pipe.
     this.stdout.on('data', (chunk: Buffer) => (this.log += chunk.toString()));
     const deadline = Date.now() + timeoutMs;
-    while (!this.log.includes(words)) {
-      if (this.isGone) throw new Error(`the Python process ended before '${words}':\n${this.log}`);
+    const isThere = (): boolean => (typeof words === 'string' ? this.log.includes(words) : words.test(this.log));
+    while (!isThere()) {
+      if (this.isGone) throw new Error(`the Python process ended before '${String(words)}':\n${this.log}`);
       if (Date.now() > deadline) {
         await this.end('SIGKILL');
-        throw new Error(`no '${words}' within ${timeoutMs} ms:\n${this.log}`);
+        throw new Error(`no '${String(words)}' within ${timeoutMs} ms:\n${this.log}`);
       }
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
