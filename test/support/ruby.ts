@@ -1,0 +1,240 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { freePort } from './free-port.ts';
+import { hold } from './leash.mjs';
+import { findProgram, root } from './setup.mjs';
+import { PATIENCE_MS, until } from './until.ts';
+
+const apps = join(root, 'test/interop/apps/ruby');
+
+export interface RubyAppOptions {
+  /** Where Redis is, as a URL. */
+  readonly redis: string;
+  /** Ruby that is run when the application has been loaded. */
+  readonly prelude?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface RubyVersions {
+  readonly ruby: string;
+  readonly sidekiq: string;
+  readonly activejob: string;
+}
+
+interface Reply {
+  readonly id: number;
+  readonly value?: unknown;
+  readonly error?: { readonly type: string; readonly message: string; readonly backtrace: readonly string[] };
+}
+
+interface Waiting {
+  resolve(value: unknown): void;
+  reject(error: Error): void;
+}
+
+/** Real Ruby with the application loaded: one long-lived process, one piece of Ruby at a time. */
+export class Ruby implements AsyncDisposable {
+  readonly versions: RubyVersions;
+  readonly #process: RubyProcess;
+  readonly #pending: Map<number, Waiting>;
+  #lastId = 0;
+
+  private constructor(versions: RubyVersions, own: RubyProcess, pending: Map<number, Waiting>) {
+    this.versions = versions;
+    this.#process = own;
+    this.#pending = pending;
+  }
+
+  static async start(options: RubyAppOptions): Promise<Ruby> {
+    const own = new RubyProcess(['driver.rb'], options);
+    const pending = new Map<number, Waiting>();
+    const hello = new Promise<unknown>((resolve, reject) => pending.set(0, { resolve, reject }));
+    createInterface({ input: own.stdout }).on('line', (line) => {
+      const { id, value, error } = JSON.parse(line) as Reply;
+      const waiting = pending.get(id);
+      pending.delete(id);
+      if (error === undefined) waiting?.resolve(value);
+      else waiting?.reject(new RubyError(error));
+    });
+    void own.gone.then(() => {
+      for (const waiting of pending.values()) waiting.reject(new Error(`the Ruby process ended:\n${own.log}`));
+      pending.clear();
+    });
+    return new Ruby((await hello) as RubyVersions, own, pending);
+  }
+
+  /**
+   * Runs this Ruby, with `values` in scope, and returns what it comes to; both go as JSON, so what must be exact is a text.
+   * Rejects with a RubyError when Ruby raises.
+   */
+  run<T = unknown>(source: string, values: Readonly<Record<string, unknown>> = {}): Promise<T> {
+    if (this.#process.isGone) return Promise.reject(new Error(`the Ruby process ended:\n${this.#process.log}`));
+    const id = ++this.#lastId;
+    return new Promise<T>((resolve, reject) => {
+      this.#pending.set(id, { resolve: resolve as (value: unknown) => void, reject });
+      this.#process.stdin.write(`${JSON.stringify({ id, source, values })}\n`);
+    });
+  }
+
+  log(): string {
+    return this.#process.log;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#process.end('SIGTERM');
+  }
+}
+
+/** What Ruby raised in the driver. */
+export class RubyError extends Error {
+  override readonly name = 'RubyError';
+  readonly type: string;
+  constructor({ type, message, backtrace }: NonNullable<Reply['error']>) {
+    super(`${type}: ${message}\n${backtrace.join('\n')}`);
+    this.type = type;
+  }
+}
+
+export interface RubySidekiqOptions extends RubyAppOptions {
+  /** `-q`: `critical,2`. @default ['default'] */
+  readonly queues?: readonly string[];
+  /** @default 2 */
+  readonly concurrency?: number;
+  /** Seconds it waits for running jobs when it is told to stop. @default 2 */
+  readonly timeout?: number;
+}
+
+/** A real `sidekiq -r app.rb`. */
+export interface RubySidekiq extends AsyncDisposable {
+  readonly pid: number;
+  /** SIGTERM: it waits for its jobs, and pushes back what has not ended. */
+  stop(): Promise<void>;
+  /** SIGKILL, as the kernel does when memory runs out. */
+  kill(): Promise<void>;
+  signal(signal: NodeJS.Signals): void;
+  readonly gone: Promise<void>;
+  log(): string;
+}
+
+/** Starts one, and resolves when it has begun to fetch. */
+export async function startSidekiq(options: RubySidekiqOptions): Promise<RubySidekiq> {
+  const queues = (options.queues ?? ['default']).flatMap((queue) => ['-q', queue]);
+  const flags = ['-c', String(options.concurrency ?? 2), '-t', String(options.timeout ?? 2), ...queues];
+  const cli = 'require "sidekiq/cli"; cli = Sidekiq::CLI.instance; cli.parse; cli.run';
+  const own = new RubyProcess(['-e', cli, '--', '-r', './app.rb', '-e', 'test', ...flags], options);
+  await own.says(/Starting processing|Running in/, PATIENCE_MS);
+  return {
+    pid: own.pid,
+    gone: own.gone,
+    stop: () => own.end('SIGTERM', 20_000),
+    kill: () => own.end('SIGKILL'),
+    signal: (signal) => process.kill(own.pid, signal),
+    log: () => own.log,
+    [Symbol.asyncDispose]: () => own.end('SIGTERM', 5_000),
+  };
+}
+
+/** Sidekiq's own pages, served. */
+export interface SidekiqWeb extends AsyncDisposable {
+  readonly url: string;
+  log(): string;
+}
+
+export async function startSidekiqWeb(options: RubyAppOptions): Promise<SidekiqWeb> {
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}`;
+  const own = new RubyProcess(['web.rb', String(port)], options);
+  await until("Sidekiq's pages are served", async () => {
+    if (own.isGone) throw new Error(`the Ruby process ended:\n${own.log}`);
+    return fetch(`${url}/stats`).then(
+      ({ ok }) => ok,
+      () => false,
+    );
+  });
+  return { url, log: () => own.log, [Symbol.asyncDispose]: () => own.end('SIGTERM', 2_000) };
+}
+
+/** One Ruby in test/interop/apps/ruby. */
+class RubyProcess {
+  log = '';
+  isGone = false;
+  readonly gone: Promise<void>;
+  readonly #child: ChildProcess;
+
+  constructor(args: readonly string[], { redis, prelude, env }: RubyAppOptions) {
+    // The set-up has looked whether it has what it needs.
+    const ruby = process.env['JOBGLOT_RUBY'] ?? findProgram('ruby');
+    if (ruby === undefined) {
+      throw new Error(
+        'no Ruby with Sidekiq and Active Job: run `node test/support/setup.mjs ruby` (npm test does it by itself)',
+      );
+    }
+    this.#child = spawn(ruby, args, {
+      cwd: apps,
+      detached: true,
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: {
+        ...process.env,
+        REDIS_URL: redis,
+        TZ: 'UTC',
+        LANG: 'C.UTF-8',
+        ...(prelude === undefined ? {} : { JOBGLOT_PRELUDE: prelude }),
+        ...env,
+      },
+    });
+    hold(this.#child, { group: true });
+    this.#child.stderr?.on('data', (chunk: Buffer) => (this.log += chunk.toString()));
+    // Writing to a process that is gone is told by `gone`.
+    this.#child.stdin?.on('error', () => {});
+    this.gone = new Promise((resolve) => {
+      const gone = (): void => {
+        this.isGone = true;
+        resolve();
+      };
+      this.#child.once('error', (error) => {
+        this.log += error.message;
+        gone();
+      });
+      this.#child.once('close', gone);
+    });
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  get stdin(): NodeJS.WritableStream {
+    return this.#child.stdin as NodeJS.WritableStream;
+  }
+
+  get stdout(): NodeJS.ReadableStream {
+    return this.#child.stdout as NodeJS.ReadableStream;
+  }
+
+  /** Resolves when the log has these words; rejects, with the log, when it ends or takes too long. */
+  async says(words: RegExp, timeoutMs: number): Promise<void> {
+    this.stdout.on('data', (chunk: Buffer) => (this.log += chunk.toString()));
+    await until(`Ruby says ${String(words)}`, timeoutMs, () => {
+      if (this.isGone) throw new Error(`the Ruby process ended before ${String(words)}:\n${this.log}`);
+      return words.test(this.log);
+    });
+  }
+
+  async end(signal: NodeJS.Signals, patienceMs = 5_000): Promise<void> {
+    if (this.isGone) return;
+    if (signal === 'SIGKILL') this.#killGroup();
+    else this.#child.kill(signal);
+    const patience = setTimeout(() => this.#killGroup(), patienceMs);
+    await this.gone;
+    clearTimeout(patience);
+  }
+
+  #killGroup(): void {
+    try {
+      process.kill(-this.pid, 'SIGKILL');
+    } catch {
+      // Gone already.
+    }
+  }
+}
