@@ -1,4 +1,5 @@
 import { WireError } from '../errors.ts';
+import { pythonTraceback } from '../formats/python-traceback.ts';
 import { PyObject } from '../formats/pickle/index.ts';
 import type { Failure } from '../job.ts';
 import { repr, reprArgs, reprKwargs } from './repr.ts';
@@ -153,47 +154,11 @@ export function exceptionLine(exception: PythonException): string {
 }
 
 /**
- * The stack as a Python traceback, most recent call last, or null when it has no frames. Under each `File` line, where Python
- * has the source, stands the frame as V8 writes it. Causes come first, as in Python. A traceback that is Python's already stays.
- *
- * It has to be Python's form and not only look nice: with `task_remote_tracebacks` a client parses it, and raises
- * TracebackParseError instead of the exception when it finds no `File` line.
+ * The stack as a Python traceback, or null when it has no frames. It has to be Python's form and not only look nice: with
+ * `task_remote_tracebacks` a client parses it, and raises TracebackParseError instead of the exception when it finds no `File` line.
  */
 export function tracebackText(failure: Failure, exception: PythonException): string | null {
-  const text = failure.traceback;
-  if (text.startsWith(HEADER)) return text.endsWith('\n') ? text : `${text}\n`;
-  const [own = '', ...causes] = text.split(/^Caused by: /m);
-  const blocks: string[] = [];
-  for (const cause of causes.reverse()) blocks.push(block(cause, heading(cause)));
-  const frames = framesOf(own);
-  blocks.push(`${HEADER}\n${frames}${exceptionLine(exception)}\n`);
-  return frames === '' ? null : blocks.join(CAUSED);
-}
-
-const HEADER = 'Traceback (most recent call last):';
-const CAUSED = '\nThe above exception was the direct cause of the following exception:\n\n';
-// `at charge (file:///app/shop.js:12:9)`, `at async /app/shop.js:12:9`, `at new Cart (node:internal/x:1:2)`
-const FRAME = /^\s+at (?:async )?(?:(.+?) \()?(.+?):(\d+):\d+\)?$/;
-
-function block(stack: string, last: string): string {
-  return `${HEADER}\n${framesOf(stack)}${last}\n`;
-}
-
-function heading(stack: string): string {
-  const end = stack.search(/\n\s+at /);
-  return (end === -1 ? stack : stack.slice(0, end)).trimEnd();
-}
-
-function framesOf(stack: string): string {
-  let frames = '';
-  for (const line of stack.split('\n')) {
-    // A line this long is part of a message, not a frame.
-    const match = line.length > 1000 ? null : FRAME.exec(line);
-    if (match === null) continue;
-    const [, name = '<anonymous>', file = '', number = '1'] = match;
-    frames = `  File "${file.replace(/^file:\/\//, '')}", line ${number}, in ${name}\n    ${line.trim()}\n${frames}`;
-  }
-  return frames;
+  return pythonTraceback(failure.traceback, exceptionLine(exception));
 }
 
 /** Nobody here runs this task. */

@@ -399,9 +399,13 @@ export function writeCall(serializer: SerializerName, call: Call): Buffer {
   return deflate(dumps(serializer, Tuple.of(funcName, instance, list, kwargs), 'call'));
 }
 
+/** Seconds; what a queue gives to a job that says nothing. */
+const DEFAULT_TIMEOUT = 180;
+
 /** The job in the words all systems share. `queue` is where it was found. */
 export function toJob(job: JobHash, call: Call, queue: string): Job {
-  const { timeout } = job;
+  // Source: rq/worker/base.py perform_job; 0 is as good as none.
+  const timeout = job.timeout || DEFAULT_TIMEOUT;
   return {
     id: job.id,
     task: call.funcName,
@@ -410,7 +414,7 @@ export function toJob(job: JobHash, call: Call, queue: string): Job {
     queue,
     attempt: attemptOf(job),
     ...(job.enqueuedAt === undefined ? {} : { enqueuedAt: job.enqueuedAt }),
-    ...(timeout === undefined || timeout <= 0 ? {} : { timeoutMs: timeout * 1000 }),
+    ...(timeout < 0 ? {} : { timeoutMs: timeout * 1000 }),
   };
 }
 

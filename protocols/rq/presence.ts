@@ -1,0 +1,214 @@
+import type { Buffer } from 'node:buffer';
+import { callScript, type Exchange, type Script } from '../redis.ts';
+import * as keys from './keys.ts';
+import { dateText, epochSeconds, epochText } from './times.ts';
+
+/** What RQ shows of a worker: the hash `rq:worker:W`. Source: rq/worker/base.py serialize, register_birth. */
+export interface WorkerRecord {
+  readonly name: string;
+  readonly queues: readonly string[];
+  readonly birth: Date;
+  readonly pid: number;
+  readonly hostname: string;
+  /** `address:port` of its connection. */
+  readonly ipAddress: string;
+  readonly version: string;
+  /** Of what runs it: `node v22.1.0`. */
+  readonly pythonVersion: string;
+}
+
+export type WorkerState = 'started' | 'idle' | 'busy' | 'suspended';
+
+/**
+ * Registers a worker, unless one of its name lives: then false. KEYS rq:worker:W, rq:workers, rq:worker:W:executions, then rq:workers:Q. ARGV ttl, then the
+ * hash.
+ */
+export const BIRTH: Script = {
+  name: 'birth',
+  keys: 'variable',
+  lua: `
+if redis.call('EXISTS', KEYS[1]) == 1 and redis.call('HEXISTS', KEYS[1], 'death') == 0 then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+redis.call('SADD', KEYS[2], KEYS[1])
+for i = 4, #KEYS do redis.call('SADD', KEYS[i], KEYS[1]) end
+return 1
+`,
+};
+
+export function birth(record: WorkerRecord, ttl: number, now: Date): Exchange<boolean> {
+  return {
+    commands: [callScript(BIRTH, workerKeys(record), [ttl, ...workerFields(record, now), 'state', 'started'])],
+    atomic: false,
+    read: ([reply]) => reply === 1,
+  };
+}
+
+/** In RQ's order. */
+export function workerFields(record: WorkerRecord, now: Date): string[] {
+  return [
+    ['birth', dateText(record.birth)],
+    ['last_heartbeat', dateText(now)],
+    ['queues', record.queues.join(',')],
+    ['pid', String(record.pid)],
+    ['hostname', record.hostname],
+    ['ip_address', record.ipAddress],
+    ['version', record.version],
+    ['python_version', record.pythonVersion],
+  ].flat();
+}
+
+function workerKeys(record: WorkerRecord): string[] {
+  const { name, queues } = record;
+  return [keys.workerKey(name), keys.WORKERS, keys.workerExecutionsKey(name), ...queues.map(keys.workersKey)];
+}
+
+/** Takes a worker off the lists; its hash is kept for a minute, as RQ does. Source: rq/worker/base.py register_death. */
+export function death(record: WorkerRecord, now: Date): Exchange<void> {
+  const key = keys.workerKey(record.name);
+  return {
+    commands: [
+      ['SREM', keys.WORKERS, key],
+      ...record.queues.map((queue) => ['SREM', keys.workersKey(queue), key] as const),
+      ['HSET', key, 'death', dateText(now)],
+      ['EXPIRE', key, 60],
+    ],
+    atomic: true,
+    read: () => undefined,
+  };
+}
+
+/** A run that goes on. */
+export interface Beat {
+  readonly id: string;
+  readonly execution: string;
+  readonly queue: string;
+}
+
+/**
+ * One sign of life for a worker and all it runs. A worker that was forgotten meanwhile (its hash expired) is registered again; a
+ * run that was taken from it is not, and neither is a job that was deleted. Mirrors rq/worker/base.py maintain_heartbeats.
+ *
+ * KEYS rq:worker:W, rq:workers, rq:worker:W:executions, then rq:workers:Q. ARGV date, epoch, seconds, ttl, state, current job, working time, fields of the worker,
+ * their number before them, then per run: id, execution, queue.
+ * Returns the numbers of the runs that are not ours any more.
+ */
+export const HEARTBEAT: Script = {
+  name: 'heartbeat',
+  keys: 'variable',
+  lua: `
+local date, epoch, now, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local count = tonumber(ARGV[8])
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('HSET', KEYS[1], unpack(ARGV, 9, 8 + count))
+  redis.call('SADD', KEYS[2], KEYS[1])
+  for i = 4, #KEYS do redis.call('SADD', KEYS[i], KEYS[1]) end
+end
+redis.call('HSET', KEYS[1], 'last_heartbeat', date, 'state', ARGV[5], 'current_job_working_time', ARGV[7])
+if ARGV[6] == '' then redis.call('HDEL', KEYS[1], 'current_job') else redis.call('HSET', KEYS[1], 'current_job', ARGV[6]) end
+redis.call('EXPIRE', KEYS[1], ttl)
+redis.call('EXPIRE', KEYS[3], ttl)
+local lost = {}
+for at = 9 + count, #ARGV, 3 do
+  local id, e, queue = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local member = id .. ':' .. e
+  if redis.call('ZSCORE', 'rq:wip:' .. queue, member) then
+    redis.call('ZADD', 'rq:wip:' .. queue, now + ttl, member)
+    redis.call('HSET', 'rq:execution:' .. member, 'last_heartbeat', epoch)
+    redis.call('EXPIRE', 'rq:execution:' .. member, ttl)
+    redis.call('ZADD', 'rq:executions:' .. id, now + ttl + 60, e)
+    redis.call('EXPIRE', 'rq:executions:' .. id, ttl + 60)
+    if redis.call('EXISTS', 'rq:job:' .. id) == 1 then redis.call('HSET', 'rq:job:' .. id, 'last_heartbeat', date) end
+  else
+    lost[#lost + 1] = (at - 9 - count) / 3
+  end
+end
+return lost
+`,
+};
+
+export interface HeartbeatOptions {
+  readonly record: WorkerRecord;
+  readonly state: WorkerState;
+  readonly currentJob: string | undefined;
+  /** Seconds that `currentJob` has run. */
+  readonly workingTime: number;
+  readonly ttl: number;
+  readonly now: Date;
+}
+
+/** The runs that are not ours any more. */
+export function heartbeat(runs: readonly Beat[], options: HeartbeatOptions): Exchange<readonly Beat[]> {
+  const { record, state, currentJob, workingTime, ttl, now } = options;
+  const fields = workerFields(record, now);
+  const args = [
+    dateText(now),
+    epochText(now.getTime()),
+    epochSeconds(now),
+    ttl,
+    state,
+    currentJob ?? '',
+    workingTime,
+    fields.length,
+    ...fields,
+  ];
+  for (const { id, execution, queue } of runs) args.push(id, execution, queue);
+  return {
+    commands: [callScript(HEARTBEAT, workerKeys(record), args)],
+    atomic: false,
+    read: ([reply]) => (reply as readonly number[]).map((at) => runs[at] as Beat),
+  };
+}
+
+/** The runs that Redis has under this worker's name: `J:E` each. */
+export function ownExecutions(worker: string): Exchange<readonly string[]> {
+  return {
+    commands: [['SMEMBERS', keys.workerExecutionsKey(worker)]],
+    atomic: false,
+    read: ([reply]) => (reply as readonly Buffer[]).map(String),
+  };
+}
+
+/** What is published on `rq:pubsub:W`. Source: rq/command.py. `stop-execution` is of RQ after 2.10. */
+export type WorkerCommand =
+  | { readonly command: 'shutdown' }
+  | { readonly command: 'kill-horse' }
+  | { readonly command: 'stop-job'; readonly jobId: string }
+  | { readonly command: 'stop-execution'; readonly jobId: string; readonly executionId: string };
+
+/** Undefined for what is no command that we know: it is left out, as RQ does, and what is no JSON too. */
+export function readCommand(text: string): WorkerCommand | undefined {
+  let read: unknown;
+  try {
+    read = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (typeof read !== 'object' || read === null) return undefined;
+  const { command, job_id: jobId, execution_id: executionId } = read as Readonly<Record<string, unknown>>;
+  switch (command) {
+    case 'shutdown':
+    case 'kill-horse':
+      return { command };
+    case 'stop-job':
+      return typeof jobId === 'string' ? { command, jobId } : undefined;
+    case 'stop-execution':
+      return typeof jobId === 'string' && typeof executionId === 'string' ? { command, jobId, executionId } : undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** As Python writes it. */
+export function writeCommand(command: WorkerCommand): string {
+  switch (command.command) {
+    case 'shutdown':
+    case 'kill-horse':
+      return `{"command": "${command.command}"}`;
+    case 'stop-job':
+      return `{"command": "stop-job", "job_id": ${JSON.stringify(command.jobId)}}`;
+    case 'stop-execution':
+      return `{"command": "stop-execution", "job_id": ${JSON.stringify(command.jobId)}, "execution_id": ${JSON.stringify(command.executionId)}}`;
+  }
+}
