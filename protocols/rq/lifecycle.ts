@@ -32,6 +32,11 @@ export interface RqPolicy {
   readonly retry?: { readonly max: number | null; readonly delayMs: (retry: number) => number };
 }
 
+export interface RqTransition extends Transition<Settlement> {
+  /** Why the value that was returned is not what is stored. */
+  readonly unwritable?: WireError;
+}
+
 export const DEFAULT_RESULT_TTL = 500;
 export const DEFAULT_FAILURE_TTL = 31_536_000;
 
@@ -51,7 +56,7 @@ export const STOPPED = 'Job stopped by user, work-horse terminated.';
  * | reject with requeue | queued | – | – | back to the tail, as it was |
  * | cancelled | stopped | failed | 2 | |
  */
-export function settle(run: Execution, outcome: Outcome, policy: RqPolicy, now: Date): Transition<Settlement> {
+export function settle(run: Execution, outcome: Outcome, policy: RqPolicy, now: Date): RqTransition {
   switch (outcome.kind) {
     case 'success':
       return succeeded(run, outcome.value, policy, now);
@@ -73,7 +78,12 @@ export function settle(run: Execution, outcome: Outcome, policy: RqPolicy, now: 
         ? { disposition: { state: 'requeued' }, write: giveBack(run, now, 'tail') }
         : failed(run, `Job rejected by its handler: ${outcome.reason}`, policy, now);
     case 'replace':
-      return failed(run, 'The handler asked for another job in place of this one, which RQ does not have.', policy, now);
+      return failed(
+        run,
+        'The handler asked for another job in place of this one, which RQ does not have.',
+        policy,
+        now,
+      );
     case 'expired':
       return failed(run, 'The time of this job had passed before it was run.', policy, now);
     case 'cancelled': {
@@ -125,8 +135,9 @@ function ending(run: Execution, now: Date): Pick<Settlement, 'id' | 'execution' 
   return { id: job.id, execution, queue, seconds };
 }
 
-function succeeded(run: Execution, value: unknown, policy: RqPolicy, now: Date): Transition<Settlement> {
+function succeeded(run: Execution, value: unknown, policy: RqPolicy, now: Date): RqTransition {
   const { job } = run;
+  const { bytes, unwritable } = returned(value, policy.serializer);
   const ttl = job.resultTtl ?? policy.resultTtl;
   const repeat = repeated(run, now);
   const fields: [string, string][] = [...ended(now), ['status', 'finished'], ...(repeat?.fields ?? [])];
@@ -137,14 +148,14 @@ function succeeded(run: Execution, value: unknown, policy: RqPolicy, now: Date):
     ...(ttl === 0
       ? {}
       : {
-          result: { entry: entry(run, now, 'successful', { returnValue: returned(value, policy.serializer) }), ttl },
+          result: { entry: entry(run, now, 'successful', bytes === undefined ? {} : { returnValue: bytes }), ttl },
           registry: { name: 'finished', score: ttl < 0 ? '+inf' : epochSeconds(now) + ttl },
         }),
     ...(repeat === undefined ? {} : { next: repeat.next }),
     ended: 'finished',
     counted: 'successful',
   };
-  return { disposition: { state: 'succeeded' }, write };
+  return { disposition: { state: 'succeeded' }, write, ...(unwritable === undefined ? {} : { unwritable }) };
 }
 
 /** The list of intervals is taken from its end. Source: rq/repeat.py schedule, get_interval. */
@@ -292,15 +303,13 @@ function entry(
   run: Execution,
   now: Date,
   type: ResultType,
-  what: Pick<ResultEntry, 'returnValue' | 'excString'> | { readonly returnValue: undefined },
+  what: Pick<ResultEntry, 'returnValue' | 'excString'>,
 ): string[] {
-  const { returnValue } = what;
   const { startedAt, execution } = run;
   return writeResult({
     type,
     workerName: startedAt === undefined ? '' : run.worker,
-    ...(returnValue === undefined ? {} : { returnValue }),
-    ...('excString' in what && what.excString !== undefined ? { excString: what.excString } : {}),
+    ...what,
     ...(startedAt === undefined || execution === undefined
       ? {}
       : { executionId: execution, startedAt: startedAt.getTime(), endedAt: now.getTime() }),
@@ -310,14 +319,17 @@ function entry(
 /** What RQ stores in place of a value that it cannot serialize. */
 export const UNSERIALIZABLE = 'Unserializable return value';
 
-/** Undefined for None. Whoever wants to tell of a value that has no form asks `isWritable` before. */
-function returned(value: unknown, serializer: SerializerName): Buffer | undefined {
-  if (value === undefined || value === null) return undefined;
+/** No bytes for None. */
+function returned(
+  value: unknown,
+  serializer: SerializerName,
+): { readonly bytes?: Buffer; readonly unwritable?: WireError } {
+  if (value === undefined || value === null) return {};
   try {
-    return dumps(serializer, value, 'result');
+    return { bytes: dumps(serializer, value, 'result') };
   } catch (error) {
     if (!(error instanceof WireError)) throw error;
-    return dumps(serializer, UNSERIALIZABLE);
+    return { bytes: dumps(serializer, UNSERIALIZABLE), unwritable: error };
   }
 }
 
@@ -329,7 +341,8 @@ function retryObject(max: number, interval: number, serializer: SerializerName):
   return dumps('pickle', retry);
 }
 
-function timedOut(limitMs: number): Failure {
+/** How RQ tells of a job that ran too long. */
+export function timedOut(limitMs: number): Failure {
   const message = `Task exceeded maximum timeout value (${limitMs / 1000} seconds)`;
   return { type: 'JobTimeoutException', module: 'rq.timeouts', message, traceback: '' };
 }

@@ -3,7 +3,7 @@ import { WireError } from '../errors.ts';
 import * as json from '../formats/json.ts';
 import { Tuple } from '../formats/pickle/index.ts';
 import type { Job } from '../job.ts';
-import { deflate, dumps, inflate, type LoadOptions, loads, type SerializerName } from './serializers.ts';
+import { deflate, dumps, inflate, type LoadOptions, loads, type SerializerName, sniff } from './serializers.ts';
 import { dateText, readDate } from './times.ts';
 
 /**
@@ -363,17 +363,24 @@ export interface Call {
   readonly kwargs: Readonly<Record<string, unknown>>;
 }
 
+/** A call, and how it was serialized. */
+export interface ReadCall extends Call {
+  readonly serializer: SerializerName;
+}
+
 /**
  * The call of a job. Throws WireError `undecodable`, `too-large` or `too-deep`. Nothing in it is imported or called: objects of
  * Python's classes are PyObject.
  */
-export function readCall(data: Uint8Array, options: LoadOptions = {}): Call {
-  const call = loads(inflate(data, options.limits?.maxBytes), options);
+export function readCall(data: Uint8Array, options: LoadOptions = {}): ReadCall {
+  const bytes = inflate(data, options.limits?.maxBytes);
+  const serializer = options.serializer ?? sniff(bytes);
+  const call = loads(bytes, { ...options, serializer });
   if (!Array.isArray(call) || call.length !== 4) throw noCall('a list of four: function, instance, args, kwargs');
   const [funcName, instance, args, kwargs] = call as readonly unknown[];
   if (typeof funcName !== 'string' || funcName === '') throw noCall('the name of a function');
   if (!Array.isArray(args)) throw noCall('a list of arguments');
-  return { funcName, instance: instance ?? null, args, kwargs: namedArguments(kwargs) };
+  return { funcName, instance: instance ?? null, args, kwargs: namedArguments(kwargs), serializer };
 }
 
 function namedArguments(kwargs: unknown): Readonly<Record<string, unknown>> {

@@ -1,6 +1,7 @@
 import type { Buffer } from 'node:buffer';
 import { callScript, type Exchange, type Script } from '../redis.ts';
 import * as keys from './keys.ts';
+import { settle, type WorkerChange } from './redis.ts';
 import { dateText, epochSeconds, epochText } from './times.ts';
 
 /** What RQ shows of a worker: the hash `rq:worker:W`. Source: rq/worker/base.py serialize, register_birth. */
@@ -159,6 +160,12 @@ export function heartbeat(runs: readonly Beat[], options: HeartbeatOptions): Exc
     atomic: false,
     read: ([reply]) => (reply as readonly number[]).map((at) => runs[at] as Beat),
   };
+}
+
+/** Tells of a change of the worker. Of one that Redis has forgotten nothing is told before its next sign of life. */
+export function show(change: WorkerChange | undefined): Exchange<void> {
+  if (change === undefined) return { commands: [], atomic: false, read: () => undefined };
+  return { ...settle([], change, new Date(0)), read: () => undefined };
 }
 
 /** The runs that Redis has under this worker's name: `J:E` each. */

@@ -1,7 +1,7 @@
-import { Buffer } from 'node:buffer';
+import type { Buffer } from 'node:buffer';
 import { callScript, type Command, type Exchange, type Script } from '../redis.ts';
 import * as keys from './keys.ts';
-import { type JobHash, writeJob } from './message.ts';
+import { type JobHash, readJob, writeJob } from './message.ts';
 import { dateText, epochSeconds, epochText } from './times.ts';
 
 /**
@@ -270,8 +270,7 @@ export interface Settlement {
   readonly registry?: { readonly name: 'finished' | 'failed'; readonly score: number | '+inf' };
   /** Into a queue again, or into the schedule. */
   readonly next?:
-    | { readonly push: 'head' | 'tail'; readonly queue: string }
-    | { readonly at: number; readonly queue: string };
+    { readonly push: 'head' | 'tail'; readonly queue: string } | { readonly at: number; readonly queue: string };
   /** How it ended, for the jobs that wait for it. Undefined while it has not. */
   readonly ended?: 'finished' | 'failed' | 'stopped';
   /** For the worker's counters. */
@@ -445,22 +444,20 @@ return out
 `,
 };
 
-export function settle(
-  settlements: readonly Settlement[],
-  by: WorkerChange,
-  now: Date,
-): Exchange<readonly Settled[]> {
-  if (settlements.length === 0) return { commands: [], atomic: false, read: () => [] };
+export function settle(settlements: readonly Settlement[], by: WorkerChange, now: Date): Exchange<readonly Settled[]> {
   const commands: Command[] = [];
-  for (let at = 0; at < settlements.length; at += SETTLED_AT_ONCE) {
+  let at = 0;
+  // Once also for none, where there is something to tell of the worker.
+  do {
     const some = settlements.slice(at, at + SETTLED_AT_ONCE);
-    const last = at + some.length === settlements.length;
+    at += some.length;
+    const last = at === settlements.length;
     const args: Argument[] = [dateText(now), epochSeconds(now), (last ? by.state : undefined) ?? ''];
     const current = by.currentJob === null ? '-' : (by.currentJob ?? '');
     args.push(last ? current : '', by.worker, some.length);
     for (const settlement of some) addSettlement(args, settlement);
     commands.push(callScript(SETTLE, [keys.workerKey(by.worker), keys.workerExecutionsKey(by.worker)], args));
-  }
+  } while (at < settlements.length);
   return {
     commands,
     atomic: false,
@@ -486,4 +483,13 @@ function addSettlement(args: Argument[], settlement: Settlement): void {
   for (const [name, value] of settlement.fields) args.push(name, value ?? '', value === undefined ? 0 : 1);
   const entry = result?.entry ?? [];
   args.push(entry.length, ...entry);
+}
+
+/** One job as it is now; undefined where there is none. */
+export function fetchJob(id: string): Exchange<JobHash | undefined> {
+  return {
+    commands: [['HGETALL', keys.jobKey(id)]],
+    atomic: false,
+    read: ([reply]) => readJob(id, reply as Buffer[])?.job,
+  };
 }

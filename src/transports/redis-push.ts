@@ -19,9 +19,13 @@ export class PushWatch {
   #tracking = false;
   #refused = false;
 
-  constructor(commands: RedisConnection, log: Logger) {
+  readonly #optIn: boolean;
+
+  /** `optIn`: only what `tracked` reads is tracked. @default whatever the connection reads is */
+  constructor(commands: RedisConnection, log: Logger, options: { readonly optIn?: boolean } = {}) {
     this.#commands = commands;
     this.#log = log;
+    this.#optIn = options.optIn ?? false;
     const { target } = commands;
     this.#subscriber = new RedisConnection(
       { ...target, options: { ...target.options, autoResubscribe: false } },
@@ -71,6 +75,15 @@ export class PushWatch {
     });
   }
 
+  /** One command whose keys are tracked from now on, on the connection for commands. The server refuses it unless `active`. */
+  tracked<Reply>(exchange: Exchange<Reply>): Exchange<Reply> {
+    return {
+      commands: [['CLIENT', 'CACHING', 'YES'], ...exchange.commands],
+      atomic: false,
+      read: (replies) => exchange.read(replies.slice(1)),
+    };
+  }
+
   /** As if there had been a push: a list that no claim has looked at yet is not tracked. */
   poke(): void {
     this.#changed();
@@ -90,7 +103,7 @@ export class PushWatch {
     try {
       const id = await (this.#listening ??= this.#listen());
       await this.#commands.run<void>({
-        commands: [['CLIENT', 'TRACKING', 'ON', 'REDIRECT', id]],
+        commands: [['CLIENT', 'TRACKING', 'ON', 'REDIRECT', id, ...(this.#optIn ? ['OPTIN'] : [])]],
         atomic: false,
         read: () => undefined,
       });

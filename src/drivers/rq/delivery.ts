@@ -1,0 +1,170 @@
+import { toFailure } from '../../../protocols/errors.ts';
+import type { Disposition, Failure, Job, Outcome, Transition } from '../../../protocols/job.ts';
+import * as lifecycle from '../../../protocols/rq/lifecycle.ts';
+import type { Settled, Settlement } from '../../../protocols/rq/redis.ts';
+import type { Logger } from '../../log.ts';
+import { type Delivery, pause } from '../../source.ts';
+import type { RqCallback, RqFailure, RqStopped, RqSuccess } from './callbacks.ts';
+
+/** What a delivery needs of its source. */
+export interface DeliveryHost {
+  readonly log: Logger;
+  /** Written with what else is settled in this turn. */
+  settle(delivery: RqDelivery, settlement: Settlement): Promise<Settled>;
+  callback(name: string): RqCallback | undefined;
+  /** What was settled is written. */
+  ended(delivery: RqDelivery, settlement: Settlement): void;
+}
+
+/** One run in the hands of its handler. It was started when it was claimed, so that `begin` has nothing to write. */
+export class RqDelivery implements Delivery {
+  readonly job: Job;
+  readonly run: lifecycle.Execution & { readonly execution: string; readonly startedAt: Date };
+  /** Somebody asked for its end, and how that is to be told. */
+  ending: 'stopped' | 'killed' | undefined;
+  lost = false;
+  readonly #host: DeliveryHost;
+  readonly #policy: lifecycle.RqPolicy;
+  #transition: Promise<Transition<Settlement>> | undefined;
+  #attempts = 0;
+
+  constructor(host: DeliveryHost, run: RqDelivery['run'], job: Job, policy: lifecycle.RqPolicy) {
+    this.#host = host;
+    this.run = run;
+    this.job = job;
+    this.#policy = policy;
+  }
+
+  begin(): undefined {
+    return undefined;
+  }
+
+  async settle(outcome: Outcome): Promise<Disposition> {
+    // Decided once: a write that is tried again writes the same, and callbacks are called once.
+    const { disposition, write } = await (this.#transition ??= this.#decide(outcome));
+    const first = this.#attempts++ === 0;
+    const settled = await this.#host.settle(this, write);
+    if (settled === 'done' || !first) {
+      this.#host.ended(this, write);
+      return disposition;
+    }
+    // It is not ours any more, or there is no job to write to.
+    const { id } = this.job;
+    const { status } = settled;
+    const fields = { id, task: this.job.task, queue: this.job.queue, status };
+    if (status === 'canceled') return { state: 'cancelled' };
+    if (status === undefined) {
+      this.#host.log.info(fields, 'the job was deleted while it ran; its outcome is not stored');
+      return { state: 'discarded' };
+    }
+    this.#host.log.warn(
+      fields,
+      'the run was taken from this worker while it ran, so its outcome is not stored: somebody counted it as abandoned',
+    );
+    return { state: 'requeued' };
+  }
+
+  /** What is written where it fails without a run. */
+  fail(error: Failure): Settlement {
+    return lifecycle.settle(this.run, { kind: 'fail', error }, this.#policy, new Date()).write;
+  }
+
+  async release(): Promise<void> {
+    await this.#host.settle(this, lifecycle.giveBack(this.run, new Date(), 'head'));
+  }
+
+  async #decide(outcome: Outcome): Promise<Transition<Settlement>> {
+    const seen = await this.#called(outcome);
+    const transition = lifecycle.settle(this.run, seen, this.#policy, new Date());
+    const { unwritable: error } = transition;
+    if (error !== undefined) {
+      const { id, task, queue } = this.job;
+      const what = `the result cannot be serialized; as RQ does, '${lifecycle.UNSERIALIZABLE}' is stored in its place`;
+      this.#host.log.warn({ id, task, queue, error }, what);
+    }
+    return transition;
+  }
+
+  /** The outcome once the job's callbacks have been called; a success whose callback throws is a failure. */
+  async #called(told: Outcome): Promise<Outcome> {
+    const outcome = this.#asAsked(told);
+    const { job: hash } = this.run;
+    switch (outcome.kind) {
+      case 'success': {
+        const name = hash.successCallbackName;
+        if (name === undefined) return outcome;
+        const thrown = await this.#call(name, hash.successCallbackTimeout, { event: 'success', value: outcome.value });
+        return thrown === undefined ? outcome : this.#called({ kind: 'error', error: thrown, retriable: true });
+      }
+      case 'error':
+      case 'fail':
+      case 'timeout': {
+        const name = hash.failureCallbackName;
+        if (name === undefined) return outcome;
+        const error = outcome.kind === 'timeout' ? lifecycle.timedOut(outcome.limitMs) : outcome.error;
+        const thrown = await this.#call(name, hash.failureCallbackTimeout, { event: 'failure', error });
+        // As in RQ, what the callback raised is told in place of what the job did.
+        return thrown === undefined
+          ? outcome
+          : { kind: outcome.kind === 'fail' ? 'fail' : 'error', error: thrown, retriable: true };
+      }
+      case 'cancelled': {
+        const name = hash.stoppedCallbackName;
+        if (name !== undefined) {
+          const thrown = await this.#call(name, hash.stoppedCallbackTimeout, { event: 'stopped' });
+          if (thrown !== undefined)
+            this.#host.log.error({ id: this.job.id, callback: name, error: thrown }, 'the callback on_stopped failed');
+        }
+        return outcome;
+      }
+      case 'retry':
+      case 'discard':
+      case 'reject':
+      case 'replace':
+      case 'expired':
+        return outcome;
+    }
+  }
+
+  /** `kill-horse` is no stop: the job fails, as one whose process was killed. */
+  #asAsked(outcome: Outcome): Outcome {
+    if (outcome.kind !== 'cancelled' || this.ending !== 'killed') return outcome;
+    const message = 'Work-horse terminated unexpectedly; waitpid returned 9 (signal 9); ';
+    return { kind: 'error', error: { type: 'Error', message, traceback: message }, retriable: true };
+  }
+
+  /** What the callback threw; undefined where it ended well, or is left out. */
+  async #call(
+    name: string,
+    timeout: number | undefined,
+    what: RqSuccess | RqFailure | RqStopped,
+  ): Promise<Failure | undefined> {
+    const callback = this.#host.callback(name);
+    if (callback === undefined) return undefined;
+    const seconds = timeout ?? CALLBACK_TIMEOUT;
+    const limit = new AbortController();
+    const ended = new AbortController();
+    const late = pause(seconds * 1000, ended.signal).then((): Failure | undefined => {
+      if (ended.signal.aborted) return undefined;
+      limit.abort();
+      return lifecycle.timedOut(seconds * 1000);
+    });
+    const call = { job: this.job, hash: this.run.job, log: this.#host.log, signal: limit.signal, ...what };
+    const done = (async (): Promise<Failure | undefined> => {
+      try {
+        await callback(call);
+        return undefined;
+      } catch (error) {
+        return toFailure(error);
+      }
+    })();
+    try {
+      return await Promise.race([done, late]);
+    } finally {
+      ended.abort();
+    }
+  }
+}
+
+/** Seconds. Source: rq/defaults.py CALLBACK_TIMEOUT. */
+const CALLBACK_TIMEOUT = 60;

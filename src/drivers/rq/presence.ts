@@ -1,0 +1,110 @@
+import { hostname } from 'node:os';
+import * as wire from '../../../protocols/rq/presence.ts';
+import type { WorkerChange } from '../../../protocols/rq/redis.ts';
+import { version as ownVersion } from '../../version.ts';
+import type { RqDelivery } from './delivery.ts';
+
+/**
+ * What this worker runs, and what RQ shows of it: one worker, with the job that runs longest as its current one. RQ 2.10 has no
+ * form for more than one; RQ after it reads them all from `rq:worker:W:executions`.
+ */
+export class Presence {
+  readonly name: string;
+  readonly record: wire.WorkerRecord;
+  /** By execution, the oldest first. */
+  readonly #running = new Map<string, RqDelivery>();
+  /** Being written, so as good as over. */
+  readonly #settling = new Set<string>();
+  #suspended = false;
+  #shownState: wire.WorkerState = 'started';
+  #shownJob: string | undefined;
+
+  constructor(name: string, queues: readonly string[]) {
+    this.name = name;
+    const { pid, version } = process;
+    this.record = {
+      name,
+      queues,
+      birth: new Date(),
+      pid,
+      hostname: hostname(),
+      ipAddress: 'unknown',
+      version: `jobglot ${ownVersion()}`,
+      pythonVersion: `node ${version}`,
+    };
+  }
+
+  get size(): number {
+    return this.#running.size;
+  }
+  get deliveries(): Iterable<RqDelivery> {
+    return this.#running.values();
+  }
+  get suspended(): boolean {
+    return this.#suspended;
+  }
+  set suspended(value: boolean) {
+    this.#suspended = value;
+  }
+  get state(): wire.WorkerState {
+    return this.#current() !== undefined ? 'busy' : this.#suspended ? 'suspended' : 'idle';
+  }
+
+  has(execution: string): boolean {
+    return this.#running.has(execution);
+  }
+  add(delivery: RqDelivery): void {
+    this.#running.set(delivery.run.execution, delivery);
+  }
+  settling(delivery: RqDelivery, underWay: boolean): void {
+    if (underWay) this.#settling.add(delivery.run.execution);
+    else this.#settling.delete(delivery.run.execution);
+  }
+  remove(delivery: RqDelivery): void {
+    this.#running.delete(delivery.run.execution);
+    this.#settling.delete(delivery.run.execution);
+  }
+
+  /** What of it is shown differently so far, taken as shown from now on. Undefined where nothing is. */
+  change(): WorkerChange | undefined {
+    const { state } = this;
+    const job = this.#current()?.job.id;
+    if (state === this.#shownState && job === this.#shownJob) return undefined;
+    const change: WorkerChange = {
+      worker: this.name,
+      ...(state === this.#shownState ? {} : { state }),
+      ...(job === this.#shownJob ? {} : { currentJob: job ?? null }),
+    };
+    this.#shownState = state;
+    this.#shownJob = job;
+    return change;
+  }
+
+  /** What a sign of life says. */
+  beat(ttl: number, now: Date): { readonly runs: readonly wire.Beat[]; readonly options: wire.HeartbeatOptions } {
+    const current = this.#current();
+    const workingTime = current === undefined ? 0 : (now.getTime() - current.run.startedAt.getTime()) / 1000;
+    this.#shownState = this.state;
+    this.#shownJob = current?.job.id;
+    return {
+      runs: Array.from(this.#running.values(), ({ job, run }) => ({
+        id: job.id,
+        execution: run.execution,
+        queue: run.queue,
+      })),
+      options: {
+        record: this.record,
+        state: this.#shownState,
+        currentJob: this.#shownJob,
+        workingTime,
+        ttl,
+        now,
+      },
+    };
+  }
+
+  #current(): RqDelivery | undefined {
+    for (const [execution, delivery] of this.#running) if (!this.#settling.has(execution)) return delivery;
+    return undefined;
+  }
+}

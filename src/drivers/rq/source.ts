@@ -1,0 +1,454 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
+import { WireError } from '../../../protocols/errors.ts';
+import type { Job } from '../../../protocols/job.ts';
+import * as lifecycle from '../../../protocols/rq/lifecycle.ts';
+import { splitExecution } from '../../../protocols/rq/keys.ts';
+import {
+  type BrokenField,
+  type Call,
+  type JobHash,
+  readCall,
+  type ReadCall,
+  readJob,
+  toJob,
+} from '../../../protocols/rq/message.ts';
+import * as presenceWire from '../../../protocols/rq/presence.ts';
+import * as wire from '../../../protocols/rq/redis.ts';
+import type { SerializerName } from '../../../protocols/rq/serializers.ts';
+import type { Exchange } from '../../../protocols/redis.ts';
+import { ConfigError } from '../../errors.ts';
+import { type Logger, silent } from '../../log.ts';
+import { persist } from '../../persist.ts';
+import { type Agent, type Delivery, every, type Host, pause, type Source } from '../../source.ts';
+import type { Registration, RetryPolicy } from '../../task.ts';
+import { PushWatch } from '../../transports/redis-push.ts';
+import { RedisConnection } from '../../transports/redis.ts';
+import { redisTarget, type RedisTarget } from '../../transports/redis-url.ts';
+import type { RqCallback } from './callbacks.ts';
+import { type DeliveryHost, RqDelivery } from './delivery.ts';
+import { queueNames, type RqOptions, wholeNumber } from './options.ts';
+import { Presence } from './presence.ts';
+import { Strangers } from './strangers.ts';
+
+/** Hashes of one claim, together; a claim that is larger ends early. */
+const BATCH_BYTES = 16 * 2 ** 20;
+
+interface Settling {
+  readonly delivery: RqDelivery;
+  readonly settlement: wire.Settlement;
+  settled?: wire.Settled;
+}
+
+/** The consuming side of an RQ worker. What runs is started by the claim itself, so nothing is ever in this process only. */
+export class RqSource implements Source, DeliveryHost {
+  readonly system = 'rq';
+  readonly concurrency: number;
+  /** A job that waits here would be shown as started. */
+  readonly prefetch = 0;
+  readonly queues: readonly string[];
+  readonly agents: readonly Agent[];
+  readonly presence: Presence;
+  readonly #options: RqOptions;
+  readonly #target: RedisTarget;
+  /** Seconds without a sign of life after which Redis forgets this worker, and its jobs are abandoned. */
+  readonly #ttl: number;
+  readonly #prefix = randomBytes(10).toString('hex');
+  readonly #strangers: Strangers;
+  readonly #closing = new AbortController();
+  readonly #chores = new Set<Promise<unknown>>();
+  #order: string[];
+  #number = 0;
+  #host: Host | undefined;
+  #log: Logger = silent;
+  #redis: RedisConnection | undefined;
+  #watch: PushWatch | undefined;
+  /** Tells what has changed of the worker, unless it has changed back when the turn's commands leave. */
+  #show: ((item: undefined) => Promise<void>) | undefined;
+  #settle: ((item: Settling) => Promise<void>) | undefined;
+  #drained = false;
+  /** A claim's answer was lost: what it took has to be looked for. */
+  #uncertain = false;
+  #lookAgainAt = Number.POSITIVE_INFINITY;
+
+  constructor(options: RqOptions) {
+    this.#options = options;
+    this.#target = redisTarget(options.url, options.redis);
+    this.queues = queueNames(options.queues);
+    this.#order = [...this.queues];
+    this.concurrency = wholeNumber('concurrency', options.concurrency ?? 10, 1);
+    const interval = wholeNumber('jobMonitoringInterval', options.jobMonitoringInterval ?? 30, 1);
+    this.#ttl = interval + 60;
+    this.presence = new Presence(options.name ?? randomUUID().replaceAll('-', ''), this.queues);
+    this.#strangers = new Strangers(options, (delivery, settlement) => this.#giveAway(delivery, settlement));
+    this.agents = [every('rq: heartbeats', interval * 1000, () => this.#beat(), 0)];
+    // Each chore that fails waits for it.
+    setMaxListeners(0, this.#closing.signal);
+  }
+
+  get log(): Logger {
+    return this.#log;
+  }
+
+  async open(host: Host): Promise<void> {
+    this.#host = host;
+    this.#log = host.log;
+    const redis = new RedisConnection(this.#target, { log: this.#log });
+    await redis.connect();
+    this.#redis = redis;
+    this.#settle = redis.fold((items: readonly Settling[]) => this.#settleAll(items));
+    this.#show = redis.fold(() => presenceWire.show(this.presence.change()));
+    const { record } = this.presence;
+    if (!(await redis.run(presenceWire.birth(record, this.#ttl, new Date()))))
+      throw new ConfigError(`rq: there is a worker named '${record.name}' already; name this one otherwise`);
+    this.#watch = new PushWatch(redis, this.#log, { optIn: true });
+    await this.#watch.open();
+  }
+
+  async receive(max: number, signal: AbortSignal): Promise<readonly Delivery[]> {
+    while (!signal.aborted) {
+      if (this.#strangers.full) {
+        // A queue full of other people's jobs: they pass through here a thousand at a time, not all at once.
+        await pause(100, signal);
+        continue;
+      }
+      const watch = this.#watch as PushWatch;
+      const { seen } = watch;
+      if (!this.#drained) {
+        const deliveries = await this.#claim(max);
+        if (deliveries.length > 0) return deliveries;
+        if (!this.#drained) continue;
+      }
+      // Between the claim and this look there is no gap: what was pushed meanwhile is seen by it, what comes later is told.
+      const waiting = await this.#look();
+      this.#drained = false;
+      if (waiting) continue;
+      await watch.next(seen, watch.active ? 1_000 : 50, signal);
+      // Nothing for a second: whoever asks hears so, and knows that we are alive.
+      if (watch.seen === seen) return [];
+    }
+    return [];
+  }
+
+  async quiet(): Promise<void> {
+    this.#strangers.releaseAll();
+    await Promise.all(this.#chores);
+  }
+
+  async close(): Promise<void> {
+    await Promise.race([Promise.all(this.#chores), pause(2_000)]);
+    this.#closing.abort();
+    const redis = this.#redis;
+    if (redis?.ready === true) {
+      const goodbye = redis.run(presenceWire.death(this.presence.record, new Date()));
+      await Promise.race([goodbye.catch(() => undefined), pause(1_000)]);
+    }
+    await this.#watch?.close();
+    await redis?.close();
+    this.#redis = undefined;
+  }
+
+  callback(name: string): RqCallback | undefined {
+    const { callbacks = {} } = this.#options;
+    return Object.hasOwn(callbacks, name) ? callbacks[name] : undefined;
+  }
+
+  async settle(delivery: RqDelivery, settlement: wire.Settlement): Promise<wire.Settled> {
+    const item: Settling = { delivery, settlement };
+    this.presence.settling(delivery, true);
+    try {
+      await this.#settle?.(item);
+    } catch (error) {
+      this.presence.settling(delivery, false);
+      throw error;
+    }
+    this.presence.remove(delivery);
+    return item.settled ?? 'done';
+  }
+
+  ended(_delivery: RqDelivery, _settlement: wire.Settlement): void {}
+
+  #settleAll(items: readonly Settling[]): Exchange<void> {
+    const change = this.presence.change() ?? { worker: this.presence.name };
+    const exchange = wire.settle(
+      items.map(({ settlement }) => settlement),
+      change,
+      new Date(),
+    );
+    return {
+      ...exchange,
+      read: (replies) => {
+        const settled = exchange.read(replies);
+        for (const [at, item] of items.entries()) item.settled = settled[at] as wire.Settled;
+      },
+    };
+  }
+
+  async #claim(max: number): Promise<readonly Delivery[]> {
+    const redis = this.#connection();
+    if (this.#uncertain || Date.now() >= this.#lookAgainAt) await this.#recoverLost();
+    const strategy = this.#options.dequeueStrategy ?? 'default';
+    if (strategy === 'random') shuffle(this.#order);
+    const now = new Date();
+    const order = this.#order;
+    const number = this.#number;
+    this.#number += max;
+    let reply: wire.ClaimReply;
+    try {
+      reply = await redis.run(
+        wire.claim(order, {
+          worker: this.presence.name,
+          prefix: this.#prefix,
+          ttl: this.#ttl,
+          max,
+          number,
+          now,
+          strategy: strategy === 'default' ? 'order' : 'turns',
+          batchBytes: BATCH_BYTES,
+        }),
+      );
+    } catch (error) {
+      // The server may have claimed for us and the answer been lost; looked into before the next claim.
+      this.#uncertain = true;
+      throw error;
+    }
+    this.#drained = reply.drained || reply.suspended;
+    this.presence.suspended = reply.suspended;
+    for (const { queue, id, code } of reply.aside) this.#tellOfQuarantine(queue, id.toString('utf8'), code);
+    const deliveries: Delivery[] = [];
+    for (const claimed of reply.claimed) {
+      const delivery = this.#sort(claimed, now);
+      if (delivery !== undefined) deliveries.push(delivery);
+    }
+    const last = reply.claimed.at(-1);
+    if (strategy === 'round_robin' && last !== undefined) this.#toTheEnd(last.queue);
+    void this.#show?.(undefined).catch(() => undefined);
+    return deliveries;
+  }
+
+  /** The queue that was served last, and all before it, wait for the others. Source: rq/worker/base.py reorder_queues. */
+  #toTheEnd(queue: string): void {
+    const at = this.#order.indexOf(queue) + 1;
+    this.#order = [...this.#order.slice(at), ...this.#order.slice(0, at)];
+  }
+
+  async #look(): Promise<boolean> {
+    const exchange = wire.look(this.queues);
+    const watch = this.#watch as PushWatch;
+    const redis = this.#connection();
+    if (!watch.active) return redis.run(exchange);
+    // A connection that has just come back does not track yet.
+    return redis.run(watch.tracked(exchange)).catch(() => redis.run(exchange));
+  }
+
+  /** A claimed job: a delivery, or undefined where it goes elsewhere. */
+  #sort(claimed: wire.Claimed, now: Date): RqDelivery | undefined {
+    const { id, execution, queue, fields } = claimed;
+    const read = readJob(id, fields);
+    const worker = this.presence.name;
+    if (read === undefined) {
+      const run = { job: { id, data: Buffer.alloc(0) }, execution, queue, worker, startedAt: now };
+      const delivery = this.#track(run, { id, task: '', args: [], kwargs: {}, queue, attempt: 1 });
+      this.#giveAway(delivery, lifecycle.quarantined(run, 'no-data', now));
+      this.#tellOfQuarantine(queue, id, 'no-data');
+      return undefined;
+    }
+    const run = { job: read.job, execution, queue, worker, startedAt: now };
+    let call: ReadCall;
+    try {
+      if (read.broken.length > 0) throw brokenFields(read.broken);
+      const { limits } = this.#options;
+      call = readCall(read.job.data, limits === undefined ? {} : { limits });
+    } catch (error) {
+      this.#poison(this.#track(run, toJob(read.job, NO_CALL, queue)), error, claimed, read.broken);
+      return undefined;
+    }
+    const job = toJob(read.job, call, queue);
+    const registration = call.instance === null ? this.#host?.tasks.find('rq', call.funcName) : undefined;
+    const why =
+      call.instance !== null
+        ? `'${call.funcName.slice(0, 200)}' is a method of a Python object`
+        : registration === undefined
+          ? `no handler for '${call.funcName.slice(0, 200)}'`
+          : this.#unknownCallback(read.job);
+    const delivery = this.#track(run, limited(job, registration), call.serializer, registration);
+    if (why === undefined) return delivery;
+    this.#strangers.take(delivery, why, this.#log);
+    return undefined;
+  }
+
+  #track(
+    run: RqDelivery['run'],
+    job: Job,
+    serializer: SerializerName = 'pickle',
+    registration?: Registration,
+  ): RqDelivery {
+    const delivery = new RqDelivery(this, run, job, this.#policy(serializer, registration));
+    this.presence.add(delivery);
+    return delivery;
+  }
+
+  /** A result is written as its job was: nothing else says what its reader understands. */
+  #policy(serializer: SerializerName, registration?: Registration): lifecycle.RqPolicy {
+    const { resultsTtl = lifecycle.DEFAULT_RESULT_TTL, failureTtl = lifecycle.DEFAULT_FAILURE_TTL } = this.#options;
+    const retry = registration?.options.retry;
+    return {
+      serializer,
+      resultTtl: resultsTtl,
+      failureTtl,
+      ...(retry === undefined ? {} : { retry: retryRule(retry) }),
+    };
+  }
+
+  #unknownCallback(job: RqDelivery['run']['job']): string | undefined {
+    if (this.#options.unknownCallback === 'skip') return undefined;
+    for (const name of [job.successCallbackName, job.failureCallbackName, job.stoppedCallbackName]) {
+      if (name !== undefined && this.callback(name) === undefined)
+        return `its callback '${name.slice(0, 200)}' is not among callbacks`;
+    }
+    return undefined;
+  }
+
+  /** It cannot be run. It fails, with the reason; what RQ's readers would raise over stands aside in the hash. */
+  #poison(
+    delivery: RqDelivery,
+    thrown: unknown,
+    claimed: wire.Claimed,
+    broken: readonly { readonly field: string }[],
+  ): void {
+    const error =
+      thrown instanceof WireError ? thrown : new WireError('rq', 'undecodable', String(thrown), { cause: thrown });
+    const reason = error.message.replace(/^rq: /, '');
+    const failure = { type: 'DeserializationError', module: 'rq.exceptions', message: reason, traceback: '' };
+    const { write } = lifecycle.settle(
+      delivery.run,
+      { kind: 'fail', error: failure },
+      this.#policy('pickle'),
+      new Date(),
+    );
+    const aside = broken.flatMap(({ field }) => keptAside(field, claimed.fields));
+    this.#giveAway(delivery, { ...write, fields: [...aside, ...write.fields] });
+    const { id } = claimed;
+    const kept =
+      broken.length === 0
+        ? `The job is in the failed registry of '${claimed.queue}' as it was.`
+        : `The job is in the failed registry of '${claimed.queue}'; the fields are kept in its hash under 'jobglot:broken:…'.`;
+    this.#host?.poison({ system: 'rq', queue: claimed.queue, id, code: error.code, reason, kept });
+  }
+
+  #tellOfQuarantine(queue: string, id: string, code: string): void {
+    this.#host?.poison({
+      system: 'rq',
+      queue,
+      id,
+      code,
+      reason: QUARANTINED[code] ?? code,
+      kept: `The id is kept in the list 'jobglot:rq:quarantine:${queue}', since no registry of RQ could hold it. To try it again: RPUSH 'rq:queue:${queue}' <id>`,
+    });
+  }
+
+  /** Written without a run, tried again until it is done: until then this worker keeps the job alive. */
+  #giveAway(delivery: RqDelivery, settlement: wire.Settlement): void {
+    let said = false;
+    const chore: Promise<unknown> = persist(
+      () => this.settle(delivery, settlement),
+      this.#closing.signal,
+      (error) => {
+        if (said) return;
+        said = true;
+        const { id, queue } = delivery.job;
+        this.#log.warn({ id, queue, error }, 'a job could not be given away; trying again while this worker lives');
+      },
+    ).finally(() => this.#chores.delete(chore));
+    this.#chores.add(chore);
+  }
+
+  /** Runs that were started for us whose answer never arrived: they bear our name and we do not have them. */
+  async #recoverLost(): Promise<void> {
+    const redis = this.#connection();
+    const worker = this.presence.name;
+    const members = await redis.run(presenceWire.ownExecutions(worker));
+    for (const member of members) {
+      const { id, execution } = splitExecution(member);
+      if (execution === undefined || this.presence.has(execution)) continue;
+      const job = await redis.run(wire.fetchJob(id));
+      const run = { job: unstarted(id, job), execution, queue: job?.origin ?? '', worker, startedAt: undefined };
+      const back = lifecycle.giveBack(run, new Date(), 'head');
+      await redis.run(wire.settle([back], { worker }, new Date()));
+    }
+    // A server that was frozen may carry out a claim after it was given up here, and after this look.
+    this.#lookAgainAt = this.#uncertain ? Date.now() + 10_000 : Number.POSITIVE_INFINITY;
+    this.#uncertain = false;
+  }
+
+  async #beat(): Promise<void> {
+    const { runs, options } = this.presence.beat(this.#ttl, new Date());
+    const lost = await this.#connection().run(presenceWire.heartbeat(runs, options));
+    for (const { id, queue } of lost)
+      this.#log.warn(
+        { id, queue },
+        'a run of ours was taken from us while it ran: its job was cancelled or deleted, or somebody counted it as abandoned',
+      );
+  }
+
+  #connection(): RedisConnection {
+    if (this.#redis === undefined) throw new ConfigError('rq: the worker is not open');
+    return this.#redis;
+  }
+}
+
+const NO_CALL: Call = { funcName: '', instance: null, args: [], kwargs: {} };
+
+const QUARANTINED: Readonly<Record<string, string>> = {
+  'bad-id': 'the id has a colon, which takes the registries of RQ 2 apart',
+  'not-a-hash': 'the key of the job is no hash',
+  'no-data': 'the hash of the job has no data, which to RQ is no job',
+};
+
+function brokenFields(broken: readonly BrokenField[]): WireError {
+  const what = broken.map(({ field, reason }) => `${field}: ${reason}`).join('; ');
+  return new WireError('rq', 'undecodable', `the job cannot be read: ${what}`);
+}
+
+/** The field under another name, so that RQ's readers do not raise over it. */
+function keptAside(field: string, fields: readonly Buffer[]): [string, Buffer | undefined][] {
+  const at = fields.findIndex((name, index) => index % 2 === 0 && name.toString('latin1') === field);
+  const value = fields[at + 1];
+  return [
+    [`jobglot:broken:${field}`, value],
+    [field, undefined],
+  ];
+}
+
+/** The soft limit of its task; the hard one is the job's own. */
+function limited(job: Job, registration: Registration | undefined): Job {
+  const softTimeoutMs = registration?.options.softTimeoutMs;
+  return softTimeoutMs === undefined ? job : { ...job, softTimeoutMs };
+}
+
+/** A job whose run was never seen: what the claim wrote over is not known. */
+function unstarted(id: string, job: JobHash | undefined): JobHash {
+  if (job === undefined) return { id, data: Buffer.alloc(0) };
+  const { startedAt: _, workerName: __, lastHeartbeat: ___, ...rest } = job;
+  return rest;
+}
+
+function retryRule(retry: RetryPolicy): NonNullable<lifecycle.RqPolicy['retry']> {
+  const { max = 3, delayMs = 180_000, backoff } = retry;
+  return {
+    max,
+    delayMs(attempt) {
+      if (backoff === undefined) return Math.max(0, typeof delayMs === 'function' ? delayMs(attempt) : delayMs);
+      const { factorMs = 1000, maxMs = 600_000, jitter = true } = backoff;
+      const longest = Math.min(maxMs, factorMs * 2 ** (attempt - 1));
+      return jitter ? Math.random() * longest : longest;
+    },
+  };
+}
+
+function shuffle(list: string[]): void {
+  for (let at = list.length - 1; at > 0; at--) {
+    const other = Math.floor(Math.random() * (at + 1));
+    [list[at], list[other]] = [list[other] as string, list[at] as string];
+  }
+}
