@@ -10,5 +10,6 @@ export * from './message.ts';
 export * as presence from './presence.ts';
 export * as redis from './redis.ts';
 export * from './result.ts';
+export * as schedule from './schedule.ts';
 export * from './serializers.ts';
 export * from './times.ts';

@@ -2,6 +2,7 @@ import type { Buffer } from 'node:buffer';
 import { callScript, type Exchange, type Script } from '../redis.ts';
 import * as keys from './keys.ts';
 import { settle, type WorkerChange } from './redis.ts';
+import type { WorkerCommand } from './workers.ts';
 import { dateText, epochSeconds, epochText } from './times.ts';
 
 /** What RQ shows of a worker: the hash `rq:worker:W`. Source: rq/worker/base.py serialize, register_birth. */
@@ -177,14 +178,10 @@ export function ownExecutions(worker: string): Exchange<readonly string[]> {
   };
 }
 
-/** What is published on `rq:pubsub:W`. Source: rq/command.py. `stop-execution` is of RQ after 2.10. */
-export type WorkerCommand =
-  | { readonly command: 'shutdown' }
-  | { readonly command: 'kill-horse' }
-  | { readonly command: 'stop-job'; readonly jobId: string }
-  | { readonly command: 'stop-execution'; readonly jobId: string; readonly executionId: string };
-
-/** Undefined for what is no command that we know: it is left out, as RQ does, and what is no JSON too. */
+/**
+ * What was published on `rq:pubsub:W`. Undefined for what is no command that we know: it is left out, as RQ does, and what is no
+ * JSON too, over which RQ stops listening. Source: rq/command.py.
+ */
 export function readCommand(text: string): WorkerCommand | undefined {
   let read: unknown;
   try {
@@ -204,18 +201,5 @@ export function readCommand(text: string): WorkerCommand | undefined {
       return typeof jobId === 'string' && typeof executionId === 'string' ? { command, jobId, executionId } : undefined;
     default:
       return undefined;
-  }
-}
-
-/** As Python writes it. */
-export function writeCommand(command: WorkerCommand): string {
-  switch (command.command) {
-    case 'shutdown':
-    case 'kill-horse':
-      return `{"command": "${command.command}"}`;
-    case 'stop-job':
-      return `{"command": "stop-job", "job_id": ${JSON.stringify(command.jobId)}}`;
-    case 'stop-execution':
-      return `{"command": "stop-execution", "job_id": ${JSON.stringify(command.jobId)}, "execution_id": ${JSON.stringify(command.executionId)}}`;
   }
 }

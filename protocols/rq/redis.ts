@@ -1,39 +1,13 @@
 import type { Buffer } from 'node:buffer';
 import { callScript, type Command, type Exchange, type Script } from '../redis.ts';
 import * as keys from './keys.ts';
-import { type JobHash, readJob, writeJob } from './message.ts';
+import { type JobHash, readJob } from './message.ts';
 import { dateText, epochSeconds, epochText } from './times.ts';
 
 /**
  * RQ's transitions as round trips. Each is one script, over as many jobs as there are: what Python does in three transactions and
  * some single commands, nobody sees half done. Scripts move bytes and look into none of them.
  */
-
-/** Where a new job goes. */
-export interface Enqueued {
-  readonly job: JobHash;
-  readonly queue: string;
-  readonly atFront?: boolean;
-}
-
-/**
- * New jobs into their queues, the hash before the id. Source: rq/queue.py _enqueue_async_job, _persist_job, push_job_id; one
- * transaction with `rq:queues`, which Python writes in one of its own.
- */
-export function enqueue(jobs: readonly Enqueued[]): Exchange<void> {
-  const commands: Command[] = [];
-  const queues = new Set(jobs.map(({ queue }) => keys.queueKey(queue)));
-  if (queues.size > 0) commands.push(['SADD', keys.QUEUES, ...queues]);
-  for (const { job, queue, atFront = false } of jobs) {
-    commands.push(['HSET', keys.jobKey(job.id), ...writeJob(job)]);
-    const { ttl } = job;
-    if (ttl !== undefined && ttl > 0)
-      for (const key of [keys.jobKey(job.id), keys.dependentsKey(job.id), keys.dependenciesKey(job.id)])
-        commands.push(['EXPIRE', key, ttl]);
-    commands.push([atFront ? 'LPUSH' : 'RPUSH', keys.queueKey(queue), job.id]);
-  }
-  return { commands, atomic: true, read: () => undefined };
-}
 
 /** How a worker is told apart, and how long it counts as alive without a word of it. */
 export interface Claimant {

@@ -15,6 +15,7 @@ import {
 } from '../../../protocols/rq/message.ts';
 import * as presenceWire from '../../../protocols/rq/presence.ts';
 import * as wire from '../../../protocols/rq/redis.ts';
+import type { WorkerCommand } from '../../../protocols/rq/workers.ts';
 import type { SerializerName } from '../../../protocols/rq/serializers.ts';
 import type { Exchange } from '../../../protocols/redis.ts';
 import { ConfigError } from '../../errors.ts';
@@ -26,9 +27,11 @@ import { PushWatch } from '../../transports/redis-push.ts';
 import { RedisConnection } from '../../transports/redis.ts';
 import { redisTarget, type RedisTarget } from '../../transports/redis-url.ts';
 import type { RqCallback } from './callbacks.ts';
+import { Commands } from './commands.ts';
 import { type DeliveryHost, RqDelivery } from './delivery.ts';
 import { queueNames, type RqOptions, wholeNumber } from './options.ts';
 import { Presence } from './presence.ts';
+import { Scheduler } from './scheduler.ts';
 import { Strangers } from './strangers.ts';
 
 /** Hashes of one claim, together; a claim that is larger ends early. */
@@ -55,6 +58,7 @@ export class RqSource implements Source, DeliveryHost {
   readonly #ttl: number;
   readonly #prefix = randomBytes(10).toString('hex');
   readonly #strangers: Strangers;
+  readonly #scheduler: Scheduler | undefined;
   readonly #closing = new AbortController();
   readonly #chores = new Set<Promise<unknown>>();
   #order: string[];
@@ -63,6 +67,7 @@ export class RqSource implements Source, DeliveryHost {
   #log: Logger = silent;
   #redis: RedisConnection | undefined;
   #watch: PushWatch | undefined;
+  #commands: Commands | undefined;
   /** Tells what has changed of the worker, unless it has changed back when the turn's commands leave. */
   #show: ((item: undefined) => Promise<void>) | undefined;
   #settle: ((item: Settling) => Promise<void>) | undefined;
@@ -81,7 +86,12 @@ export class RqSource implements Source, DeliveryHost {
     this.#ttl = interval + 60;
     this.presence = new Presence(options.name ?? randomUUID().replaceAll('-', ''), this.queues);
     this.#strangers = new Strangers(options, (delivery, settlement) => this.#giveAway(delivery, settlement));
-    this.agents = [every('rq: heartbeats', interval * 1000, () => this.#beat(), 0)];
+    this.#scheduler =
+      options.withScheduler === false ? undefined : new Scheduler(this.queues, () => this.#connection());
+    this.agents = [
+      every('rq: heartbeats', interval * 1000, () => this.#beat(), 0),
+      ...(this.#scheduler === undefined ? [] : [this.#scheduler]),
+    ];
     // Each chore that fails waits for it.
     setMaxListeners(0, this.#closing.signal);
   }
@@ -103,6 +113,8 @@ export class RqSource implements Source, DeliveryHost {
       throw new ConfigError(`rq: there is a worker named '${record.name}' already; name this one otherwise`);
     this.#watch = new PushWatch(redis, this.#log, { optIn: true });
     await this.#watch.open();
+    this.#commands = new Commands(record.name, this.#target, this.#log, (command) => this.#obey(command));
+    await this.#commands.open();
   }
 
   async receive(max: number, signal: AbortSignal): Promise<readonly Delivery[]> {
@@ -140,9 +152,10 @@ export class RqSource implements Source, DeliveryHost {
     this.#closing.abort();
     const redis = this.#redis;
     if (redis?.ready === true) {
-      const goodbye = redis.run(presenceWire.death(this.presence.record, new Date()));
-      await Promise.race([goodbye.catch(() => undefined), pause(1_000)]);
+      const goodbyes = [redis.run(presenceWire.death(this.presence.record, new Date())), this.#scheduler?.resign()];
+      await Promise.race([Promise.allSettled(goodbyes), pause(1_000)]);
     }
+    await this.#commands?.close();
     await this.#watch?.close();
     await redis?.close();
     this.#redis = undefined;
@@ -167,6 +180,30 @@ export class RqSource implements Source, DeliveryHost {
   }
 
   ended(_delivery: RqDelivery, _settlement: wire.Settlement): void {}
+
+  #obey(told: WorkerCommand): void {
+    switch (told.command) {
+      case 'shutdown':
+        this.#log.info({}, 'told to shut down');
+        return this.#host?.stop();
+      case 'kill-horse':
+        // One process here runs many; Python's killed the one that it had.
+        for (const delivery of this.presence.deliveries) this.#end(delivery, 'killed');
+        return;
+      case 'stop-job':
+      case 'stop-execution':
+        for (const delivery of this.presence.deliveries) {
+          if (delivery.job.id !== told.jobId) continue;
+          if (told.command === 'stop-job' || delivery.run.execution === told.executionId)
+            this.#end(delivery, 'stopped');
+        }
+    }
+  }
+
+  #end(delivery: RqDelivery, how: 'stopped' | 'killed'): void {
+    delivery.ending ??= how;
+    this.#host?.cancel(delivery.job.id, how === 'stopped' ? 'stopped by stop-job' : 'killed by kill-horse');
+  }
 
   #settleAll(items: readonly Settling[]): Exchange<void> {
     const change = this.presence.change() ?? { worker: this.presence.name };

@@ -1,0 +1,134 @@
+import { callScript, type Exchange, type Script } from '../redis.ts';
+import * as keys from './keys.ts';
+import { dateText, epochSeconds } from './times.ts';
+
+/**
+ * The scheduler: one process at a time puts the jobs of a queue that are due into it. Who it is says `rq:scheduler-lock:Q`: its name
+ * since RQ 2.10, its pid before. Source: rq/scheduler.py, 2.10.
+ */
+export interface SchedulerRecord {
+  readonly name: string;
+  readonly hostname: string;
+  readonly pid: number;
+  readonly queues: readonly string[];
+  readonly createdAt: Date;
+}
+
+/** Seconds. Source: rq/scheduler.py, interval + 60. */
+const LOCK_TTL = 61;
+
+/** Jobs of one queue in one go: a script holds up everybody else. */
+export const SCHEDULED_AT_ONCE = 500;
+
+/**
+ * One tick over all queues: takes the locks that nobody has, keeps those that are ours, and puts what is due into its queue. Python
+ * reads and writes in separate trips, so that a lock it lost in between does not stop it.
+ *
+ * KEYS rq:scheduler:<name>, then per queue the lock, rq:scheduled:Q, rq:queue:Q. ARGV name, lock ttl, seconds, date, limit, number of fields, fields
+ * of the scheduler, then the queues' names.
+ * Returns [queues that are ours, jobs put into their queues, 1 where more are due].
+ */
+export const TICK: Script = {
+  name: 'tick',
+  keys: 'variable',
+  lua: `
+local name, ttl, now, date, limit, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local held, put, more = 0, 0, 0
+for q = 1, (#KEYS - 1) / 3 do
+  local lock, due, list, queue = KEYS[3 * q - 1], KEYS[3 * q], KEYS[3 * q + 1], ARGV[6 + count + q]
+  local owner = redis.call('GET', lock)
+  if not owner then
+    redis.call('SET', lock, name, 'EX', ttl)
+    owner = name
+  end
+  if owner == name then
+    held = held + 1
+    redis.call('EXPIRE', lock, ttl)
+    local ids = redis.call('ZRANGEBYSCORE', due, 0, now, 'LIMIT', 0, limit)
+    if #ids == limit then more = 1 end
+    for i = 1, #ids do
+      local id = ids[i]
+      local key = 'rq:job:' .. id
+      local job = redis.pcall('HMGET', key, 'status', 'ttl', 'ended_at', 'enqueue_at_front_on_retry', 'enqueue_at_front', 'timeout', 'data')
+      if not job.err and job[7] and job[1] ~= 'canceled' then
+        redis.call('HSET', key, 'status', 'queued', 'enqueued_at', date, 'origin', queue)
+        if not job[6] or job[6] == '' then redis.call('HSET', key, 'timeout', 180) end
+        if job[2] and (tonumber(job[2]) or 0) > 0 then
+          redis.call('EXPIRE', key, job[2])
+          redis.call('EXPIRE', key .. ':dependents', job[2])
+          redis.call('EXPIRE', 'rq:job::' .. id .. ':dependencies', job[2])
+        end
+        local again = job[4] and (tonumber(job[4]) or 0) ~= 0 and job[3] and job[3] ~= ''
+        local front = again or (job[5] and (tonumber(job[5]) or 0) ~= 0)
+        redis.call(front and 'LPUSH' or 'RPUSH', list, id)
+        put = put + 1
+      end
+      redis.call('ZREM', due, id)
+    end
+    if #ids > 0 then redis.call('SADD', 'rq:queues', list) end
+  end
+end
+if held > 0 then
+  redis.call('HSET', KEYS[1], unpack(ARGV, 7, 6 + count))
+  redis.call('EXPIRE', KEYS[1], ttl)
+end
+return {held, put, more}
+`,
+};
+
+export interface Ticked {
+  /** How many queues are ours. */
+  readonly held: number;
+  readonly put: number;
+  readonly more: boolean;
+}
+
+export function tick(record: SchedulerRecord, now: Date): Exchange<Ticked> {
+  const { name, hostname, pid, queues, createdAt } = record;
+  const scriptKeys = [keys.schedulerKey(name)];
+  for (const queue of queues)
+    scriptKeys.push(keys.schedulerLockKey(queue), keys.registryKey('scheduled', queue), keys.queueKey(queue));
+  const fields = [
+    ['name', name],
+    ['hostname', hostname],
+    ['pid', String(pid)],
+    ['queues', queues.join(',')],
+    ['created_at', dateText(createdAt)],
+    ['last_heartbeat', dateText(now)],
+  ].flat();
+  const args = [
+    name,
+    LOCK_TTL,
+    epochSeconds(now),
+    dateText(now),
+    SCHEDULED_AT_ONCE,
+    fields.length,
+    ...fields,
+    ...queues,
+  ];
+  return {
+    commands: [callScript(TICK, scriptKeys, args)],
+    atomic: false,
+    read([reply]) {
+      const [held, put, more] = reply as readonly number[];
+      return { held: held as number, put: put as number, more: more === 1 };
+    },
+  };
+}
+
+/** Gives up the locks that are ours, and nobody else's. KEYS rq:scheduler:<name>, then locks. ARGV name. */
+export const RESIGN: Script = {
+  name: 'resign',
+  keys: 'variable',
+  lua: `
+redis.call('DEL', KEYS[1])
+for i = 2, #KEYS do
+  if redis.call('GET', KEYS[i]) == ARGV[1] then redis.call('DEL', KEYS[i]) end
+end
+`,
+};
+
+export function resign({ name, queues }: SchedulerRecord): Exchange<void> {
+  const scriptKeys = [keys.schedulerKey(name), ...queues.map(keys.schedulerLockKey)];
+  return { commands: [callScript(RESIGN, scriptKeys, [name])], atomic: false, read: () => undefined };
+}

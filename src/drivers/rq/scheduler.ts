@@ -1,0 +1,40 @@
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+import { resign, type SchedulerRecord, tick } from '../../../protocols/rq/schedule.ts';
+import { type Agent, pause } from '../../source.ts';
+import type { RedisConnection } from '../../transports/redis.ts';
+
+/** Puts what is due into its queue: scheduled jobs, delayed retries, repeats. Shares its locks with Python's schedulers. */
+export class Scheduler implements Agent {
+  readonly name = 'rq: scheduler';
+  readonly #record: SchedulerRecord;
+  readonly #redis: () => RedisConnection;
+
+  constructor(queues: readonly string[], redis: () => RedisConnection) {
+    this.#redis = redis;
+    this.#record = {
+      name: randomUUID().replaceAll('-', ''),
+      hostname: hostname(),
+      pid: process.pid,
+      queues,
+      createdAt: new Date(),
+    };
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.tick();
+      // Times are whole seconds: just behind each, what is due then is due now.
+      await pause(1_005 - (Date.now() % 1_000), signal);
+    }
+  }
+
+  async tick(): Promise<void> {
+    while ((await this.#redis().run(tick(this.#record, new Date()))).more);
+  }
+
+  /** Others need not wait for our locks to expire. */
+  resign(): Promise<void> {
+    return this.#redis().run(resign(this.#record));
+  }
+}
