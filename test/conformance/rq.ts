@@ -111,17 +111,17 @@ function raw(server: RedisServer): Raw {
     waiting: (queue) =>
       ask(async (redis) => {
         const ids = await redis.lrange(`rq:queue:${queue}`, 0, -1);
-        const due = await redis.zrange(`rq:scheduled:${queue}`, 0, -1);
+        const due = await redis.zrange(`rq:scheduled:${queue}`, 0, '-1');
         return Promise.all([...ids, ...due].map((id) => shown(redis, String(id))));
       }),
     claimed: () =>
       ask(async (redis) => {
-        const runs = await Promise.all((await redis.keys('rq:wip:*')).map((key) => redis.zcard(key)));
+        const runs = await Promise.all((await redis.keys('rq:wip:*')).map((key) => redis.zcard(String(key))));
         return runs.reduce((sum, count) => sum + count, 0);
       }),
     aside: (queue) =>
       ask(async (redis) => {
-        const ids = await redis.zrange(`rq:failed:${queue}`, 0, -1);
+        const ids = await redis.zrange(`rq:failed:${queue}`, 0, '-1');
         return Promise.all(
           ids.map(async (id) => ({
             bytes: await shown(redis, String(id)),

@@ -1,5 +1,5 @@
 import { hostname } from 'node:os';
-import * as wire from '../../../protocols/rq/presence.ts';
+import type * as wire from '../../../protocols/rq/presence.ts';
 import type { WorkerChange } from '../../../protocols/rq/redis.ts';
 import { version as ownVersion } from '../../version.ts';
 import type { RqDelivery } from './delivery.ts';

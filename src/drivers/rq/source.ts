@@ -152,7 +152,10 @@ export class RqSource implements Source, DeliveryHost {
     this.#closing.abort();
     const redis = this.#redis;
     if (redis?.ready === true) {
-      const goodbyes = [redis.run(presenceWire.death(this.presence.record, new Date())), this.#scheduler?.resign()];
+      const goodbyes = [
+        redis.run(presenceWire.death(this.presence.record, new Date())),
+        this.#scheduler?.resign() ?? Promise.resolve(),
+      ];
       await Promise.race([Promise.allSettled(goodbyes), pause(1_000)]);
     }
     await this.#commands?.close();

@@ -127,7 +127,13 @@ describe('the hash of a job', () => {
 describe('the call of a job', () => {
   it('is read from what Python pickled', () => {
     const call = readCall(FULL.data);
-    expect(call).toEqual({ funcName: 'jobs.add', instance: null, args: Tuple.of(1), kwargs: { b: [1, 2] } });
+    expect(call).toEqual({
+      serializer: 'pickle',
+      funcName: 'jobs.add',
+      instance: null,
+      args: Tuple.of(1),
+      kwargs: { b: [1, 2] },
+    });
     expect(toJob(read(FULL), call, 'default')).toMatchObject({
       id: 'full-1',
       task: 'jobs.add',
