@@ -78,8 +78,8 @@ function perJob(before, after, jobs) {
 }
 
 /** Resolves when `count()` gives `jobs`: each left what proves that its handler ran. A worker may still be writing. */
-export async function counted(count, jobs, what) {
-  for (const deadline = Date.now() + 5000; ; await sleep(20)) {
+export async function counted(count, jobs, what, patienceMs = 5000) {
+  for (const deadline = Date.now() + patienceMs; ; await sleep(20)) {
     const found = await count();
     if (found === jobs) return;
     if (Date.now() > deadline) throw new Error(`${found} ${what} for ${jobs} jobs`);

@@ -8,7 +8,14 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { ensureBuild, ensureDependencies, ensureRabbit, ensureRedis, ensureVenv } from '../support/setup.mjs';
+import {
+  ensureBuild,
+  ensureDependencies,
+  ensureRabbit,
+  ensureRedis,
+  ensureRuby,
+  ensureVenv,
+} from '../support/setup.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const usage = `usage: npm run bench -- NAME [options]
@@ -17,12 +24,13 @@ NAME
   celery-redis        workers and producers on Redis: ours, Celery 5.6, celery-node 0.5.9, and the limit of one process
   celery-amqp         the same on RabbitMQ, results in Redis
   rq                  RQ 2.10's Worker, SimpleWorker and worker-pool
+  sidekiq             Sidekiq as Debian has it, BullMQ, node-resque, and the limit of one process
 
 options
   --json              print one JSON document on stdout instead of tables
   --rounds N          rounds, the competitors interleaved in each (default 3)
   --jobs N            jobs per run for the fastest systems; the slower get their share (default 200000)
-  --only LIST         of us, celery, celery-node, rq, limit (default all)
+  --only LIST         of us, celery, celery-node, rq, sidekiq, bullmq, node-resque, limit (default all)
   --match TEXT        only the rows whose "system, variant" contains TEXT
   --quick             one round of a tenth of the jobs: does it work? (its figures mean little)`;
 
@@ -39,9 +47,19 @@ const needs = {
   'celery-redis': async () => ({ python: await ensureVenv('celery-5.6') }),
   'celery-amqp': async () => ({ python: await ensureVenv('celery-5.6'), rabbitServer: await ensureRabbit() }),
   rq: async () => ({ python: await ensureVenv('rq-2.10') }),
+  sidekiq: async () => ({ ruby: await ensureRuby() }),
 };
 const needed = { redisServer: await ensureRedis(), ...(await needs[name]()) };
-const only = options.only?.split(',') ?? ['us', 'celery', 'celery-node', 'rq', 'limit'];
+const only = options.only?.split(',') ?? [
+  'us',
+  'celery',
+  'celery-node',
+  'rq',
+  'sidekiq',
+  'bullmq',
+  'node-resque',
+  'limit',
+];
 if (only.includes('us')) await ensureBuild();
 
 // What was started here goes with us: 'exit' does not happen at a signal by itself.
