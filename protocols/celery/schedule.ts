@@ -1,8 +1,8 @@
 import { type Crontab, crontab, type CrontabFields, nextWall, ParseException } from './crontab.ts';
-import type { Zone } from './zone.ts';
+import type { Zone } from '../formats/zone.ts';
 
 export { type CronField, type Crontab, crontab, type CrontabFields, ParseException } from './crontab.ts';
-export { utc, type Zone, zoneOf } from './zone.ts';
+export { utc, type Zone, zoneOf } from '../formats/zone.ts';
 
 /** Every so often after the last run. Source: celery/schedules.py schedule (5.6). */
 export interface Interval {

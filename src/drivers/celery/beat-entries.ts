@@ -114,5 +114,5 @@ function plain(value: unknown): unknown {
 
 /** An error's words without the name of the system, for a message that has it already. */
 export function reasonOf(error: unknown): string {
-  return (error as Error).message.replace(/^celery: /, '');
+  return (error as Error).message.replace(/^(?:celery|timezone): /, '');
 }

@@ -1,7 +1,7 @@
 import { WireError } from '../errors.ts';
 
 /**
- * A time zone as Celery computes with it. A wall time is what a clock there shows, as the milliseconds since 1970 that the
+ * A time zone, for schedules. A wall time is what a clock there shows, as the milliseconds since 1970 that the
  * same digits would be in UTC: adding to it is what Python does when it adds to a datetime with a zone.
  */
 export interface Zone {
@@ -52,7 +52,7 @@ class IntlZone implements Zone {
         second: 'numeric',
       });
     } catch (cause) {
-      throw new WireError('celery', 'timezone', `there is no time zone '${name}'; names are IANA's: Europe/Berlin`, {
+      throw new WireError('timezone', 'timezone', `there is no time zone '${name}'; names are IANA's: Europe/Berlin`, {
         cause,
       });
     }

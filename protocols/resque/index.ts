@@ -1,0 +1,11 @@
+export * from './cron.ts';
+export * from './failure.ts';
+export * from './keys.ts';
+export * as lifecycle from './lifecycle.ts';
+export * from './message.ts';
+export * as presence from './presence.ts';
+export * from './queues.ts';
+export * as redis from './redis.ts';
+export * from './retry.ts';
+export * as scheduler from './scheduler.ts';
+export * from './times.ts';

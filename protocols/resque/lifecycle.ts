@@ -1,0 +1,219 @@
+import {
+  DIRTY_EXIT,
+  encodeFailure,
+  type FailureBackend,
+  failureOf,
+  type FailureRecord,
+  saveFailure,
+} from './failure.ts';
+import type { Failure, Moment, Outcome, Transition } from '../job.ts';
+import type { Command } from '../redis.ts';
+import { type Keyspace, queueKey } from './keys.ts';
+import { encodeDelayed } from './message.ts';
+import { countFailed } from './presence.ts';
+import { countAttempt, retryKeys } from './retry.ts';
+import { pushDelayed } from './scheduler.ts';
+
+/**
+ * What an outcome of a job comes to. Pure.
+ *
+ *     outcome            the job                                  failures     stat:failed
+ *     success            gone                                     –
+ *     error, fail        gone                                     recorded     +1
+ *     error, retriable   delayed, or in its queue again           put aside    +1       with a scheduler; else as error
+ *     retry              delayed, or in its queue again           put aside    +1       with a scheduler; else recorded
+ *     timeout            gone                                     recorded     +1
+ *     cancelled          gone                                     DirtyExit
+ *     discard, expired   gone                                     –                     as DontPerform
+ *     reject             in its queue again, or as error
+ *     replace            gone                                     recorded     +1       there is no such thing in Resque
+ *
+ * Source: worker.rb perform, job.rb fail, failure.rb create; resque-retry plugins/retry.rb, failure/multiple_with_retry_suppression.rb.
+ */
+export function settle(
+  run: ResqueRun,
+  outcome: Outcome,
+  policy: ResquePolicy,
+  moment: Moment,
+): Transition<ResqueWrites> {
+  switch (outcome.kind) {
+    case 'success':
+      return { disposition: { state: 'succeeded' }, write: { ...NOTHING, commands: forgetAttempts(run, policy) } };
+    case 'error':
+      return outcome.retriable
+        ? retry(run, outcome.error, undefined, policy, moment)
+        : fail(run, outcome.error, policy, moment);
+    case 'fail':
+      return fail(run, outcome.error, policy, moment);
+    case 'retry':
+      return retry(run, outcome.error ?? asked(policy), outcome.delayMs, policy, moment);
+    case 'timeout':
+      return fail(run, timedOut(outcome.limitMs), policy, moment);
+    case 'cancelled':
+      return dirtyExit(run, outcome.reason, policy, moment);
+    case 'discard':
+    case 'expired':
+      return { disposition: { state: 'discarded' }, write: { ...NOTHING, commands: forgetAttempts(run, policy) } };
+    case 'reject':
+      return outcome.requeue ? requeue(run, policy) : fail(run, plain('Rejected', outcome.reason), policy, moment);
+    case 'replace':
+      return fail(
+        run,
+        plain('Replaced', 'Resque has no job that takes the place of another; enqueue it instead'),
+        policy,
+        moment,
+      );
+  }
+}
+
+/** A job that was run. */
+export interface ResqueRun {
+  readonly queue: string;
+  /** Its payload, to the letter. */
+  readonly payload: string;
+  /** Number of this run, 1 for the first. */
+  readonly attempt: number;
+  /** The worker it ran in. */
+  readonly worker: string;
+  /** Name of its retry key, where attempts are counted. */
+  readonly retryName: string | undefined;
+}
+
+export interface ResquePolicy {
+  readonly keys: Keyspace;
+  readonly failures: readonly FailureBackend[];
+  /** Undefined where nobody moves delayed jobs: then a retry cannot be had. */
+  readonly retry: RetryRules | undefined;
+}
+
+export interface RetryRules {
+  /** Retries after the first run; null is for ever. */
+  readonly max: number | null;
+  /** Before retry number `attempt` (1 is the first). */
+  readonly delayMs: (attempt: number, random: number) => number;
+}
+
+/** What becomes of the job, beside the end of its claim and of `worker:<id>`. */
+export interface ResqueWrites {
+  readonly commands: readonly Command[];
+  /** Whether the worker has processed it. A job that goes back has not been. */
+  readonly processed: boolean;
+  /** What a function as failure backend is told. */
+  readonly failure: FailureRecord | undefined;
+}
+
+const NOTHING: ResqueWrites = { commands: [], processed: true, failure: undefined };
+
+function fail(run: ResqueRun, failure: Failure, policy: ResquePolicy, moment: Moment): Transition<ResqueWrites> {
+  const { keys } = policy;
+  const record: FailureRecord = { ...recordOf(run, moment), ...failureOf(failure) };
+  return {
+    disposition: { state: 'failed' },
+    write: {
+      commands: [
+        ...forgetAttempts(run, policy),
+        ...saveFailure(keys, policy.failures, run.queue, encodeFailure(record)),
+        ...(record.exception === DIRTY_EXIT ? [] : countFailed(keys, run.worker)),
+      ],
+      processed: true,
+      failure: record,
+    },
+  };
+}
+
+/** worker.rb perform_with_fork: what becomes of a job whose child was killed. It is not counted as failed. */
+function dirtyExit(run: ResqueRun, reason: string, policy: ResquePolicy, moment: Moment): Transition<ResqueWrites> {
+  const record: FailureRecord = { ...recordOf(run, moment), exception: DIRTY_EXIT, error: reason, backtrace: [] };
+  return {
+    disposition: { state: 'cancelled' },
+    write: {
+      commands: [
+        ...forgetAttempts(run, policy),
+        ...saveFailure(policy.keys, policy.failures, run.queue, encodeFailure(record)),
+      ],
+      processed: true,
+      failure: record,
+    },
+  };
+}
+
+function retry(
+  run: ResqueRun,
+  failure: Failure,
+  delayMs: number | undefined,
+  policy: ResquePolicy,
+  moment: Moment,
+): Transition<ResqueWrites> {
+  const { keys, retry: rules } = policy;
+  if (rules === undefined || run.retryName === undefined) return fail(run, failure, policy, moment);
+  if (rules.max !== null && run.attempt > rules.max) return fail(run, failure, policy, moment);
+  const wait = Math.max(0, delayMs ?? rules.delayMs(run.attempt, moment.random));
+  const at = new Date(moment.now.getTime() + wait);
+  const { attempts, failure: suppressed } = retryKeys(keys, run.retryName);
+  const record: FailureRecord = { ...recordOf(run, moment), ...failureOf(failure) };
+  const again: readonly Command[] =
+    wait === 0
+      ? [
+          ['SADD', keys.queues, run.queue],
+          ['RPUSH', queueKey(keys, run.queue), run.payload],
+        ]
+      : [
+          ...pushDelayed(keys, encodeDelayed(run.payload, run.queue), at),
+          ['SETEX', suppressed, Math.max(1, Math.ceil(wait / 500)), encodeFailure(record, '')],
+        ];
+  return {
+    disposition: { state: 'retrying', at },
+    write: {
+      commands: [countAttempt(attempts, run.attempt), ...again, ...countFailed(keys, run.worker)],
+      processed: true,
+      failure: undefined,
+    },
+  };
+}
+
+/** Back to its queue, behind the others, as if it had not been run. */
+function requeue(run: ResqueRun, { keys }: ResquePolicy): Transition<ResqueWrites> {
+  return {
+    disposition: { state: 'requeued' },
+    write: {
+      commands: [
+        ['SADD', keys.queues, run.queue],
+        ['RPUSH', queueKey(keys, run.queue), run.payload],
+      ],
+      processed: false,
+      failure: undefined,
+    },
+  };
+}
+
+/** resque-retry clean_retry_key, and of its backend clear_retry_key: the job is over, whatever came of it. */
+function forgetAttempts(run: ResqueRun, { keys }: ResquePolicy): readonly Command[] {
+  // Before a first run there is nothing to forget.
+  if (run.retryName === undefined || run.attempt === 1) return [];
+  const { attempts, failure } = retryKeys(keys, run.retryName);
+  return [
+    ['DEL', attempts],
+    ['DEL', failure],
+  ];
+}
+
+function recordOf(
+  { payload, worker, queue }: ResqueRun,
+  { now }: Moment,
+): Pick<FailureRecord, 'failedAt' | 'payload' | 'worker' | 'queue'> {
+  return { failedAt: now, payload, worker, queue };
+}
+
+function asked({ retry: rules }: ResquePolicy): Failure {
+  const why =
+    rules === undefined ? ', but no scheduler is configured. Pass scheduler: true, or throw an Error instead' : '';
+  return plain('Retry', `the handler asked to be run again${why}`);
+}
+
+function plain(type: string, message: string): Failure {
+  return { type, message, traceback: '' };
+}
+
+function timedOut(limitMs: number): Failure {
+  return plain('JobTimeoutError', `hard time limit (${limitMs / 1000}s) exceeded`);
+}
