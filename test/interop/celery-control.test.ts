@@ -8,9 +8,17 @@ import { defineTask, Tasks } from '../../src/task.ts';
 import { type CeleryVersion, type PythonWorker, runCelery, startCelery } from '../support/python.ts';
 import { root } from '../support/setup.mjs';
 import { type NodeWorker, Stage, until } from './support/stage.ts';
+import { facts } from './support/table.ts';
 
 const NODE = 'node@test';
 const PYTHON = 'python@test';
+
+/** Rows of the support table. */
+const COMMANDS = 'inspect and control: the answers of Celery';
+const REVOKES = 'revoke, and terminate what runs';
+const CHANGES = 'pool, queues and limits changed from outside';
+const PROGRAM = 'the program `celery`: status, inspect, control, events';
+const OURS = 'the program `jobglot`: inspect, control, events';
 
 /** A value's keys and types, as Python sees them: of lists, those of the first member. */
 const SHAPE = `
@@ -48,6 +56,9 @@ class Waits {
 }
 
 describe.each(STAGES)('remote control with Celery %s over %s', (version, broker) => {
+  const toNode = facts('celery-control', { version, broker }, 'Python → Node');
+  const toPython = facts('celery-control', { version, broker }, 'Node → Python');
+  const both = facts('celery-control', { version, broker }, 'both');
   let stage: Stage;
   let waits: Waits;
   let node: NodeWorker;
@@ -103,7 +114,7 @@ for reply in app.control.broadcast(command, arguments=args, reply=True, timeout=
     return { node: replies[NODE], python: JSON.parse(theirs) as unknown };
   }
 
-  test.each([
+  const SAME: readonly (readonly [string, object])[] = [
     ['ping', {}],
     ['ping', { x: 1 }],
     ['nosuch', {}],
@@ -136,26 +147,23 @@ for reply in app.control.broadcast(command, arguments=args, reply=True, timeout=
     ['cancel_consumer', {}],
     ['cancel_consumer', { queue: 'never-there' }],
     ['disable_events', {}],
-  ])('%s %j: both answer the same', async (command, args) => {
-    const replies = await ask(command, args);
-    expect(replies.node).toEqual(replies.python);
-  });
-
-  if (version === '5.6')
-    test.each([
-      ['revoke', { task_id: 'somebody' }],
-      ['revoke', { task_id: [] }],
-      ['revoke_by_stamped_headers', { headers: { tenant: 'x' } }],
-      ['revoke_by_stamped_headers', { headers: ['tenant=y'] }],
-      ['revoke_by_stamped_headers', { headers: ['tenant'] }],
-      ['revoke_by_stamped_headers', { headers: { tenant: 'x' }, terminate: true }],
-      ['revoke_by_stamped_headers', {}],
-    ])('%s %j: both answer the same', async (command, args) => {
+  ];
+  const SAME_IN_5_6: typeof SAME = [
+    ['revoke', { task_id: 'somebody' }],
+    ['revoke', { task_id: [] }],
+    ['revoke_by_stamped_headers', { headers: { tenant: 'x' } }],
+    ['revoke_by_stamped_headers', { headers: ['tenant=y'] }],
+    ['revoke_by_stamped_headers', { headers: ['tenant'] }],
+    ['revoke_by_stamped_headers', { headers: { tenant: 'x' }, terminate: true }],
+    ['revoke_by_stamped_headers', {}],
+  ];
+  for (const [command, args] of [...SAME, ...(version === '5.6' ? SAME_IN_5_6 : [])])
+    toNode(COMMANDS, `${command} ${JSON.stringify(args)}: both answer the same`, async () => {
       const replies = await ask(command, args);
       expect(replies.node).toEqual(replies.python);
     });
 
-  test.each([
+  const SHAPES: typeof SAME = [
     ['stats', {}],
     ['report', {}],
     ['clock', {}],
@@ -163,24 +171,26 @@ for reply in app.control.broadcast(command, arguments=args, reply=True, timeout=
     ['registered', {}],
     ['hello', { from_node: 'x@y' }],
     ['memdump', {}],
-  ])('%s: the same keys and types', async (command, args) => {
-    const { node: ours, python: theirs } = await shapes(command, args);
-    if (command === 'stats') {
-      const { total: _, pool, ...rest } = ours as Record<string, Record<string, unknown>>;
-      const { total: __, pool: theirPool, ...theirRest } = theirs as Record<string, Record<string, unknown>>;
-      const newer = version === '5.2' ? ['implementation'] : [];
-      expect(Object.keys(pool ?? {}).sort()).toEqual([...Object.keys(theirPool ?? {}), ...newer].sort());
-      // What a URL does not say is null, and what the other broker has more is its own.
-      expect(rest).toEqual({ ...theirRest, broker: expect.any(Object) as unknown });
-      expect(Object.keys(rest['broker'] ?? {})).toEqual(
-        expect.arrayContaining(['hostname', 'port', 'transport', 'virtual_host', 'userid', 'ssl', 'heartbeat']),
-      );
-    } else if (command === 'hello') {
-      expect(Object.keys(ours as object).sort()).toEqual(Object.keys(theirs as object).sort());
-    } else expect(ours).toEqual(theirs);
-  });
+  ];
+  for (const [command, args] of SHAPES)
+    toNode(COMMANDS, `${command} ${JSON.stringify(args)}: the same keys and types`, async () => {
+      const { node: ours, python: theirs } = await shapes(command, args);
+      if (command === 'stats') {
+        const { total: _, pool, ...rest } = ours as Record<string, Record<string, unknown>>;
+        const { total: __, pool: theirPool, ...theirRest } = theirs as Record<string, Record<string, unknown>>;
+        const newer = version === '5.2' ? ['implementation'] : [];
+        expect(Object.keys(pool ?? {}).sort()).toEqual([...Object.keys(theirPool ?? {}), ...newer].sort());
+        // What a URL does not say is null, and what the other broker has more is its own.
+        expect(rest).toEqual({ ...theirRest, broker: expect.any(Object) as unknown });
+        expect(Object.keys(rest['broker'] ?? {})).toEqual(
+          expect.arrayContaining(['hostname', 'port', 'transport', 'virtual_host', 'userid', 'ssl', 'heartbeat']),
+        );
+      } else if (command === 'hello') {
+        expect(Object.keys(ours as object).sort()).toEqual(Object.keys(theirs as object).sort());
+      } else expect(ours).toEqual(theirs);
+    });
 
-  test('conf has Celery’s names; secrets are masked', async () => {
+  toNode(COMMANDS, 'conf has Celery’s names; secrets are masked', async () => {
     const { node: ours, python: theirs } = await shapes('conf', { with_defaults: true });
     const names = Object.keys(ours as object);
     expect(names).toEqual(
@@ -192,7 +202,7 @@ for reply in app.control.broadcast(command, arguments=args, reply=True, timeout=
     );
   });
 
-  test('a running task is shown as Python shows its own', async () => {
+  toNode(REVOKES, 'a running task is shown as Python shows its own, and is stopped', async () => {
     const [a, b] = [
       await stage.python.send('node.wait', [1], {}, { queue: 'node' }),
       await stage.python.send('py.slow', [30], {}, { queue: 'python' }),
@@ -232,7 +242,7 @@ for reply in app.control.broadcast(command, arguments=args, reply=True, timeout=
     await expect(stage.python.get(a)).resolves.toMatchObject({ ok: false, type: 'TaskRevokedError' });
   });
 
-  test('a task that waits for its time is scheduled; revoked, it does not run', async () => {
+  toNode(REVOKES, 'a task that waits for its time is scheduled; revoked, it does not run', async () => {
     const [a, b] = [
       await stage.python.send('node.add', [1, 2], {}, { queue: 'node', countdown: 2 }),
       await stage.python.send('py.add', [1, 2], {}, { queue: 'python', countdown: 2 }),
@@ -256,36 +266,39 @@ for reply in app.control.broadcast(command, arguments=args, reply=True, timeout=
     expect(await Promise.race([settled, pause(50)])).toBeUndefined();
   });
 
-  test('a revoke is stored at once, before any worker has seen the task', async () => {
+  toNode(REVOKES, 'a revoke is stored at once, before any worker has seen the task', async () => {
     await ask('revoke', { task_id: 'not-sent-yet' });
     expect(await stage.python.state('not-sent-yet')).toBe('REVOKED');
   });
 
-  const noStamps = version === '5.2';
-  const stamps = `stamps revoke what runs and what comes${noStamps ? ' [skipped: Celery 5.2 has no stamps]' : ''}`;
-  test.skipIf(noStamps)(stamps, async () => {
-    const id = await stage.run(
-      `
+  toNode(
+    'revoke by stamped headers',
+    'stamps revoke what runs and what comes',
+    async () => {
+      const id = await stage.run(
+        `
 from celery.canvas import signature
 made = app.signature('node.wait', args=[1], queue='node')
 made.stamp(customer='acme')
 result = made.apply_async(queue='node').id`,
-    );
-    await until('it runs', 10_000, async () => ((await ask('active')).node as unknown[]).length === 1);
-    const reply = (await stage.python.control(
-      'revoke_by_stamped_headers',
-      { headers: { customer: ['acme'] }, terminate: true },
-      {
-        reply: true,
-        timeout: 5,
-        destination: [NODE],
-      },
-    )) as Replies[];
-    expect(reply).toEqual([{ [NODE]: { ok: "headers {'customer': ['acme']} revoked" } }]);
-    await until('it is REVOKED', 10_000, async () => (await stage.python.state(id as string)) === 'REVOKED');
-  });
+      );
+      await until('it runs', 10_000, async () => ((await ask('active')).node as unknown[]).length === 1);
+      const reply = (await stage.python.control(
+        'revoke_by_stamped_headers',
+        { headers: { customer: ['acme'] }, terminate: true },
+        {
+          reply: true,
+          timeout: 5,
+          destination: [NODE],
+        },
+      )) as Replies[];
+      expect(reply).toEqual([{ [NODE]: { ok: "headers {'customer': ['acme']} revoked" } }]);
+      await until('it is REVOKED', 10_000, async () => (await stage.python.state(id as string)) === 'REVOKED');
+    },
+    { '5.2': 'Celery before 5.3 has no stamped headers' },
+  );
 
-  test('pool_grow and pool_shrink change how much runs at once', async () => {
+  toNode(CHANGES, 'pool_grow and pool_shrink change how much runs at once', async () => {
     const total = async (): Promise<unknown> =>
       ((await ask('stats')).node as { pool: Record<string, unknown> }).pool['max-concurrency'];
     expect(await total()).toBe(4);
@@ -301,7 +314,7 @@ result = made.apply_async(queue='node').id`,
     await until('none runs', 10_000, () => node.worker.running.length === 0);
   });
 
-  test('add_consumer and cancel_consumer change the queues', async () => {
+  toNode(CHANGES, 'add_consumer and cancel_consumer change the queues', async () => {
     const one = { reply: true, timeout: 5, destination: [NODE] };
     const queue = stage.queue('more');
     expect(await stage.python.control('add_consumer', { queue }, one)).toEqual([
@@ -320,7 +333,7 @@ result = made.apply_async(queue='node').id`,
     expect(await stage.python.state(left)).toBe('PENDING');
   });
 
-  test('rate_limit and time_limit count from now on', async () => {
+  toNode(CHANGES, 'rate_limit and time_limit count from now on', async () => {
     const one = { reply: true, timeout: 5, destination: [NODE] };
     await stage.python.control('rate_limit', { task_name: 'node.add', rate_limit: '6/m' }, one);
     const registered = (await ask('registered')).node as string[];
@@ -351,10 +364,10 @@ result = made.apply_async(queue='node').id`,
     });
     afterAll(() => control.close());
 
-    const both = { limit: 2, timeoutMs: 10_000 } as const;
+    const two = { limit: 2, timeoutMs: 10_000 } as const;
 
-    test('both answer', async () => {
-      expect(Object.fromEntries(await control.ping(both))).toEqual({
+    toPython('CeleryControl', 'both answer', async () => {
+      expect(Object.fromEntries(await control.ping(two))).toEqual({
         [NODE]: { ok: 'pong' },
         [PYTHON]: { ok: 'pong' },
       });
@@ -362,13 +375,13 @@ result = made.apply_async(queue='node').id`,
       expect([...only.keys()]).toEqual([PYTHON]);
       const matched = await control.ping({ pattern: 'py*', timeoutMs: 10_000, limit: 1 });
       expect([...matched.keys()]).toEqual([PYTHON]);
-      const stats = await control.stats(both);
+      const stats = await control.stats(two);
       expect(stats.get(PYTHON)).toMatchObject({ pool: { 'max-concurrency': 2 } });
-      expect((await control.registered([], both)).get(PYTHON)).toContain('py.add');
-      expect((await control.call('nosuch', {}, both)).get(PYTHON)).toEqual({ error: "KeyError('nosuch')" });
+      expect((await control.registered([], two)).get(PYTHON)).toContain('py.add');
+      expect((await control.call('nosuch', {}, two)).get(PYTHON)).toEqual({ error: "KeyError('nosuch')" });
     });
 
-    test('a running Python task is revoked', async () => {
+    toPython('CeleryControl', 'a running Python task is revoked', async () => {
       const id = await stage.python.send('py.slow', [60], {}, { queue: 'python' });
       await until('it runs', 10_000, async () => {
         const active = await control.active({ destination: [PYTHON], timeoutMs: 10_000 });
@@ -379,7 +392,7 @@ result = made.apply_async(queue='node').id`,
       await until('it is REVOKED', 10_000, async () => (await stage.python.state(id)) === 'REVOKED');
     });
 
-    test('nothing is left of whoever asked', async () => {
+    toPython('CeleryControl', 'nothing is left of whoever asked', async () => {
       const asking = new CeleryControl(stage.urls);
       await asking.ping({ limit: 2, timeoutMs: 10_000 });
       await asking.close();
@@ -389,7 +402,7 @@ result = made.apply_async(queue='node').id`,
     });
   });
 
-  test('events have the same keys and types, and a task’s come in order', async () => {
+  both('events of workers and tasks', 'events have the same keys and types, and a task’s come in order', async () => {
     await using events = new CeleryEvents(stage.urls);
     await events.open();
     const heard: HeardEvent[] = [];
@@ -435,7 +448,7 @@ result = made.apply_async(queue='node').id`,
   });
 
   if (version === '5.6' && broker === 'redis')
-    test('celery events --dump prints ours as theirs', async () => {
+    toNode(PROGRAM, 'celery events --dump prints ours as theirs', async () => {
       await using dump = startCelery(version, stage.app, ['events', '--dump']);
       await until(
         'it listens',
@@ -501,16 +514,17 @@ result = made.apply_async(queue='node').id`,
         ),
       };
 
-      test.each(Object.keys(OK))('celery %s: both are in its answer', async (name) => {
-        const { code, stdout, stderr } = await runCelery(version, stage.app, OK[name] ?? []);
-        expect({ code, stderr: code === 0 ? '' : stderr }).toEqual({ code: 0, stderr: '' });
-        const line = stdout.split('\n').find((text) => text.startsWith('{') || text.startsWith('['));
-        const parsed = JSON.parse(line ?? 'null') as Replies | Replies[];
-        const replies = Array.isArray(parsed) ? (Object.assign({}, ...parsed) as Replies) : parsed;
-        expect(Object.keys(replies).sort()).toEqual([NODE, PYTHON]);
-      });
+      for (const name of Object.keys(OK))
+        toNode(PROGRAM, `celery ${name}: both are in its answer`, async () => {
+          const { code, stdout, stderr } = await runCelery(version, stage.app, OK[name] ?? []);
+          expect({ code, stderr: code === 0 ? '' : stderr }).toEqual({ code: 0, stderr: '' });
+          const line = stdout.split('\n').find((text) => text.startsWith('{') || text.startsWith('['));
+          const parsed = JSON.parse(line ?? 'null') as Replies | Replies[];
+          const replies = Array.isArray(parsed) ? (Object.assign({}, ...parsed) as Replies) : parsed;
+          expect(Object.keys(replies).sort()).toEqual([NODE, PYTHON]);
+        });
 
-      test('celery status says who is online', async () => {
+      toNode(PROGRAM, 'celery status says who is online', async () => {
         const { stdout } = await runCelery(version, stage.app, ['status', '-t', '5', '--no-color'].slice(0, 3));
         expect(stdout).toMatch(/node@test: +OK/);
         expect(stdout).toContain('2 nodes online.');
@@ -535,14 +549,14 @@ result = made.apply_async(queue='node').id`,
         return { code, out, err };
       }
 
-      test('inspect prints what workers answer', async () => {
+      toPython(OURS, 'inspect prints what workers answer', async () => {
         const { code, out } = await jobglot('inspect', 'celery', 'ping', '-t', '5');
         expect(code).toBe(0);
         expect(out).toContain(`-> ${PYTHON}: OK\n    pong`);
         expect(out).toContain('2 workers answered.');
       });
 
-      test('--json and --destination', async () => {
+      toPython(OURS, '--json and --destination', async () => {
         const { code, out } = await jobglot('inspect', 'celery', 'registered', '-d', PYTHON, '--json', '-t', '5');
         expect(code).toBe(0);
         const replies = JSON.parse(out) as Replies;
@@ -550,13 +564,13 @@ result = made.apply_async(queue='node').id`,
         expect(replies[PYTHON]).toContain('py.add');
       });
 
-      test('a worker that is not there is a failure of its own', async () => {
+      toPython(OURS, 'a worker that is not there is a failure of its own', async () => {
         const { code, err } = await jobglot('inspect', 'celery', 'ping', '-d', 'nobody@nowhere', '-t', '0.3');
         expect(code).toBe(69);
         expect(err).toContain('No worker answered');
       });
 
-      test('control tells, and an error is an exit code', async () => {
+      toPython(OURS, 'control tells, and an error is an exit code', async () => {
         const told = await jobglot('control', 'celery', 'rate_limit', 'py.add', '100/s', '-d', PYTHON, '-t', '5');
         expect(told).toMatchObject({ code: 0 });
         expect(told.out).toContain('new rate limit set successfully');
@@ -565,7 +579,7 @@ result = made.apply_async(queue='node').id`,
         expect(await jobglot('control', 'celery', 'nope')).toMatchObject({ code: 64 });
       });
 
-      test('events prints lines of JSON', async () => {
+      toPython(OURS, 'events prints lines of JSON', async () => {
         const { code, out } = await jobglot('events', 'celery', '--json', '--limit', '2');
         expect(code).toBe(0);
         for (const line of out.trim().split('\n'))
@@ -575,35 +589,45 @@ result = made.apply_async(queue='node').id`,
 });
 
 describe('alone on Redis', () => {
+  const both = facts('celery-control-alone', { version: '5.6', broker: 'redis' }, 'both');
+  const toNode = facts('celery-control-alone', { version: '5.6', broker: 'redis' }, 'Python → Node');
   let stage: Stage;
   beforeAll(async () => {
     stage = await Stage.start('5.6');
   });
   afterAll(() => stage[Symbol.asyncDispose]());
 
-  test('what was revoked before a worker of ours started, it learns from a Python worker', async () => {
-    const python = await stage.worker({ hostname: 'teacher@test', queues: ['python'] });
-    await stage.python.control('revoke', { task_id: 'learnt' }, { reply: true, timeout: 5, limit: 1 });
-    await using node = await stage.node({ nodename: 'pupil@test', mingle: true });
-    const replies = await stage.python.inspect('revoked', [], { timeout: 5, limit: 2 });
-    expect(replies?.['pupil@test']).toContain('learnt');
-    expect(node.worker.state).toBe('running');
-    await python.stop();
-  });
-
-  test('what was revoked before a Python worker started, it learns from ours', async () => {
-    await using _node = await stage.node({ nodename: 'teacher@test' });
-    await stage.python.control('revoke', { task_id: 'taught' }, { reply: true, timeout: 5, limit: 1 });
-    const options = { ...stage.app, hostname: 'pupil@test', queues: ['python'] };
-    const { startPythonWorker } = await import('../support/python.ts');
-    const python = await startPythonWorker('5.6', options);
-    await until('it has learnt', 10_000, async () => {
+  both(
+    'mingle: revoked ids at the start',
+    'what was revoked before a worker of ours started, it learns from a Python worker',
+    async () => {
+      const python = await stage.worker({ hostname: 'teacher@test', queues: ['python'] });
+      await stage.python.control('revoke', { task_id: 'learnt' }, { reply: true, timeout: 5, limit: 1 });
+      await using node = await stage.node({ nodename: 'pupil@test', mingle: true });
       const replies = await stage.python.inspect('revoked', [], { timeout: 5, limit: 2 });
-      return (replies?.['pupil@test'] as readonly string[] | undefined)?.includes('taught') === true;
-    });
-    expect(python.log()).not.toMatch(/mingle: sync with .* failed/);
-    await python.stop();
-  });
+      expect(replies?.['pupil@test']).toContain('learnt');
+      expect(node.worker.state).toBe('running');
+      await python.stop();
+    },
+  );
+
+  both(
+    'mingle: revoked ids at the start',
+    'what was revoked before a Python worker started, it learns from ours',
+    async () => {
+      await using _node = await stage.node({ nodename: 'teacher@test' });
+      await stage.python.control('revoke', { task_id: 'taught' }, { reply: true, timeout: 5, limit: 1 });
+      const options = { ...stage.app, hostname: 'pupil@test', queues: ['python'] };
+      const { startPythonWorker } = await import('../support/python.ts');
+      const python = await startPythonWorker('5.6', options);
+      await until('it has learnt', 10_000, async () => {
+        const replies = await stage.python.inspect('revoked', [], { timeout: 5, limit: 2 });
+        return (replies?.['pupil@test'] as readonly string[] | undefined)?.includes('taught') === true;
+      });
+      expect(python.log()).not.toMatch(/mingle: sync with .* failed/);
+      await python.stop();
+    },
+  );
 
   test('with revokedKey, revoked ids outlive every worker', async () => {
     const options = { brokerTransportOptions: { revokedKey: 'revoked-ids' } } as const;
@@ -617,7 +641,7 @@ describe('alone on Redis', () => {
     await expect(stage.python.get('for-long')).resolves.toMatchObject({ ok: false, type: 'TaskRevokedError' });
   });
 
-  test('shutdown stops a worker when its tasks are done, and it answers until then', async () => {
+  toNode('shutdown', 'shutdown stops a worker when its tasks are done, and it answers until then', async () => {
     const waits = new Waits();
     const node = await stage.node({ nodename: 'leaving@test', tasks: waits.tasks });
     const started = node.started('node.wait');
@@ -636,7 +660,7 @@ describe('alone on Redis', () => {
 
   type Replies = Readonly<Record<string, unknown>>;
 
-  test('whatever is sent to it, a worker goes on', async () => {
+  toNode('control messages that cannot be read', 'whatever is sent to it, a worker goes on', async () => {
     // Alone: several of these end a Python worker.
     await using node = await stage.node({ nodename: NODE, gossip: true });
     const bodies = [
@@ -704,7 +728,7 @@ with app.connection_for_write() as connection:
     expect(await stage.store.llen(node.queue)).toBe(0);
   });
 
-  test('a client that is asked to tells of what it sends, as Python does', async () => {
+  both('task-sent', 'a client that is asked to tells of what it sends, as Python does', async () => {
     await using events = new CeleryEvents({ ...stage.urls, routingKey: 'task.#' });
     await events.open();
     const client = stage.client({ taskSendSentEvent: true, taskDefaultQueue: 'nobody' });

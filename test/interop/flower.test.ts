@@ -7,6 +7,7 @@ import { freePort } from '../support/free-port.ts';
 import { type RunningCelery, startCelery } from '../support/python.ts';
 import { findProgram } from '../support/setup.mjs';
 import { type NodeWorker, Stage, until } from './support/stage.ts';
+import { facts } from './support/table.ts';
 
 const NODE = 'node@flower';
 const CHROMIUM = findProgram('chromium') ?? findProgram('chromium-browser') ?? findProgram('google-chrome');
@@ -14,6 +15,7 @@ const CHROMIUM = findProgram('chromium') ?? findProgram('chromium-browser') ?? f
 type Json = Readonly<Record<string, unknown>>;
 
 describe('Flower', () => {
+  const toNode = facts('flower', { version: '5.6', broker: 'redis' }, 'Python → Node');
   let stage: Stage;
   let node: NodeWorker;
   let flower: RunningCelery;
@@ -84,7 +86,7 @@ describe('Flower', () => {
     return task;
   }
 
-  test('shows the worker with everything it asks a worker for', async () => {
+  toNode('Flower', 'shows the worker with everything it asks a worker for', async () => {
     const worker = (await get(`/api/workers?workername=${NODE}`))[NODE] as Json;
     expect(Object.keys(worker)).toEqual(
       expect.arrayContaining([
@@ -104,7 +106,7 @@ describe('Flower', () => {
     expect(status[NODE]).toBe(true);
   });
 
-  test('shows tasks with states, arguments, results and runtimes', async () => {
+  toNode('Flower', 'shows tasks with states, arguments, results and runtimes', async () => {
     const added = await stage.python.send('both.add', [1, 2], {}, { queue: 'node' });
     const failing = await stage.python.send('node.fail', [], {}, { queue: 'node' });
     expect(await shown(added, 'SUCCESS')).toMatchObject({
@@ -121,7 +123,7 @@ describe('Flower', () => {
     expect(failed['traceback']).toContain('on purpose');
   });
 
-  test('its pages are drawn', async () => {
+  toNode('Flower', 'its pages are drawn', async () => {
     const id = await stage.python.send('both.add', [20, 3], {}, { queue: 'node' });
     await shown(id, 'SUCCESS');
     expect(await page('/workers')).toContain(NODE);
@@ -145,7 +147,7 @@ describe('Flower', () => {
     },
   );
 
-  test('its revoke button stops a running task', async () => {
+  toNode('Flower', 'its revoke button stops a running task', async () => {
     const id = await stage.python.send('both.slow', [], {}, { queue: 'node' });
     await shown(id, 'STARTED');
     await post(`/api/task/revoke/${id}`, { terminate: 'true' });
@@ -154,7 +156,7 @@ describe('Flower', () => {
     expect(node.worker.running).toEqual([]);
   });
 
-  test('its limits, pool and queues buttons work', async () => {
+  toNode('Flower', 'its limits, pool and queues buttons work', async () => {
     const said = { message: expect.any(String) as string };
     expect(await post('/api/task/rate-limit/both.add', { workername: NODE, ratelimit: '100/m' })).toEqual(said);
     expect(await post('/api/task/timeout/both.slow', { workername: NODE, hard: '2', soft: '1' })).toEqual(said);
@@ -168,7 +170,7 @@ describe('Flower', () => {
     expect(await post(`/api/worker/queue/cancel-consumer/${NODE}`, { queue: 'more' })).toEqual(said);
   });
 
-  test('its shutdown button stops the worker, and it is shown as gone', async () => {
+  toNode('Flower', 'its shutdown button stops the worker, and it is shown as gone', async () => {
     await post(`/api/worker/shutdown/${NODE}`);
     await until('the worker has stopped', 10_000, () => node.worker.state === 'stopped');
     await until('Flower shows it as gone', 15_000, async () => (await get('/api/workers?status=1'))[NODE] === false);

@@ -1,17 +1,18 @@
 // `node test/interop/support/render.mjs`: the support tables of SUPPORT.md, from what the interop tests last saw.
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-const path = fileURLToPath(new URL('../../../.cache/support-table.json', import.meta.url));
+const folder = fileURLToPath(new URL('../../../.cache/support-table/', import.meta.url));
 
 /** @typedef {{ file: string, feature: string, version: string, broker: string, direction: string, ok: boolean, lacks?: string }} Row */
 
 /** @type {Row[]} */
 let rows;
 try {
-  rows = JSON.parse(readFileSync(path, 'utf8'));
+  const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
+  rows = files.sort().flatMap((name) => JSON.parse(readFileSync(`${folder}${name}`, 'utf8')));
 } catch {
-  process.stderr.write('no .cache/support-table.json: run the interop tests first\n');
+  process.stderr.write('nothing in .cache/support-table: run the interop tests first\n');
   process.exit(1);
 }
 

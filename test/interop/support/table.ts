@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as zlib from 'node:zlib';
 import { afterAll, onTestFinished, test } from 'vitest';
@@ -92,23 +92,20 @@ export function facts(file: string, setting: Setting, direction: Direction): Fac
 /** In the place of `fact`, for what is not so over this broker: nothing is run, and the table has no row of it. */
 export const elsewhere: Fact = () => {};
 
-const path = join(root, '.cache/support-table.json');
+const folder = join(root, '.cache/support-table');
 
-/** One file for all tests, which run one file at a time: the rows of this file are replaced, those of others stay. */
+/** A file for each caller of `facts`: tests of several files run at the same time. */
 function save(file: string, { version, broker }: Setting, direction: Direction, rows: readonly Row[]): void {
-  let before: readonly (Row & { readonly file: string })[] = [];
-  try {
-    before = JSON.parse(readFileSync(path, 'utf8'));
-  } catch {
-    // The first.
-  }
-  const own = (row: Row & { readonly file: string }): boolean =>
-    row.file === file && row.version === version && row.broker === broker && row.direction === direction;
-  const others = before.filter((row) => !own(row));
-  mkdirSync(join(root, '.cache'), { recursive: true });
+  const name = [file, version, broker, direction.toLowerCase().replace(/ → /, '-to-')].join('.');
+  const path = join(folder, `${name}.json`);
+  mkdirSync(folder, { recursive: true });
   writeFileSync(
     `${path}.${process.pid}`,
-    `${JSON.stringify([...others, ...rows.map((row) => ({ file, ...row }))], null, 1)}\n`,
+    `${JSON.stringify(
+      rows.map((row) => ({ file, ...row })),
+      null,
+      1,
+    )}\n`,
   );
   renameSync(`${path}.${process.pid}`, path);
 }
