@@ -8,7 +8,10 @@ import type { AmqpArguments, BindingDeclaration, Declaration, ExchangeType } fro
 /** A queue in the words of kombu's `Queue` and `Exchange`. Times in seconds, as there. */
 export interface AmqpQueue {
   readonly name: string;
-  /** What the queue is bound to. `''`: nothing; the queue is reached by its name. @default the queue's name */
+  /**
+   * What the queue is bound to. `''`: nothing; the queue is reached by its name. In a configuration, as Celery has it:
+   * @default the default exchange; for a queue that is only a name, and with an `exchangeType`, one of the queue's name
+   */
   readonly exchange?: string;
   /** @default 'direct' */
   readonly exchangeType?: ExchangeType;
@@ -17,7 +20,7 @@ export interface AmqpQueue {
   /** @default false */
   readonly exchangeAutoDelete?: boolean;
   readonly exchangeArguments?: AmqpArguments;
-  /** @default the queue's name */
+  /** @default `taskDefaultRoutingKey`; for a queue that is only a name, and with an exchange of its own, its name */
   readonly routingKey?: string;
   /** For an exchange of type `headers`: `{'x-match': 'all', kind: 'invoice'}`. */
   readonly bindingArguments?: AmqpArguments;
@@ -88,21 +91,46 @@ export interface TopologySettings {
  * its own name.
  */
 export function withSettings(queue: AmqpQueue, settings: TopologySettings): AmqpQueue {
-  const { taskDefaultQueue = 'celery', taskQueueMaxPriority: maxPriority } = settings;
-  const full = !isOnlyName(queue)
-    ? queue
-    : queue.name === taskDefaultQueue
-      ? defaultQueue(taskDefaultQueue, settings)
-      : missingQueue(queue.name, settings);
-  if (maxPriority === undefined || full.queueArguments?.['x-max-priority'] !== undefined) return full;
-  return { ...full, queueArguments: { ...full.queueArguments, 'x-max-priority': maxPriority } };
+  const { taskDefaultQueue = 'celery' } = settings;
+  if (!isOnlyName(queue)) return configuredQueue(queue, settings);
+  const full =
+    queue.name === taskDefaultQueue ? defaultQueue(taskDefaultQueue, settings) : missingQueue(queue.name, settings);
+  return withPriority(full, settings);
+}
+
+/**
+ * A queue of `task_queues`, a kombu `Queue` there: without an exchange it is bound to the default one, without a key with the default one.
+ * Source: celery/app/amqp.py Queues._add.
+ */
+export function configuredQueue(queue: AmqpQueue, settings: TopologySettings): AmqpQueue {
+  const { exchange, exchangeType, bindings } = queue;
+  // Nothing of kombu's: bound to nothing; several bindings, of which none is the main one; an exchange of the queue's own name.
+  const isWhole = exchange === '' || bindings !== undefined || (exchange === undefined && exchangeType !== undefined);
+  if (isWhole) return withPriority(queue, settings);
+  const main = defaultQueue(settings.taskDefaultQueue ?? 'celery', settings);
+  return withPriority(
+    {
+      ...queue,
+      ...(exchange === undefined ? { exchange: main.exchange, exchangeType: main.exchangeType } : {}),
+      routingKey: queue.routingKey ?? main.routingKey,
+    },
+    settings,
+  );
+}
+
+function withPriority(queue: AmqpQueue, { taskQueueMaxPriority: maxPriority }: TopologySettings): AmqpQueue {
+  if (maxPriority === undefined || queue.queueArguments?.['x-max-priority'] !== undefined) return queue;
+  return { ...queue, queueArguments: { ...queue.queueArguments, 'x-max-priority': maxPriority } };
 }
 
 function isOnlyName(queue: AmqpQueue): boolean {
   return Object.entries(queue).every(([name, value]) => name === 'name' || value === undefined);
 }
 
-function defaultQueue(name: string, settings: TopologySettings): AmqpQueue {
+function defaultQueue(
+  name: string,
+  settings: TopologySettings,
+): AmqpQueue & Required<Pick<AmqpQueue, 'exchange' | 'exchangeType' | 'routingKey'>> {
   return {
     name,
     exchange: settings.taskDefaultExchange ?? name,

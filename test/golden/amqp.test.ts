@@ -205,6 +205,8 @@ const TOPOLOGY: Readonly<Record<string, Making>> = {
     declared([
       {
         name: 'limited',
+        exchange: 'limited',
+        routingKey: 'limited',
         expires: 1.5,
         messageTtl: 30,
         maxLength: 100,

@@ -33,7 +33,7 @@ const ORDERS = { exchange: 'orders', exchangeType: 'topic', queueType: 'quorum' 
 const NODE_QUEUES = [
   { name: 'node', routingKey: 'to.node', ...ORDERS },
   { name: 'python', routingKey: 'to.python', ...ORDERS },
-  { name: 'late', exchange: 'late', queueType: 'quorum' },
+  { name: 'late', exchange: 'late', routingKey: 'late', queueType: 'quorum' },
 ] as const satisfies CeleryOptions['taskQueues'];
 
 describe.each(['5.6'] as const)('quorum queues with Celery %s', (version) => {

@@ -24,17 +24,19 @@ const CALLS = 'per-call exchange, routing key, priority, expiration, headers';
 const KINDS = [
   { name: 'k-direct', exchange: 'k-shop', routingKey: 'bill' },
   { name: 'k-topic', exchange: 'k-orders', exchangeType: 'topic', routingKey: 'order.*.new' },
-  { name: 'k-wide-1', exchange: 'k-wide', exchangeType: 'fanout' },
-  { name: 'k-wide-2', exchange: 'k-wide', exchangeType: 'fanout' },
+  { name: 'k-wide-1', exchange: 'k-wide', exchangeType: 'fanout', routingKey: 'k-wide-1' },
+  { name: 'k-wide-2', exchange: 'k-wide', exchangeType: 'fanout', routingKey: 'k-wide-2' },
   {
     name: 'k-all',
     exchange: 'k-kinds',
+    routingKey: 'k-all',
     exchangeType: 'headers',
     bindingArguments: { 'x-match': 'all', kind: 'invoice', country: 'de' },
   },
   {
     name: 'k-any',
     exchange: 'k-kinds',
+    routingKey: 'k-any',
     exchangeType: 'headers',
     bindingArguments: { 'x-match': 'any', kind: 'invoice', country: 'de' },
   },
@@ -269,7 +271,10 @@ for n in range(5):
   both('dead-letter arguments', 'what is refused goes on to the dead-letter exchange of its queue', async () => {
     const name = stage.queue('mortal');
     const dead = { name: `${name}.dead`, exchange: `${name}.dead`, exchangeType: 'fanout' } as const;
-    const mortal = { name, deadLetterExchange: dead.exchange, deadLetterRoutingKey: 'refused' } as const;
+    const mortal = {
+      ...{ name, exchange: name, routingKey: name },
+      ...{ deadLetterExchange: dead.exchange, deadLetterRoutingKey: 'refused' },
+    } as const;
     const declaration = `
 from kombu import Exchange, Queue
 app.conf.task_queues = (Queue('${name}', Exchange('${name}'), routing_key='${name}',

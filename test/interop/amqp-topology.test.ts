@@ -37,10 +37,10 @@ app.conf.task_queues = (
 `;
 
 const KINDS_IN_NODE = [
-  { name: 'plain' },
+  { name: 'plain', exchange: 'plain', routingKey: 'plain' },
   { name: 'bills', exchange: 'shop', routingKey: 'bill' },
   { name: 'orders', exchange: 'orders', exchangeType: 'topic', routingKey: 'order.*.new' },
-  { name: 'wide', exchange: 'wide', exchangeType: 'fanout' },
+  { name: 'wide', exchange: 'wide', exchangeType: 'fanout', routingKey: 'wide' },
   {
     name: 'invoices',
     exchange: 'by-kind',
@@ -68,14 +68,41 @@ const KINDS_IN_NODE = [
     maxLengthBytes: 1000,
     maxPriority: 5,
   },
-  { name: 'dead', exchange: 'dead', exchangeType: 'fanout' },
+  { name: 'dead', exchange: 'dead', exchangeType: 'fanout', routingKey: 'dead' },
   {
     name: 'mortal',
+    exchange: 'mortal',
+    routingKey: 'mortal',
     deadLetterExchange: 'dead',
     deadLetterRoutingKey: 'mortal',
     queueArguments: { 'x-overflow': 'reject-publish' },
   },
 ] as const satisfies CeleryOptions['queues'];
+
+/** What is not said of a queue comes from the settings. */
+const TERSE_IN_PYTHON = `
+from kombu import Exchange, Queue, binding
+app.conf.task_queues = (
+    Queue('bare'),
+    Queue('urgent', max_priority=5),
+    Queue('keyed', routing_key='key'),
+    Queue('own', Exchange('shop', 'topic')),
+    Queue('all', Exchange('wide', 'fanout')),
+    Queue('bound', bindings=[binding(Exchange('shop', 'topic'), routing_key='#.eu')]),
+)
+`;
+
+const TERSE_IN_NODE: Partial<CeleryOptions> = {
+  taskQueues: [
+    { name: 'bare' },
+    { name: 'urgent', maxPriority: 5 },
+    { name: 'keyed', routingKey: 'key' },
+    { name: 'own', exchange: 'shop', exchangeType: 'topic' },
+    { name: 'all', exchange: 'wide', exchangeType: 'fanout' },
+    { name: 'bound', bindings: [{ exchange: 'shop', exchangeType: 'topic', routingKey: '#.eu' }] },
+  ],
+  queues: ['bare', 'urgent', 'keyed', 'own', 'all', 'bound'],
+};
 
 const CONFIGURATIONS: readonly Configuration[] = [
   { what: 'nothing configured', node: {} },
@@ -98,6 +125,24 @@ const CONFIGURATIONS: readonly Configuration[] = [
   },
   { what: 'task_queue_max_priority', config: { task_queue_max_priority: 9 }, node: { taskQueueMaxPriority: 9 } },
   { what: 'task_queues of every kind', prelude: KINDS_IN_PYTHON, node: { queues: KINDS_IN_NODE } },
+  { what: 'task_queues that are hardly more than names', prelude: TERSE_IN_PYTHON, node: TERSE_IN_NODE },
+  {
+    what: 'task_queues that are hardly more than names, and a default exchange',
+    config: { task_default_exchange: 'factory', task_default_exchange_type: 'topic', task_queue_max_priority: 3 },
+    prelude: TERSE_IN_PYTHON,
+    node: {
+      ...TERSE_IN_NODE,
+      taskDefaultExchange: 'factory',
+      taskDefaultExchangeType: 'topic',
+      taskQueueMaxPriority: 3,
+    },
+  },
+  {
+    what: 'task_queues that are hardly more than names, and a default queue and key',
+    config: { task_default_queue: 'bare', task_default_routing_key: 'work.default' },
+    prelude: TERSE_IN_PYTHON,
+    node: { ...TERSE_IN_NODE, taskDefaultQueue: 'bare', taskDefaultRoutingKey: 'work.default' },
+  },
   {
     what: 'worker_direct',
     config: { worker_direct: true },

@@ -13,6 +13,7 @@ import {
 } from '../../../protocols/celery/native-delay.ts';
 import {
   broadcastQueue,
+  configuredQueue,
   queueDeclarations,
   type QueueType,
   type TopologySettings,
@@ -95,7 +96,7 @@ export class AmqpBroker implements CeleryBroker {
     this.#options = options;
     this.#topology = topology;
     this.address = this.#target.maskedUrl;
-    for (const queue of topology.taskQueues ?? []) this.#know(withSettings(queue, topology));
+    for (const queue of topology.taskQueues ?? []) this.#know(configuredQueue(queue, topology));
     this.#quorum = this.#seesQuorum();
     this.maxHoldMs = (options.holdLimit ?? 900) * 1000;
     this.agents = [every('amqp-watch', (options.watchInterval ?? 15) * 1000, () => this.#watch())];

@@ -358,12 +358,22 @@ async function addConsumer(
     throw new Raised('NotImplementedError', 'this broker cannot add queues while it runs');
   if (isTrue(type) && type !== 'direct' && type !== 'topic' && type !== 'fanout')
     throw new Raised('ValueError', `the exchange type ${repr(type)} is not known here`);
-  await worker.addQueue({
-    name,
-    ...(isTrue(exchange) ? { exchange: textOf(exchange, 'exchange') } : {}),
-    ...(isTrue(type) ? { exchangeType: type as 'direct' | 'topic' | 'fanout' } : {}),
-    ...(isTrue(routingKey) ? { routingKey: textOf(routingKey, 'routing_key') } : {}),
-  });
+  const onlyName = !isTrue(exchange) && !isTrue(type) && !isTrue(routingKey);
+  // What is not said is the queue's name, as in Celery's add_task_queue. A broadcast comes under any key.
+  await worker.addQueue(
+    onlyName
+      ? { name }
+      : {
+          name,
+          exchange: isTrue(exchange) ? textOf(exchange, 'exchange') : name,
+          exchangeType: isTrue(type) ? (type as 'direct' | 'topic' | 'fanout') : 'direct',
+          ...(isTrue(routingKey)
+            ? { routingKey: textOf(routingKey, 'routing_key') }
+            : type === 'fanout'
+              ? {}
+              : { routingKey: name }),
+        },
+  );
   return ok(`add consumer ${name}`);
 }
 

@@ -14,7 +14,7 @@ import { acceptSet, type DecodeOptions, plain } from '../../../protocols/celery/
 import { apply } from '../../../protocols/celery/apply.ts';
 import { published } from '../../../protocols/celery/follow.ts';
 import { readSignature } from '../../../protocols/celery/signature.ts';
-import { workerDirectQueue } from '../../../protocols/celery/topology.ts';
+import { configuredQueue, workerDirectQueue } from '../../../protocols/celery/topology.ts';
 import { type ErrbackCall, NO_WRITES } from '../../../protocols/celery/writes.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import type { Job, Outcome } from '../../../protocols/job.ts';
@@ -101,7 +101,7 @@ export class CelerySource implements Source {
     this.nodename = nodename(options.nodename);
     this.#queueSpecs = [
       ...(options.queues ?? [this.#app.taskDefaultQueue]).map((queue) =>
-        typeof queue === 'string' ? { name: queue } : queue,
+        typeof queue === 'string' ? { name: queue } : asConfigured(queue, options),
       ),
       ...(options.workerDirect === true ? [workerDirectQueue(this.nodename)] : []),
     ];
@@ -608,6 +608,12 @@ function forwarded(wire: WireMessage, queue: string): Publication {
     properties: new Map(Object.entries(wire.properties)),
     priority: wire.properties['priority'] ?? 0,
   };
+}
+
+/** One that is only a name is completed where the others of that name are known; a broadcast comes under any key. */
+function asConfigured(queue: QueueSpec, options: CeleryOptions): QueueSpec {
+  const isOnlyName = Object.keys(queue).length === 1;
+  return isOnlyName || queue.exchangeType === 'fanout' ? queue : configuredQueue(queue, options);
 }
 
 function namesOf(specs: readonly QueueSpec[]): readonly string[] {

@@ -3,6 +3,7 @@ import type { AmqpArguments, Declaration } from '../../../protocols/amqp.ts';
 import {
   type AmqpQueue,
   broadcastQueue,
+  configuredQueue,
   eventQueue,
   pidboxQueue,
   pidboxReplyQueue,
@@ -148,6 +149,30 @@ describe("what Celery's settings make of a queue", () => {
       queue('q', { 'x-queue-type': 'quorum' }),
       binding('q', 'q', 'q'),
     ]);
+  });
+
+  it.each<readonly [string, AmqpQueue, Partial<AmqpQueue>]>([
+    ['that is only a name', { name: 'q' }, { exchange: 'shop', exchangeType: 'topic', routingKey: 'celery' }],
+    ['with a key', { name: 'q', routingKey: 'k' }, { exchange: 'shop', exchangeType: 'topic', routingKey: 'k' }],
+    [
+      'with arguments',
+      { name: 'q', maxPriority: 5 },
+      { exchange: 'shop', exchangeType: 'topic', routingKey: 'celery' },
+    ],
+    ['with an exchange', { name: 'q', exchange: 'x' }, { exchange: 'x', routingKey: 'celery' }],
+    ['with a type alone', { name: 'q', exchangeType: 'topic' }, { exchangeType: 'topic' }],
+    ['bound to nothing', { name: 'q', exchange: '' }, { exchange: '' }],
+    ['with several bindings', { name: 'q', bindings: [] }, { bindings: [] }],
+  ])('completes a configured queue %s, as Celery does one of task_queues', (_, spec, added) => {
+    const settings = {
+      taskDefaultExchange: 'shop',
+      taskDefaultExchangeType: 'topic',
+      taskDefaultQueueType: 'quorum',
+    } as const;
+    const full = configuredQueue(spec, settings);
+    expect(full).toEqual({ ...spec, ...added });
+    expect(withSettings(full, settings)).toEqual(full);
+    expect(configuredQueue(full, settings)).toEqual(full);
   });
 
   it('never writes that a queue is classic', () => {
