@@ -201,6 +201,16 @@ export function taskRevoked(
   return { type: 'task-revoked', fields: { uuid, terminated, signum, expired } };
 }
 
+/** What was not acknowledged is given back, or to the queue's dead letters. Source: celery/worker/request.py reject. */
+export function taskRejected(uuid: string, requeue: boolean): CeleryEvent {
+  return { type: 'task-rejected', fields: { uuid, requeue } };
+}
+
+/** A run that its worker broke off as it stopped; the message comes again. Source: celery/worker/request.py _announce_cancelled. */
+export function taskCancelled(uuid: string): CeleryEvent {
+  return { type: 'task-cancelled', fields: { uuid } };
+}
+
 /** A task that nobody here runs. Source: celery/worker/consumer/consumer.py on_unknown_task. */
 export function taskUnknown(uuid: string, task: string): CeleryEvent {
   return { type: 'task-failed', fields: { uuid, exception: reprException(notRegistered(task)) } };
@@ -237,9 +247,7 @@ export function taskEnded(
     case 'requeued':
     case 'replaced':
     case 'discarded':
-      return outcome.kind === 'reject'
-        ? { type: 'task-rejected', fields: { uuid, requeue: outcome.requeue } }
-        : undefined;
+      return outcome.kind === 'reject' ? taskRejected(uuid, outcome.requeue) : undefined;
   }
 }
 

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { apply } from '../../../protocols/celery/apply.ts';
 import type { Publisher } from '../../../protocols/celery/call.ts';
-import { taskEnded, taskStarted } from '../../../protocols/celery/event.ts';
+import { taskCancelled, taskEnded, taskRejected, taskStarted } from '../../../protocols/celery/event.ts';
 import { published } from '../../../protocols/celery/follow.ts';
 import { freeze } from '../../../protocols/celery/freeze.ts';
 import * as lifecycle from '../../../protocols/celery/lifecycle.ts';
@@ -54,6 +54,7 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
   #author: Author | undefined;
   #transition: Transition<lifecycle.CeleryWrites> | undefined;
   /** Seconds. */
+  #told = false;
   #runtime: number | undefined;
 
   constructor(
@@ -92,21 +93,27 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
     this.#runtime ??= this.startedAt === undefined ? 0 : Math.max(0, Date.now() / 1000 - this.startedAt);
     // Decided once: a write that is tried again writes the same bytes.
     const transition = (this.#transition ??= this.#decide(outcome));
+    const { state } = transition.disposition;
+    // What comes again is told of first: otherwise the events of its next run may come before.
+    if (state === 'retrying' || state === 'requeued') this.#tell(outcome, transition);
     await this.#source.carry(this.#claim, transition.write, this.author, this.#done);
-    const { requests, events } = this.#source;
-    requests.done(this);
-    if (events.tasks) {
-      const { exceptions } = this.#known.policy;
-      const { state } = transition.disposition;
-      const event = taskEnded(this.message.id, outcome, {
-        state,
-        runtime: this.#runtime,
-        signum: this.signum,
-        exceptions,
-      });
-      if (event !== undefined) events.task(event);
-    }
+    this.#source.requests.done(this);
+    this.#tell(outcome, transition);
     return transition.disposition;
+  }
+
+  /** The events of its end, once: a settle may be tried again. */
+  #tell(outcome: Outcome, { disposition: { state }, write: { ack } }: Transition<lifecycle.CeleryWrites>): void {
+    const { events } = this.#source;
+    if (this.#told || !events.tasks) return;
+    this.#told = true;
+    const { id } = this.message;
+    // Before its end, as in Celery's on_failure.
+    if (outcome.kind !== 'reject' && (ack === 'reject' || ack === 'requeue'))
+      events.task(taskRejected(id, ack === 'requeue'));
+    const { exceptions } = this.#known.policy;
+    const event = taskEnded(id, outcome, { state, runtime: this.#runtime ?? 0, signum: this.signum, exceptions });
+    if (event !== undefined) events.task(event);
   }
 
   #decide(outcome: Outcome): Transition<lifecycle.CeleryWrites> {
@@ -122,8 +129,13 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
   async release(): Promise<void> {
     if (!this.#done.acked) {
       if (this.#known.rejectOnWorkerLost || this.startedAt === undefined) {
-        await this.#source.broker.requeue(this.#claim, 'front');
-        this.#source.requests.done(this);
+        const { broker, requests, events } = this.#source;
+        if (events.tasks && this.startedAt !== undefined && !this.#told) {
+          this.#told = true;
+          events.task(taskCancelled(this.message.id));
+        }
+        await broker.requeue(this.#claim, 'front');
+        requests.done(this);
         return;
       }
     }
