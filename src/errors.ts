@@ -72,6 +72,44 @@ export class ResultTimeoutError extends JobglotError {
   }
 }
 
+/** There is no such job: it was never there, was deleted, or its time to be kept is over. */
+export class NoSuchJobError extends JobglotError {
+  override readonly name: string = 'NoSuchJobError';
+  constructor(system: string, id: string) {
+    super(
+      'no-such-job',
+      `${system}: there is no job ${id}: it was never there, was deleted, or is not kept any longer`,
+    );
+  }
+}
+
+/** A job of this id is there, and it was to be the only one. */
+export class DuplicateJobError extends JobglotError {
+  override readonly name: string = 'DuplicateJobError';
+  constructor(system: string, id: string) {
+    super(
+      'duplicate-job',
+      `${system}: a job ${id} is there already, and this one was to be unique; nothing was enqueued`,
+    );
+  }
+}
+
+/** A job is not in a state to do that with. */
+export class InvalidJobOperationError extends JobglotError {
+  override readonly name: string = 'InvalidJobOperationError';
+  constructor(message: string) {
+    super('invalid-operation', message);
+  }
+}
+
+/** There will be no result: nobody is going to run the job. */
+export class CanceledJobError extends JobglotError {
+  override readonly name: string = 'CanceledJobError';
+  constructor(system: string, id: string) {
+    super('canceled', `${system}: the job ${id} was canceled`);
+  }
+}
+
 /** A job failed on the other side. Carries what the other side said of it. */
 export class RemoteError extends JobglotError {
   override readonly name: string = 'RemoteError';

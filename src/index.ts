@@ -2,10 +2,14 @@ export type { Disposition, Failure, Job, Outcome } from '../protocols/job.ts';
 export type { Client, ResultStore } from './client.ts';
 export { type Config, defineConfig } from './config.ts';
 export {
+  CanceledJobError,
   ConfigError,
   ConnectionError,
+  DuplicateJobError,
+  InvalidJobOperationError,
   JobglotError,
   JobTimeoutError,
+  NoSuchJobError,
   RemoteError,
   ResultTimeoutError,
   UnknownTaskError,

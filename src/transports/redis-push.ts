@@ -3,15 +3,20 @@ import type { Logger } from '../log.ts';
 import { RedisConnection } from './redis.ts';
 import type { RedisTarget } from './redis-url.ts';
 
+/** The keys that changed; undefined: any may have. */
+export type ChangedKeys = readonly string[] | undefined;
+
 /**
  * Tells when any of the lists that a claim found empty gets a message, without popping it: Redis remembers which keys a
  * connection read (CLIENT TRACKING) and tells a second connection when one changes. A pop that blocks would lose its message
- * with the connection it was on the way to.
+ * with the connection it was on the way to. Whoever waits for more than lists is told which keys they were (`onKeys`); a key is
+ * told of once, until it is read again.
  */
 export class PushWatch {
   readonly #subscriber: RedisConnection;
   readonly #commands: RedisConnection;
   readonly #log: Logger;
+  readonly #onKeys: ((changed: ChangedKeys) => void) | undefined;
   #wake: (() => void) | undefined;
   /** The id of the subscriber's connection, which takes no other command once it listens. */
   #listening: Promise<number> | undefined;
@@ -22,16 +27,25 @@ export class PushWatch {
   readonly #optIn: boolean;
 
   /** `optIn`: only what `tracked` reads is tracked. @default whatever the connection reads is */
-  constructor(commands: RedisConnection, log: Logger, options: { readonly optIn?: boolean } = {}) {
+  constructor(
+    commands: RedisConnection,
+    log: Logger,
+    options: { readonly optIn?: boolean; readonly onKeys?: (changed: ChangedKeys) => void } = {},
+  ) {
     this.#commands = commands;
     this.#log = log;
     this.#optIn = options.optIn ?? false;
+    this.#onKeys = options.onKeys;
     const { target } = commands;
     this.#subscriber = new RedisConnection(
       { ...target, options: { ...target.options, autoResubscribe: false } },
       { log },
     );
-    this.#subscriber.onMessage(() => this.#changed());
+    this.#subscriber.onMessage((_, keys) => {
+      // Null: the server has forgotten all it was to tell of.
+      this.#onKeys?.(Array.isArray(keys) ? keys.map(String) : undefined);
+      this.#changed();
+    });
     const again = (): void => {
       this.#tracking = false;
       void this.#track().catch(() => undefined);
@@ -116,6 +130,7 @@ export class PushWatch {
       }
     }
     // Whatever was tracked before is forgotten: look again.
+    this.#onKeys?.(undefined);
     this.#changed();
   }
 

@@ -2,9 +2,25 @@ import { ConfigError } from '../../errors.ts';
 import type { RqOptions } from './options.ts';
 import { RqSource } from './source.ts';
 
+export type { WaitOptions } from './await-results.ts';
 export type { RqCallback, RqCallbackCall, RqCallbacks, RqFailure, RqStopped, RqSuccess } from './callbacks.ts';
+export { EnqueuedJob, type EnqueueOptions, type Prepared, RqClient, type RqClientOptions } from './client.ts';
+export { JobRecord, RqJob, RqResult } from './job.ts';
 export type { RqAppOptions, RqOptions } from './options.ts';
+export { type Part, type RegistryState, RqQueue, RqRegistry } from './queue.ts';
 export { RqSource } from './source.ts';
+export type { CancelOptions, DeleteOptions } from '../../../protocols/rq/jobs.ts';
+export type {
+  CallbackOptions,
+  DependencyOptions,
+  DependsOn,
+  Duration,
+  RepeatOptions,
+  RetryOptions,
+  WebhookOptions,
+} from '../../../protocols/rq/options.ts';
+export type { Counts, RegistryEntry } from '../../../protocols/rq/queues.ts';
+export type { WorkerCommand, WorkerRecord } from '../../../protocols/rq/workers.ts';
 export {
   ByteArray,
   FrozenSet,

@@ -1,0 +1,135 @@
+import * as jobs from '../../../protocols/rq/jobs.ts';
+import { checkQueueName, type RegistryName } from '../../../protocols/rq/keys.ts';
+import * as queues from '../../../protocols/rq/queues.ts';
+import { JobRecord, type JobReader, RqJob } from './job.ts';
+
+/** A registry by the status of its jobs; `started` is RQ's `wip`. */
+export type RegistryState = Exclude<RegistryName, 'wip'> | 'started';
+
+/** One queue, as RQ's Queue. Looking at it changes nothing, where RQ cleans up registries to count them. */
+export class RqQueue {
+  readonly name: string;
+  readonly #reader: JobReader;
+
+  constructor(reader: JobReader, name: string) {
+    this.#reader = reader;
+    this.name = checkQueueName(name);
+  }
+
+  /** How many jobs wait in it. */
+  async length(): Promise<number> {
+    return (await this.counts()).queued;
+  }
+
+  /** How many jobs there are by status. */
+  async counts(): Promise<queues.Counts> {
+    return (await this.#reader.run(queues.counts([this.name])))[0] as queues.Counts;
+  }
+
+  /** Ids of what waits, the next to run first. */
+  ids({ offset = 0, length = -1 }: Part = {}): Promise<readonly string[]> {
+    return this.#reader.run(queues.queuedIds(this.name, offset, length));
+  }
+
+  /** What waits, the next to run first. Ids whose job is gone (its `ttl` passed) are left out. */
+  async jobs(part: Part = {}): Promise<readonly JobRecord[]> {
+    return records(this.#reader, await this.ids(part));
+  }
+
+  /** Deletes what waits, with its results. Resolves to how many it were. */
+  async empty(): Promise<number> {
+    let all = 0;
+    for (;;) {
+      const taken = await this.#reader.run(queues.empty(this.name));
+      all += taken;
+      if (taken < queues.EMPTY_BATCH) return all;
+    }
+  }
+
+  /** Empties it and forgets it; with `jobs: false` its jobs stay, and nobody runs them. Resolves to how many were deleted. */
+  async delete({ jobs: too = true }: { readonly jobs?: boolean } = {}): Promise<number> {
+    const emptied = too ? await this.empty() : 0;
+    await this.#reader.run(queues.forgetQueue(this.name));
+    return emptied;
+  }
+
+  registry(state: RegistryState): RqRegistry {
+    return new RqRegistry(this.#reader, this.name, state);
+  }
+}
+
+/** Which of many. All where nothing is said. */
+export interface Part {
+  readonly offset?: number;
+  readonly length?: number;
+}
+
+/** The jobs of one queue that have one status. */
+export class RqRegistry {
+  readonly queue: string;
+  readonly state: RegistryState;
+  readonly #reader: JobReader;
+
+  constructor(reader: JobReader, queue: string, state: RegistryState) {
+    this.#reader = reader;
+    this.queue = queue;
+    this.state = state;
+  }
+
+  async count(): Promise<number> {
+    const [all] = await this.#reader.run(queues.counts([this.queue]));
+    return (all as queues.Counts)[this.state];
+  }
+
+  /** Ids with their times, the earliest first. */
+  entries({ offset = 0, length = -1 }: Part = {}): Promise<readonly queues.RegistryEntry[]> {
+    return this.#reader.run(queues.registryEntries(this.#name, this.queue, offset, length));
+  }
+
+  async ids(part: Part = {}): Promise<readonly string[]> {
+    return (await this.entries(part)).map(({ id }) => id);
+  }
+
+  /** Those whose job is there still. */
+  async jobs(part: Part = {}): Promise<readonly JobRecord[]> {
+    return records(this.#reader, await this.ids(part));
+  }
+
+  /**
+   * Into the queue again: these, or all of them. Resolves to how many were. What runs is not requeued, and what is not in the registry, or
+   * has no job any more, is left out.
+   */
+  async requeue(ids?: readonly string[], { atFront = false }: { readonly atFront?: boolean } = {}): Promise<number> {
+    const registry = this.#name;
+    if (registry === 'wip') return 0;
+    const all = ids ?? (await this.ids());
+    let done = 0;
+    for (let at = 0; at < all.length; at += BATCH) {
+      const some = all.slice(at, at + BATCH);
+      const states = await this.#reader.run(jobs.requeue(registry, this.queue, some, new Date(), atFront));
+      done += states.filter((state) => state === 'queued').length;
+    }
+    return done;
+  }
+
+  /** Handles of the jobs. */
+  async handles(part: Part = {}): Promise<readonly RqJob[]> {
+    return (await this.ids(part)).map((id) => new RqJob(this.#reader, id));
+  }
+
+  get #name(): RegistryName {
+    return this.state === 'started' ? 'wip' : this.state;
+  }
+}
+
+const BATCH = 500;
+
+/** Hashes in batches: a registry may have very many. */
+export async function records(reader: JobReader, ids: readonly string[]): Promise<readonly JobRecord[]> {
+  const found: JobRecord[] = [];
+  for (let at = 0; at < ids.length; at += BATCH) {
+    for (const one of await reader.run(jobs.fetchJobs(ids.slice(at, at + BATCH))))
+      if (one !== undefined) found.push(new JobRecord(one, reader.limits));
+  }
+  return found;
+}
