@@ -1,7 +1,8 @@
 import { Buffer } from 'node:buffer';
 import { WireError } from '../errors.ts';
 import * as json from '../formats/json.ts';
-import { groupResultKey, resultKey, topicMatches, topicPattern } from './redis.ts';
+import { groupResultKey, resultKey } from './keys.ts';
+import { topicMatches, topicPattern } from './topic.ts';
 
 /**
  * kombu's filesystem transport: one file a message, in one folder for all queues, and one file an exchange.

@@ -1,6 +1,6 @@
 import type { Buffer } from 'node:buffer';
 import { callScript, type Command, type Exchange, type Script } from '../redis.ts';
-import { groupResultKey } from './redis.ts';
+import { groupResultKey } from './keys.ts';
 
 /** The counter of a chord in Redis; what its keys hold stands in chord.ts. Source: celery/backends/redis.py (5.6). */
 export interface ChordKeys {

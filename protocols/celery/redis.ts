@@ -1,75 +1,11 @@
 import { Buffer } from 'node:buffer';
 import { callScript, type Command, type Exchange, type Script } from '../redis.ts';
-import { priorityOf } from './message.ts';
+import { type Keyspace, listsOf, parkedKeys, quarantineKey } from './keys.ts';
 
-/**
- * kombu on Redis: key names, and the round trips of a consumer as data. Source: kombu/transport/redis.py (5.6).
- *
- * | key | type | content |
- * |---|---|---|
- * | `<queue>` | list | messages of priority 0; LPUSH to publish, right end runs next |
- * | `<queue>\x06\x16<3|6|9>` | list | messages of the other priority steps |
- * | `_kombu.binding.<exchange>` | set | `routing key SEP pattern SEP queue` |
- * | `unacked` | hash | claim → `[<envelope>, "<exchange>", "<routing key>"]` |
- * | `unacked_index` | zset | claim → unix time of the claim |
- * | `unacked_mutex` | string | held while one process restores abandoned claims |
- * | `<oid>.reply.celery.pidbox` | list | replies to a control client; expires when nobody fetches them |
- * | `jobglot:parked`, `jobglot:parked:messages` | zset, hash | ours: messages waiting for a far ETA |
- * | `jobglot:quarantine:<queue>`, `…:why` | lists | ours: messages nobody can read, byte for byte, and the reasons beside them |
- */
-export const SEPARATOR = '\x06\x16';
-export const DEFAULT_PRIORITY_STEPS: readonly number[] = [0, 3, 6, 9];
-
-/** Names of the keys, all under one verbatim prefix (`global_keyprefix`). */
-export interface Keyspace {
-  readonly prefix: string;
-  readonly unacked: string;
-  readonly unackedIndex: string;
-  readonly unackedMutex: string;
-  readonly prioritySteps: readonly number[];
-  readonly separator: string;
-}
-
-export function keyspace(options: Partial<Keyspace> = {}): Keyspace {
-  const prefix = options.prefix ?? '';
-  return {
-    prefix,
-    unacked: `${prefix}${options.unacked ?? 'unacked'}`,
-    unackedIndex: `${prefix}${options.unackedIndex ?? 'unacked_index'}`,
-    unackedMutex: `${prefix}${options.unackedMutex ?? 'unacked_mutex'}`,
-    prioritySteps: [...(options.prioritySteps ?? DEFAULT_PRIORITY_STEPS)].sort((a, b) => a - b),
-    separator: options.separator ?? SEPARATOR,
-  };
-}
-
-/** The list a message of this priority goes to: the largest step not above it. On Redis, 0 is the highest priority. */
-export function listKey(keys: Keyspace, queue: string, priority: unknown = 0): string {
-  const wanted = priorityOf(priority);
-  let step = keys.prioritySteps[0] ?? 0;
-  for (const candidate of keys.prioritySteps) if (candidate <= wanted) step = candidate;
-  return stepKey(keys, queue, step);
-}
-
-function stepKey(keys: Keyspace, queue: string, step: number): string {
-  // kombu stores priority 0 under the bare queue name; only the other steps get a suffix.
-  return step === 0 ? keys.prefix + queue : `${keys.prefix}${queue}${keys.separator}${step}`;
-}
-
-/** Every list of these queues in the order they are polled: all queues' first step, then all queues' second, and so on. */
-export function listsOf(
-  keys: Keyspace,
-  queues: readonly string[],
-): readonly { readonly key: string; readonly queue: string }[] {
-  return keys.prioritySteps.flatMap((step) => queues.map((queue) => ({ key: stepKey(keys, queue, step), queue })));
-}
-
-export function quarantineKey(keys: Keyspace, queue: string): string {
-  return `${keys.prefix}jobglot:quarantine:${queue}`;
-}
-
-export function parkedKeys(keys: Keyspace): { readonly index: string; readonly messages: string } {
-  return { index: `${keys.prefix}jobglot:parked`, messages: `${keys.prefix}jobglot:parked:messages` };
-}
+/** kombu on Redis: names, and the round trips of a consumer as data. Source: kombu/transport/redis.py (5.6). */
+export * from './keys.ts';
+export * from './redis-exchanges.ts';
+export { topicMatches, topicPattern } from './topic.ts';
 
 /** `LPUSH` of many envelopes, one command a list. */
 export function publish(
@@ -466,54 +402,6 @@ export function unpark(keys: Keyspace, at: number, limit: number): Exchange<numb
 }
 
 /**
- * Exchanges. Redis keeps the bindings of an exchange, not its type: each process knows that from its own declarations.
- * A member is `routing key SEP pattern SEP queue`; the pattern is the regular expression the binder wrote, since Python
- * matches with it.
- */
-export interface Binding {
-  readonly routingKey: string;
-  readonly pattern: string;
-  readonly queue: string;
-}
-
-export function bindingKey(keys: Keyspace, exchange: string): string {
-  return `${keys.prefix}_kombu.binding.${exchange}`;
-}
-
-export function bind(
-  keys: Keyspace,
-  exchange: string,
-  type: 'direct' | 'topic' | 'fanout',
-  routingKey: string,
-  queue: string,
-): Exchange<void> {
-  const member = bindingMember(keys, type, routingKey, queue);
-  return { commands: [['SADD', bindingKey(keys, exchange), member]], atomic: false, read: () => undefined };
-}
-
-/** Take a queue of broadcasts away: its binding, and its lists of all priorities. Source: kombu/transport/redis.py _delete. */
-export function unbind(
-  keys: Keyspace,
-  exchange: string,
-  type: 'direct' | 'topic' | 'fanout',
-  routingKey: string,
-  queue: string,
-): Exchange<void> {
-  return {
-    commands: [
-      ['SREM', bindingKey(keys, exchange), bindingMember(keys, type, routingKey, queue)],
-      ['DEL', ...listsOf(keys, [queue]).map(({ key }) => key)],
-    ],
-    atomic: false,
-    read: () => undefined,
-  };
-}
-
-function bindingMember(keys: Keyspace, type: 'direct' | 'topic' | 'fanout', routingKey: string, queue: string): string {
-  return [routingKey, type === 'topic' ? topicPattern(routingKey) : '', queue].join(keys.separator);
-}
-
-/**
  * A message for a queue whose owner may be gone already: its list expires, or it would stay for ever (celery#6089).
  * `PEXPIRE` after `LPUSH`, as a queue with `x-expires` has it.
  */
@@ -553,71 +441,6 @@ export function rememberedRevoked(
       return found.reverse();
     },
   };
-}
-
-export function bindings(keys: Keyspace, exchange: string): Exchange<readonly Binding[]> {
-  return {
-    commands: [['SMEMBERS', bindingKey(keys, exchange)]],
-    atomic: false,
-    read: ([members]) =>
-      (members as readonly Buffer[]).map((member) => {
-        const [routingKey = '', pattern = '', queue = ''] = String(member).split(keys.separator);
-        return { routingKey, pattern, queue };
-      }),
-  };
-}
-
-/** kombu's regular expression of a topic key: `*` one word, `#` any. Source: kombu/transport/virtual/exchange.py TopicExchange. */
-export function topicPattern(routingKey: string): string {
-  const words = routingKey
-    .split('.')
-    .map((word) => (word === '*' ? '.*?[^\\.]' : word === '#' ? '.*?' : escapeForKombu(word)));
-  return `^${words.join('\\.')}$`;
-}
-
-/**
- * The queues a message goes to. Where the type is not known, a binding with a pattern is a topic exchange's. Own matching of
- * topic keys: the stored pattern is data from the wire, never run as one.
- */
-export function route(
-  type: 'direct' | 'topic' | undefined,
-  table: readonly Binding[],
-  routingKey: string,
-): readonly string[] {
-  const matches = ({ routingKey: key, pattern }: Binding): boolean =>
-    type === 'topic' || (type === undefined && pattern !== '')
-      ? topicMatches(key.split('.'), routingKey.split('.'))
-      : key === routingKey;
-  return [...new Set(table.filter(matches).map(({ queue }) => queue))].sort();
-}
-
-export function topicMatches(pattern: readonly string[], words: readonly string[]): boolean {
-  const [head, ...rest] = pattern;
-  if (head === undefined) return words.length === 0;
-  if (head === '#') return words.some((_, at) => topicMatches(rest, words.slice(at))) || topicMatches(rest, []);
-  return words.length > 0 && (head === '*' || head === words[0]) && topicMatches(rest, words.slice(1));
-}
-
-/** The channel of a fanout exchange. `prefix` true is `/<db>.`. */
-export function fanoutChannel(
-  keys: Keyspace,
-  db: number,
-  exchange: string,
-  routingKey: string,
-  fanoutPrefix: boolean | string = true,
-  patterns = true,
-): string {
-  const lead =
-    fanoutPrefix === true ? `/${db}.` : fanoutPrefix === false ? '' : fanoutPrefix.replaceAll('{db}', String(db));
-  return `${keys.prefix}${lead}${exchange}${patterns && routingKey !== '' ? `/${routingKey}` : ''}`;
-}
-
-/** Results: `celery-task-meta-<id>`; the channel that tells who waits has the same name. */
-export function resultKey(prefix: string, id: string): string {
-  return `${prefix}celery-task-meta-${id}`;
-}
-export function groupResultKey(prefix: string, groupId: string): string {
-  return `${prefix}celery-taskset-meta-${groupId}`;
 }
 
 /**
@@ -671,9 +494,4 @@ export function storeResults(
 /** JSON of a short text in ASCII, for splicing into envelopes. */
 function asciiJson(text: string): string {
   return JSON.stringify(text).replace(/[\u0080-\uffff]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
-}
-
-/** Two writers of one binding must write the same text. Source: kombu/utils/text.py escape_regex. */
-function escapeForKombu(word: string): string {
-  return word.replace(/[^\p{L}\p{N}#*]/gu, (character) => (character === '\0' ? '\\000' : `\\${character}`));
 }

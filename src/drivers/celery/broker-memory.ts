@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { decodeEnvelope, encodeEnvelope, markRedelivered } from '../../../protocols/celery/envelope.ts';
 import * as exchanges from '../../../protocols/celery/filesystem.ts';
 import type { Publication, WireMessage } from '../../../protocols/celery/message.ts';
-import { topicMatches } from '../../../protocols/celery/redis.ts';
+import { topicMatches } from '../../../protocols/celery/topic.ts';
 import { ConfigError, WireError } from '../../errors.ts';
 import type { Agent } from '../../source.ts';
 import type {

@@ -1,4 +1,5 @@
-import { groupResultKey, resultKey, storeResults } from '../../../protocols/celery/redis.ts';
+import { groupResultKey, resultKey } from '../../../protocols/celery/keys.ts';
+import { storeResults } from '../../../protocols/celery/redis.ts';
 import type { Command } from '../../../protocols/redis.ts';
 import { ConfigError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
