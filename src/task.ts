@@ -1,4 +1,4 @@
-import type { Job } from '../protocols/job.ts';
+import type { Failure, Job } from '../protocols/job.ts';
 import { ConfigError } from './errors.ts';
 import type { Logger } from './log.ts';
 
@@ -103,6 +103,13 @@ export interface TaskOptions {
   readonly errback?: boolean;
   /** Celery: `10` (a second), `'100/m'`, `'5/h'`; per worker. */
   readonly rateLimit?: number | string;
+  /**
+   * Sidekiq: seconds before retry number `count` (0 is the first; some jitter is added), `'discard'` to forget the job, `'kill'` to
+   * move it to the dead set now. Undefined: Sidekiq's own delay, or that of `retry`.
+   */
+  readonly retryIn?: (count: number, error: Failure, job: Job) => number | 'discard' | 'kill' | undefined;
+  /** Sidekiq: told once a job has used up its retries, or had none. With `'discard'` it does not go to the dead set. */
+  readonly retriesExhausted?: (job: Job, error: Failure) => void | 'discard' | Promise<void | 'discard'>;
 }
 
 export interface Registration {

@@ -38,14 +38,14 @@ export interface StringifyOptions {
 
 /**
  * A value as Ruby writes it. Strings, numbers, booleans, null, arrays, plain objects, Maps with string keys, BigInts and Numerals;
- * members that are undefined are left out. Throws WireError `unencodable`, with the path, for everything else.
+ * members that are undefined are left out, undefined elsewhere is null. Throws WireError `unencodable`, with the path, for everything else.
  */
 export function stringify(value: unknown, options: StringifyOptions = {}): string {
   const root = options.at ?? 'value';
   const keys: (string | number)[] = [];
   // JSON.stringify is fastest, and right for what this walk finds simple.
   const simple = isSimple(value, options.maxDepth ?? MAX_NESTING, root, keys, []);
-  return simple ? wellFormed(JSON.stringify(value), root) : wellFormed(write(value), root);
+  return simple ? wellFormed(JSON.stringify(value) ?? 'null', root) : wellFormed(write(value), root);
 }
 
 /** Replaces, adds or removes members, as `edit` of json.ts, in Ruby's spacing. */
@@ -86,6 +86,7 @@ function isSimple(value: unknown, left: number, root: string, keys: (string | nu
     case 'object':
       return value === null || isSimpleObject(value, left, root, keys, open);
     case 'undefined':
+      return true;
     case 'function':
     case 'symbol':
       throw unencodable(`${typeName(value)} has no form in JSON. Pass plain data instead`, root, keys);
@@ -137,6 +138,7 @@ function isSimpleObject(value: object, left: number, root: string, keys: (string
 function write(value: unknown): string {
   if (typeof value === 'number') return numberText(value);
   if (typeof value === 'bigint') return value.toString();
+  if (value === undefined) return 'null';
   if (typeof value !== 'object' || value === null) return JSON.stringify(value);
   if (value instanceof Numeral) return value.text;
   if (Array.isArray(value)) return `[${value.map(write).join(',')}]`;

@@ -25,6 +25,10 @@ export interface SidekiqPolicy {
   readonly retryIn?: RetryIn | undefined;
   /** Told of what `retryIn` threw. */
   readonly onError?: (error: unknown) => void;
+  /** Milliseconds before retry number `count` (0 is the first), kept to the millisecond, where `retryIn` says nothing. */
+  readonly delayMs?: ((count: number) => number) | undefined;
+  /** Errors that are not `retriable` are final. @default every error is retried */
+  readonly onlyRetriable?: boolean;
 }
 
 /**
@@ -63,7 +67,9 @@ export function settle(
     case 'cancelled':
       return ended(message, { state: 'cancelled' });
     case 'error':
-      return failed(message, outcome.error, policy, moment, {});
+      return failed(message, outcome.error, policy, moment, {
+        ...(policy.onlyRetriable === true && !outcome.retriable ? { verdict: 'kill' } : {}),
+      });
     case 'retry':
       return failed(message, outcome.error ?? ASKED, policy, moment, { delayMs: outcome.delayMs });
     case 'fail':
@@ -112,14 +118,14 @@ function failed(
   const { changes, count, failedAt } = afterFailure(hash, error, dialect, nowMs);
   const text = edit(message.text, changes);
   const done = { failed: true, text, error };
-  const verdict = own.verdict ?? (own.delayMs === undefined ? askClass(policy, count, error, hash) : undefined);
+  const verdict: number | 'discard' | 'kill' | undefined =
+    own.verdict ?? (own.delayMs === undefined ? askClass(policy, count, error, hash) : undefined);
   if (verdict === 'discard')
     return { ...done, disposition: { state: 'discarded' }, write: writing([]), exhausted: false };
   if (verdict !== 'kill' && !isExhausted(hash, retry, count, failedAt, policy, nowMs)) {
-    const delayMs =
-      own.delayMs ??
-      1000 * ((typeof verdict === 'number' ? verdict : defaultDelay(count)) + jitter(count, dialect, moment.random));
-    const at = nowMs + delayMs;
+    const fixed = own.delayMs ?? (verdict === undefined ? policy.delayMs?.(count) : undefined);
+    const usual = (): number => (verdict ?? defaultDelay(count)) + jitter(count, dialect, moment.random);
+    const at = nowMs + (fixed ?? 1000 * usual());
     const write = writing(retryLater(keys, at, text));
     return { ...done, disposition: { state: 'retrying', at: new Date(at) }, write, exhausted: false };
   }

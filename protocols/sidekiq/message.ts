@@ -63,9 +63,20 @@ export function jidOf(hash: JobHash): string {
 }
 
 /** The job in a message. `queue` is where it was fetched, which an API may have changed from what the hash says. */
-export function toJob(message: SidekiqMessage): SidekiqJob {
-  return new FetchedJob(message);
+export function toJob(message: SidekiqMessage, limits: TimeLimits = NO_LIMITS): SidekiqJob {
+  const job = new FetchedJob(message);
+  if (limits.timeoutMs !== undefined) job.timeoutMs = limits.timeoutMs;
+  if (limits.softTimeoutMs !== undefined) job.softTimeoutMs = limits.softTimeoutMs;
+  return job;
 }
+
+/** How long a job may run. Sidekiq has no such thing in a job hash. */
+export interface TimeLimits {
+  readonly timeoutMs?: number | undefined;
+  readonly softTimeoutMs?: number | undefined;
+}
+
+const NO_LIMITS: TimeLimits = {};
 
 const NO_KWARGS: Readonly<Record<string, unknown>> = Object.freeze({});
 
@@ -78,6 +89,8 @@ class FetchedJob implements SidekiqJob {
   readonly queue: string;
   readonly attempt: number;
   readonly hash: JobHash;
+  timeoutMs?: number;
+  softTimeoutMs?: number;
 
   constructor({ hash, queue }: SidekiqMessage) {
     this.id = jidOf(hash);

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Source } from '../../src/source.ts';
 import type { WorkerEvents } from '../../src/worker/events.ts';
+import type { Middleware } from '../../src/worker/middleware.ts';
 import { Worker } from '../../src/worker/worker.ts';
 import { PATIENCE_MS, until } from '../support/until.ts';
 import { AGAIN, LATER, SCRIPT, type Script, Stagehand } from './script.ts';
@@ -17,6 +18,10 @@ export interface System<Store extends AsyncDisposable> {
   readonly client: (store: Store) => Sender;
   /** Past our own client and codec. */
   readonly raw: (store: Store) => Raw;
+  /** Around every handler: for a system without results, what keeps them for the test. */
+  readonly middleware?: (store: Store) => readonly Middleware[];
+  /** Jobs have keyword arguments. @default true */
+  readonly keywords?: boolean;
   /** Cases that cannot be here, each with its reason. */
   readonly without: Readonly<Record<string, string>>;
 }
@@ -128,10 +133,14 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
 
   const hire = async (options: Partial<SourceOptions> = {}): Promise<Crew> => {
     const source = system.source(held.store, { queues: [queue], concurrency: 4, late: false, ...options });
-    const crew = new Crew(new Worker({ tasks: hands.tasks, sources: [source], abortGraceMs: 200 }));
+    const crew = new Crew(workerOf(source));
     crews.push(crew);
     await crew.worker.start();
     return crew;
+  };
+  const workerOf = (source: Source): Worker => {
+    const middleware = system.middleware?.(held.store) ?? [];
+    return new Worker({ tasks: hands.tasks, sources: [source], middleware, abortGraceMs: 200 });
   };
   const send = (script: Script, call: Partial<Call> = {}): Promise<string> =>
     held.sender.send({ queue, script, ...call });
@@ -183,8 +192,9 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
       describe('values', () => {
         const comesBack = async (value: unknown): Promise<void> => {
           const crew = await hire();
-          await crew.settled(await sendAs('id', ['echo', value], { kwargs: { value } }));
-          expect((await resultOf(ids['id'] as string)).value).toEqual([[value], { value }]);
+          const kwargs = system.keywords === false ? {} : { value };
+          await crew.settled(await sendAs('id', ['echo', value], { kwargs }));
+          expect((await resultOf(ids['id'] as string)).value).toEqual([[value], kwargs]);
         };
         const ids: Record<string, string> = {};
         const sendAs = async (name: string, script: Script, call: Partial<Call> = {}): Promise<string> =>
@@ -311,7 +321,7 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
             quiet: { value: source.quiet.bind(source) },
             close: { value: source.close.bind(source) },
           }) as Source;
-          const crew = new Crew(new Worker({ tasks: hands.tasks, sources: [spy], abortGraceMs: 200 }));
+          const crew = new Crew(workerOf(spy));
           crews.push(crew);
           await crew.worker.start();
           const id = await send(['hang']);

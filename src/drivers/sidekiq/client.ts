@@ -1,0 +1,289 @@
+import { randomBytes } from 'node:crypto';
+import { type Dialect, NEUTRAL } from '../../../protocols/sidekiq/dialect.ts';
+import * as iteration from '../../../protocols/sidekiq/iteration.ts';
+import { item, type Item, type JobOptions, payload, type Timing } from '../../../protocols/sidekiq/options.ts';
+import * as wire from '../../../protocols/sidekiq/redis.ts';
+import type { Client } from '../../client.ts';
+import { ConfigError, ConnectionError } from '../../errors.ts';
+import { type Logger, silent } from '../../log.ts';
+import { pause } from '../../source.ts';
+import { type Task, taskName } from '../../task.ts';
+import { RedisConnection } from '../../transports/redis.ts';
+import { fleetDialect } from './fleet.ts';
+import { type ResolvedApp, resolveApp, type SidekiqAppOptions } from './options.ts';
+import { Spool } from './spool.ts';
+
+export interface SidekiqClientOptions extends SidekiqAppOptions {
+  /**
+   * While Redis is away: `error` (the caller gets ConnectionError), or `buffer`: up to `bufferLimit` jobs are kept in this
+   * process and sent, in their order, when it is back. They are lost with the process. @default 'error'
+   */
+  readonly whenAway?: 'error' | 'buffer';
+  /** @default 1000 */
+  readonly bufferLimit?: number;
+  /** Options of every job, below its own. */
+  readonly defaults?: JobOptions;
+  /** Runs around every push, the first one outermost. */
+  readonly middleware?: readonly ClientMiddleware[];
+  readonly log?: Logger;
+}
+
+/** Around a push: change the item, call `next()` to go on, or do not, and the job is not pushed. */
+export type ClientMiddleware = (job: Item, next: () => Promise<void>) => void | Promise<void>;
+
+/** How a job is sent: Sidekiq's options in camelCase, and when it is to run. */
+export type EnqueueOptions = JobOptions & Timing;
+
+/** What became of a job. */
+export interface Pushed {
+  readonly jid: string;
+  /** `pushed`: Redis has it. `buffered`: this process keeps it until Redis is back. `halted`: middleware did not let it through. */
+  readonly state: 'pushed' | 'buffered' | 'halted';
+}
+
+type Call<A, K> = { readonly args?: A; readonly kwargs?: K } & EnqueueOptions;
+
+/** How long a call waits for the first connection where jobs can be buffered. */
+const PATIENCE_MS = 1_000;
+/** How long one look at the processes counts. */
+const DIALECT_MS = 60_000;
+
+/** Enqueues jobs for Sidekiq, in Ruby or here. Connects at the first call. */
+export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDisposable {
+  readonly #app: ResolvedApp;
+  readonly #options: SidekiqClientOptions;
+  readonly #middleware: ClientMiddleware[];
+  readonly #log: Logger;
+  readonly #spool: Spool | undefined;
+  #redis: RedisConnection | undefined;
+  #push: ((payload: wire.Payload) => Promise<void>) | undefined;
+  #opening: Promise<void> | undefined;
+  #dialect: Dialect;
+  #dialectUntil = 0;
+  #learning: Promise<void> | undefined;
+
+  constructor(options: SidekiqClientOptions) {
+    this.#options = options;
+    this.#app = resolveApp(options);
+    this.#dialect = this.#app.dialect ?? NEUTRAL;
+    this.#log = options.log ?? silent;
+    this.#middleware = [...(options.middleware ?? [])];
+    const { whenAway = 'error', bufferLimit = 1_000 } = options;
+    if (whenAway !== 'error' && whenAway !== 'buffer')
+      throw new ConfigError(`sidekiq: whenAway must be 'error' or 'buffer', not '${String(whenAway)}'`);
+    if (!Number.isInteger(bufferLimit) || bufferLimit < 1)
+      throw new ConfigError(`sidekiq: bufferLimit must be a whole number of at least 1, not ${bufferLimit}`);
+    if (whenAway === 'buffer')
+      this.#spool = new Spool(bufferLimit, this.#log, async (payloads) => {
+        await this.open();
+        await this.#connection().run(wire.push(this.#app.keys, payloads));
+      });
+  }
+
+  /** Add middleware, innermost. */
+  use(middleware: ClientMiddleware): this {
+    this.#middleware.push(middleware);
+    return this;
+  }
+
+  /**
+   * Send one job. Resolves when Redis has it. Throws WireError `bad-option` and `unencodable`, naming what is wrong;
+   * ConnectionError when Redis does not answer, then it is not known to be sent.
+   */
+  async enqueue<A extends readonly unknown[], K, R>(
+    task: Task<A, K, R> | string,
+    call: Call<NoInfer<A>, NoInfer<K>> = {},
+  ): Promise<Pushed> {
+    const now = new Date();
+    const one = this.#item(task, call, now);
+    await this.#ready();
+    if (this.#middleware.length > 0 && !(await this.#passes(one))) return { jid: one.jid, state: 'halted' };
+    const { dialect } = this;
+    const ready = payload(one, { now, dialect });
+    const { jid } = one;
+    if (this.#spool !== undefined) return { jid, state: await this.#spool.send([ready], async () => this.#send(ready)) };
+    await this.#send(ready);
+    return { jid, state: 'pushed' };
+  }
+
+  /**
+   * Send many jobs of one class in few trips: a list of arguments each. `at` and `in` may be a list too, one for each.
+   * Throws as `enqueue`; what was sent before an error is sent.
+   */
+  async enqueueMany<A extends readonly unknown[], K, R>(
+    task: Task<A, K, R> | string,
+    args: readonly NoInfer<A>[],
+    options: Omit<EnqueueOptions, 'jid' | 'at' | 'in'> & {
+      readonly at?: Date | readonly Date[];
+      readonly in?: number | readonly number[];
+      /** Jobs in one trip. @default 1000 */
+      readonly batchSize?: number;
+    } = {},
+  ): Promise<readonly Pushed[]> {
+    const { at, in: delay, batchSize = 1_000, ...common } = options;
+    for (const [name, list] of [
+      ['at', at],
+      ['in', delay],
+    ] as const) {
+      if (Array.isArray(list) && list.length !== args.length)
+        throw new ConfigError(`sidekiq: enqueueMany: ${name} has ${list.length} times for ${args.length} jobs`);
+    }
+    const now = new Date();
+    const items = args.map((one, index) => {
+      const when = Array.isArray(at) ? (at as readonly Date[])[index] : (at as Date | undefined);
+      const after = Array.isArray(delay) ? (delay as readonly number[])[index] : (delay as number | undefined);
+      return this.#item(
+        task,
+        {
+          ...common,
+          args: one,
+          ...(when === undefined ? {} : { at: when }),
+          ...(after === undefined ? {} : { in: after }),
+        } as Call<A, K>,
+        now,
+      );
+    });
+    await this.#ready();
+    const { dialect } = this;
+    const pushed: Pushed[] = [];
+    for (let from = 0; from < items.length; from += batchSize) {
+      const some = items.slice(from, from + batchSize);
+      const passed =
+        this.#middleware.length === 0 ? some.map(() => true) : await Promise.all(some.map((one) => this.#passes(one)));
+      const payloads = some.filter((_, index) => passed[index]).map((one) => payload(one, { now, dialect }));
+      const send = async (): Promise<void> => this.#connection().run(wire.push(this.#app.keys, payloads));
+      const state =
+        this.#spool === undefined ? await send().then(() => 'pushed' as const) : await this.#spool.send(payloads, send);
+      some.forEach(({ jid }, index) => pushed.push({ jid, state: passed[index] === true ? state : 'halted' }));
+    }
+    return pushed;
+  }
+
+  /**
+   * Ask an iterable job to end (Sidekiq 7.3 and later), whether it runs or waits; when it was first asked. Other jobs do not
+   * hear it.
+   */
+  async cancel(jid: string): Promise<Date> {
+    await this.open();
+    const at = await this.#connection().run(iteration.cancel(this.#app.keys, jid, Math.floor(Date.now() / 1000)));
+    return new Date(at * 1000);
+  }
+
+  /** How many jobs this process keeps because Redis is away. */
+  get buffered(): number {
+    return this.#spool?.size ?? 0;
+  }
+
+  /** What is spoken: set by hand, or what the processes that run can read. */
+  get dialect(): Dialect {
+    return this.#dialect;
+  }
+
+  /** Connect now rather than at the first call. */
+  open(): Promise<void> {
+    return (this.#opening ??= this.#open().catch((error: unknown) => {
+      this.#opening = undefined;
+      throw error;
+    }));
+  }
+
+  /** Sends what is buffered if Redis is there; rejects with ConnectionError when jobs are left that were never sent. */
+  async close(): Promise<void> {
+    await this.#opening?.catch(() => undefined);
+    const left = (await this.#spool?.close()) ?? 0;
+    const redis = this.#redis;
+    this.#redis = undefined;
+    this.#opening = undefined;
+    await redis?.close();
+    if (left > 0)
+      throw new ConnectionError(
+        `sidekiq: closed with ${left} jobs that were never sent: ${this.#app.target.maskedUrl} did not come back`,
+      );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #item<A, K>(task: Parameters<typeof taskName>[0], call: Call<A, K>, now: Date): Item {
+    const { args = [], kwargs, ...options } = call as Call<readonly unknown[], Readonly<Record<string, unknown>>>;
+    const name = taskName(task, 'sidekiq');
+    if (kwargs !== undefined && Object.keys(kwargs).length > 0)
+      throw new ConfigError(
+        `sidekiq: '${name}': a job of Sidekiq has no keyword arguments; pass an object as the last of args`,
+      );
+    const { defaults } = this.#options;
+    return item(name, args, defaults === undefined ? options : { ...defaults, ...options }, {
+      now,
+      dialect: this.#dialect,
+      mint: newJid,
+    });
+  }
+
+  async #passes(one: Item): Promise<boolean> {
+    let passed = false;
+    const call = async (index: number): Promise<void> => {
+      const layer = this.#middleware[index];
+      if (layer === undefined) passed = true;
+      else await layer(one, () => call(index + 1));
+    };
+    await call(0);
+    return passed;
+  }
+
+  /** Connected, and the dialect known. With a buffer neither is waited for while Redis is away. */
+  async #ready(): Promise<void> {
+    if (this.#redis !== undefined && Date.now() < this.#dialectUntil) return;
+    const ready = this.open().then(() => this.#learn());
+    if (this.#spool === undefined) return ready;
+    if (this.#spool.size > 0) return void ready.catch(() => undefined);
+    await Promise.race([
+      ready.catch((error: unknown) => {
+        if (!(error instanceof ConnectionError)) throw error;
+      }),
+      pause(PATIENCE_MS),
+    ]);
+  }
+
+  async #learn(): Promise<void> {
+    if (Date.now() < this.#dialectUntil) return;
+    if (this.#app.dialect !== undefined) {
+      this.#dialectUntil = Number.POSITIVE_INFINITY;
+      return;
+    }
+    const first = this.#dialectUntil === 0;
+    this.#learning ??= fleetDialect(this.#connection(), this.#app.keys)
+      .then((dialect) => {
+        this.#dialect = dialect;
+        this.#dialectUntil = Date.now() + DIALECT_MS;
+      })
+      .finally(() => (this.#learning = undefined));
+    if (first) await this.#learning;
+    else this.#learning.catch((error: unknown) => this.#log.debug({ error }, 'could not look at the processes'));
+  }
+
+  async #open(): Promise<void> {
+    const redis = new RedisConnection(this.#app.target, { log: this.#log });
+    await redis.connect();
+    this.#redis = redis;
+    this.#push = redis.fold((payloads: readonly wire.Payload[]) => wire.push(this.#app.keys, payloads));
+    redis.onReady(() => this.#spool?.drain());
+  }
+
+  #send(ready: wire.Payload): Promise<void> {
+    const redis = this.#connection();
+    return this.#push === undefined ? redis.run(wire.push(this.#app.keys, [ready])) : this.#push(ready);
+  }
+
+  /** Where jobs can be buffered, a connection that is away is not waited for. */
+  #connection(): RedisConnection {
+    const redis = this.#redis;
+    if (redis !== undefined && (this.#spool === undefined || redis.ready)) return redis;
+    throw new ConnectionError(`sidekiq: ${this.#app.target.maskedUrl} is not connected`);
+  }
+}
+
+/** 24 hex digits, as Sidekiq's. */
+function newJid(): string {
+  return randomBytes(12).toString('hex');
+}

@@ -1,0 +1,84 @@
+import * as wire from '../../../protocols/sidekiq/redis.ts';
+import { type Logger, silent } from '../../log.ts';
+import { pause } from '../../source.ts';
+import type { RedisConnection } from '../../transports/redis.ts';
+import type { Fetch, Fetched, FetchHost } from './fetch.ts';
+import type { SidekiqProcess } from './process.ts';
+
+/** Seconds, as Sidekiq waits. */
+const WAIT = 2;
+
+/**
+ * BRPOP, as Sidekiq's own fetch: from then on the job is in this process only, and lost with it. The connection is never closed
+ * under a wait, since an answer may be on its way.
+ */
+export class BasicFetch implements Fetch {
+  readonly #process: SidekiqProcess;
+  readonly #host: FetchHost;
+  #redis: RedisConnection | undefined;
+  #id: number | undefined;
+  #pending: Promise<unknown> | undefined;
+  #quiet = false;
+  #log: Logger = silent;
+
+  constructor(process: SidekiqProcess, host: FetchHost) {
+    this.#process = process;
+    this.#host = host;
+  }
+
+  async open(): Promise<void> {
+    this.#log = this.#process.log;
+    const redis = this.#process.connection();
+    this.#redis = redis;
+    redis.onReady(() => void this.#learnId(redis));
+    await redis.connect();
+    await this.#learnId(redis);
+  }
+
+  async receive(_max: number, signal: AbortSignal): Promise<readonly Fetched[]> {
+    const queues = this.#host.order();
+    if (queues.length === 0) {
+      await pause(WAIT * 1000, signal);
+      return [];
+    }
+    if (this.#quiet || signal.aborted) return [];
+    const popping = (this.#redis as RedisConnection).run(wire.brpop(this.#process.keys, queues, WAIT));
+    this.#pending = popping;
+    try {
+      const found = await popping;
+      return found === undefined ? [] : [{ ...found, claim: undefined }];
+    } finally {
+      this.#pending = undefined;
+    }
+  }
+
+  async quiet(): Promise<void> {
+    this.#quiet = true;
+    // Again and again: a wait that was only being sent was not there to be ended. Without CLIENT it ends by itself.
+    while (this.#pending !== undefined) {
+      if (this.#id !== undefined) {
+        await this.#process
+          .run(wire.writes([['CLIENT', 'UNBLOCK', this.#id]]))
+          .catch((error: unknown) => this.#log.debug({ error }, 'a wait could not be ended early'));
+      }
+      await Promise.race([this.#pending.catch(() => undefined), pause(20)]);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#redis?.close();
+  }
+
+  async #learnId(redis: RedisConnection): Promise<void> {
+    this.#id = undefined;
+    try {
+      this.#id = await redis.run({
+        commands: [['CLIENT', 'ID']],
+        atomic: false,
+        read: ([reply]) => reply as number,
+      });
+    } catch (error) {
+      this.#log.debug({ error }, 'this connection has no id to end its waits by');
+    }
+  }
+}

@@ -1,0 +1,153 @@
+import { flushMetrics } from '../../../protocols/sidekiq/metrics.ts';
+import * as presence from '../../../protocols/sidekiq/presence.ts';
+import * as wire from '../../../protocols/sidekiq/redis.ts';
+import type { Agent } from '../../source.ts';
+import { version } from '../../version.ts';
+import { Bell } from './bell.ts';
+import type { SidekiqProcess } from './process.ts';
+
+/** How often the fleet is looked at for versions. */
+const LOOK_AROUND_MS = 60_000;
+
+/**
+ * Shows this process to Sidekiq Web and the others, tells them that it lives, writes the statistics, and hears the quiet and stop
+ * buttons.
+ */
+export class Heartbeat implements Agent {
+  readonly name = 'sidekiq: heartbeat';
+  readonly #process: SidekiqProcess;
+  #beats = 0;
+  #rttMicros = 0;
+  #lookAroundAt = 0;
+  readonly #bell = new Bell();
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(process: SidekiqProcess) {
+    this.#process = process;
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const { options, dialect } = this.#process;
+      await this.#bell.wait(options.heartbeatMs ?? dialect.beatSeconds * 1000, signal);
+      if (!signal.aborted) await this.beat();
+    }
+  }
+
+  /** Beat now rather than when it is due. */
+  soon(): void {
+    this.#bell.ring();
+  }
+
+  /** One after the other, also where somebody asks in between. */
+  beat(): Promise<void> {
+    const beaten = this.#last.then(() => this.#beat());
+    this.#last = beaten.catch(() => undefined);
+    return beaten;
+  }
+
+  /** The last one: what was counted is written, and the process is off the list. */
+  async end(): Promise<void> {
+    await this.#last;
+    const { keys, identity, dialect, claims } = this.#process;
+    await this.#flush();
+    await this.#process.run(wire.writes(presence.sayGoodbye(keys, identity, dialect)));
+    await this.#process.run(wire.forgetClaimant(keys, identity));
+    // What could not be given back need not wait for the end of our heartbeat.
+    if (claims.size > 0) await this.#process.run(wire.writes([['UNLINK', keys.prefix + identity]]));
+  }
+
+  async #beat(): Promise<void> {
+    const process = this.#process;
+    const { keys, identity, dialect, options } = process;
+    await this.#flush();
+    const work = [...process.working].map((one) => one.work);
+    await process.run(wire.writes(presence.showWork(keys, identity, work, dialect, options.deadAfterSeconds), true));
+    const sent = performance.now();
+    await process.run(wire.writes([['PING']]));
+    this.#rttMicros = Math.round((performance.now() - sent) * 1000);
+    const heard = await process.run(
+      presence.beat(keys, {
+        identity,
+        info: presence.infoText(this.#info(), dialect),
+        concurrency: presence.concurrencyOf(process.capsules),
+        busy: work.length,
+        nowMs: Date.now(),
+        rttMicros: this.#rttMicros,
+        quiet: process.isQuiet,
+        rssKilobytes: Math.round(globalThis.process.memoryUsage.rss() / 1024),
+        ttl: options.deadAfterSeconds,
+      }),
+    );
+    process.paused = new Set(await process.run(wire.paused(keys)));
+    if (this.#beats++ > 0 && !heard.known && options.fetch === 'reliable') await this.#wasTakenForDead();
+    if (options.fetch === 'reliable') await this.#countClaims();
+    if (heard.signal !== undefined) this.#obey(heard.signal);
+    if (Date.now() >= this.#lookAroundAt) {
+      this.#lookAroundAt = Date.now() + LOOK_AROUND_MS;
+      await process.learnDialect();
+    }
+  }
+
+  async #flush(): Promise<void> {
+    const process = this.#process;
+    const { keys, dialect } = process;
+    const { processed, failed } = process;
+    process.processed = 0;
+    process.failed = 0;
+    const classes = process.metrics.take();
+    const now = new Date();
+    const commands = [
+      ...presence.flushCounts(keys, { processed, failed }, now, dialect),
+      ...flushMetrics(keys, classes, now, dialect),
+    ];
+    try {
+      await process.run(wire.writes(commands));
+    } catch (error) {
+      // Nothing says whether they were counted; twice is less wrong than not at all.
+      process.processed += processed;
+      process.failed += failed;
+      process.metrics.giveBack(classes);
+      throw error;
+    }
+  }
+
+  #info(): presence.ProcessInfo {
+    const { identity, host, startedAtMs, options, capsules } = this.#process;
+    const { hostname = '', pid = 0 } = host?.identity ?? {};
+    const { tag, labels, embedded } = options;
+    return { identity, hostname, pid, startedAtMs, tag, labels, capsules, embedded, jobglot: version() };
+  }
+
+  /** Our entry had expired: somebody may have given our jobs to others. */
+  async #wasTakenForDead(): Promise<void> {
+    const lost = await this.#process.claims.verify();
+    if (lost === 0) return;
+    this.#process.log.warn(
+      { jobs: lost },
+      'this process did not beat for so long that it was taken for dead: jobs of it were given to others and may run twice. Was the event loop blocked, or Redis away?',
+    );
+  }
+
+  /** More claims than anybody here holds: an answer was lost. */
+  async #countClaims(): Promise<void> {
+    const { keys, identity, claims } = this.#process;
+    const before = claims.size;
+    const count = await this.#process.run({
+      commands: [presence.countClaims(keys, identity)],
+      atomic: false,
+      read: ([reply]) => reply as number,
+    });
+    if (count > Math.max(before, claims.size)) await claims.recover();
+  }
+
+  #obey(signal: string): void {
+    const { host, log, working } = this.#process;
+    log.info({ signal }, 'a signal from the API');
+    if (signal === 'TSTP') host?.quiet();
+    else if (signal === 'TERM') host?.stop();
+    else if (signal === 'TTIN' || signal === 'INFO')
+      for (const { work } of working) log.info({ tid: work.tid, queue: work.queue, payload: work.payload }, 'running');
+    else log.warn({ signal }, 'a signal that means nothing here');
+  }
+}

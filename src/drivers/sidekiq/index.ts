@@ -1,0 +1,27 @@
+import { resolveApp, resolveWorker, type SidekiqOptions } from './options.ts';
+import { SidekiqProcess } from './process.ts';
+import { SidekiqSource } from './source.ts';
+
+export type { CapsuleOptions, SidekiqAppOptions, SidekiqOptions } from './options.ts';
+export {
+  type ClientMiddleware,
+  type EnqueueOptions,
+  type Pushed,
+  SidekiqClient,
+  type SidekiqClientOptions,
+} from './client.ts';
+export { SidekiqSource } from './source.ts';
+export type { DialectName } from '../../../protocols/sidekiq/dialect.ts';
+export type { JobHash, SidekiqJob } from '../../../protocols/sidekiq/message.ts';
+export type { JobOptions, Timing } from '../../../protocols/sidekiq/options.ts';
+export type { QueuesOption } from '../../../protocols/sidekiq/queues.ts';
+export { float, Numeral } from '../../../protocols/formats/values.ts';
+
+/**
+ * Queues of Sidekiq as a source of a worker: `new Worker({ tasks, sources: [sidekiq({ url: 'redis://localhost' })] })`.
+ * Throws ConfigError for options that cannot work. Nothing is opened before the worker starts.
+ */
+export function sidekiq(options: SidekiqOptions): SidekiqSource {
+  const process = new SidekiqProcess(resolveApp(options), resolveWorker(options));
+  return new SidekiqSource(process, 'default', options, true);
+}

@@ -1,0 +1,98 @@
+import * as presence from '../../../protocols/sidekiq/presence.ts';
+import * as wire from '../../../protocols/sidekiq/redis.ts';
+import { dueJob } from '../../../protocols/sidekiq/scheduled.ts';
+import type { Agent } from '../../source.ts';
+import { Bell } from './bell.ts';
+import type { SidekiqProcess } from './process.ts';
+
+/** How many are moved at once. */
+const BATCH = 100;
+/** Two looks are at least this far apart. */
+const LEAST_MS = 5;
+const CLEANUP_MS = 60_000;
+
+/**
+ * Moves retries and scheduled jobs that are due to their queues. It looks when the next one that it knows of is due, and at random
+ * times in between, the less often the more processes there are, since all of them look.
+ */
+export class Poller implements Agent {
+  readonly name = 'sidekiq: move what is due';
+  readonly #process: SidekiqProcess;
+  readonly #bell = new Bell();
+  /** When the next look is, in milliseconds. */
+  #nextAt = 0;
+  #cleanupAt = 0;
+
+  constructor(process: SidekiqProcess) {
+    this.#process = process;
+  }
+
+  /** Somebody here has just written a job that is due then. */
+  expect(atMs: number): void {
+    if (atMs >= this.#nextAt) return;
+    this.#nextAt = atMs;
+    this.#bell.ring();
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      if (Date.now() >= this.#cleanupAt) {
+        this.#cleanupAt = Date.now() + CLEANUP_MS;
+        await this.#cleanUp();
+      }
+      for (const set of ['retry', 'schedule'] as const) await this.#enqueueDue(set, signal);
+      await this.#wait(signal);
+    }
+  }
+
+  async #wait(signal: AbortSignal): Promise<void> {
+    const { averagePollSeconds, fixedPollSeconds } = this.#process.options;
+    const { keys, dialect } = this.#process;
+    // What is expected while these are under way lowers it.
+    this.#nextAt = Number.POSITIVE_INFINITY;
+    const count = (await this.#process.run(presence.processes(keys))).length;
+    const seconds = presence.pollInterval(count, averagePollSeconds, dialect, Math.random(), fixedPollSeconds);
+    const soonest = (await this.#process.run(wire.soonest(keys))) ?? Number.POSITIVE_INFINITY;
+    this.#nextAt = Math.min(this.#nextAt, soonest, Date.now() + seconds * 1000);
+    for (let ms = this.#nextAt - Date.now(); ms > 0 && !signal.aborted; ms = this.#nextAt - Date.now())
+      await this.#bell.wait(Math.max(ms, LEAST_MS), signal);
+  }
+
+  async #enqueueDue(set: 'schedule' | 'retry', signal: AbortSignal): Promise<void> {
+    const { keys, options, log } = this.#process;
+    while (!signal.aborted) {
+      const nowMs = Date.now();
+      const members = await this.#process.run(wire.due(keys, set, nowMs, BATCH));
+      if (members.length === 0) return;
+      const jobs = members.map((member) => dueJob(member, { dialect: this.#process.dialect, nowMs }));
+      const moved = await this.#process.run(wire.moveDue(keys, set, jobs, { nowMs, dead: options.dead }));
+      for (const [at, { error }] of jobs.entries()) {
+        if (error === undefined || moved[at] !== true) continue;
+        this.#process.host?.poison({
+          system: 'sidekiq',
+          queue: set,
+          id: undefined,
+          code: error.code,
+          reason: error.message,
+          kept: 'It is in the dead set, as it was.',
+        });
+      }
+      log.debug({ set, jobs: moved.filter(Boolean).length }, 'moved what was due to its queues');
+      if (members.length < BATCH) return;
+    }
+  }
+
+  /** Processes whose entry has expired are off the list; one process a minute looks. */
+  async #cleanUp(): Promise<void> {
+    const { keys } = this.#process;
+    if (!(await this.#process.run(presence.lockCleanup(keys)))) return;
+    const identities = await this.#process.run(presence.processes(keys));
+    const peers = await this.#process.run(presence.peers(keys, identities));
+    await this.#process.run(
+      presence.forget(
+        keys,
+        identities.filter((_, at) => peers[at] === undefined),
+      ),
+    );
+  }
+}

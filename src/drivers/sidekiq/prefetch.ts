@@ -1,0 +1,60 @@
+import { type Agent, every } from '../../source.ts';
+import type { SidekiqProcess } from './process.ts';
+
+/** As many jobs as are done in this time are fetched ahead. */
+const AHEAD_MS = 20;
+/** Half of how long a job may wait for a slot before it goes back to its queue. */
+const LOOK_MS = 500;
+
+/**
+ * How many jobs are fetched beyond those that run. Where jobs are short the trips to Redis would cost more than the jobs; where
+ * they are long, one that waits here could run elsewhere.
+ */
+export class Prefetch {
+  readonly agent: Agent;
+  /** Counts the looks: a delivery remembers which one it came after. */
+  look = 0;
+  readonly #process: SidekiqProcess;
+  readonly #auto: boolean;
+  readonly #most: number;
+  #size: number;
+  #taken = 0;
+  #since = 0;
+
+  constructor(process: SidekiqProcess, concurrency: number, size: 'auto' | number) {
+    this.#process = process;
+    this.#auto = size === 'auto';
+    this.#most = 2 * concurrency;
+    this.#size = size === 'auto' ? 0 : size;
+    this.agent = every('sidekiq: give back what waits too long', LOOK_MS, () => this.#giveBack());
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Before a fetch: how fast jobs go. */
+  adapt(): void {
+    if (!this.#auto) return;
+    const now = performance.now();
+    const ms = now - this.#since;
+    if (ms < AHEAD_MS) return;
+    this.#size = Math.min(this.#most, Math.floor((this.#taken / ms) * AHEAD_MS));
+    this.#taken = 0;
+    this.#since = now;
+  }
+
+  took(count: number): void {
+    this.#taken += count;
+  }
+
+  async #giveBack(): Promise<void> {
+    this.look += 1;
+    const late = this.#process.claims.waiting(this, this.look - 2);
+    if (late.length === 0) return;
+    // Long jobs came: until short ones come again, nothing is fetched ahead.
+    if (this.#auto) this.#size = 0;
+    this.#taken = 0;
+    await Promise.all(late.toReversed().map((one) => one.release()));
+  }
+}
