@@ -101,7 +101,8 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
     const { dialect } = this;
     const ready = payload(one, { now, dialect });
     const { jid } = one;
-    if (this.#spool !== undefined) return { jid, state: await this.#spool.send([ready], async () => this.#send(ready)) };
+    if (this.#spool !== undefined)
+      return { jid, state: await this.#spool.send([ready], async () => this.#send(ready)) };
     await this.#send(ready);
     return { jid, state: 'pushed' };
   }

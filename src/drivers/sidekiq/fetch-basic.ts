@@ -55,13 +55,13 @@ export class BasicFetch implements Fetch {
   async quiet(): Promise<void> {
     this.#quiet = true;
     // Again and again: a wait that was only being sent was not there to be ended. Without CLIENT it ends by itself.
-    while (this.#pending !== undefined) {
+    for (let pending = this.#pending; pending !== undefined; pending = this.#pending) {
       if (this.#id !== undefined) {
         await this.#process
           .run(wire.writes([['CLIENT', 'UNBLOCK', this.#id]]))
           .catch((error: unknown) => this.#log.debug({ error }, 'a wait could not be ended early'));
       }
-      await Promise.race([this.#pending.catch(() => undefined), pause(20)]);
+      await Promise.race([pending.catch(() => undefined), pause(20)]);
     }
   }
 

@@ -18,7 +18,7 @@ export class Heartbeat implements Agent {
   readonly #process: SidekiqProcess;
   #beats = 0;
   #rttMicros = 0;
-  #lookAroundAt = 0;
+  #lookAroundAt: number = Date.now() + LOOK_AROUND_MS;
   readonly #bell = new Bell();
   #last: Promise<void> = Promise.resolve();
 

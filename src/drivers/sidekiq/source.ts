@@ -110,12 +110,15 @@ export class SidekiqSource implements Source, FetchHost {
   async quiet(): Promise<void> {
     this.#quieted = true;
     this.#process.quiet();
-    await this.#fetch.quiet();
-    for (const stranger of this.#strangers) {
-      clearTimeout(stranger.timer);
-      this.#putBack(stranger.fetched, 'back');
+    try {
+      await this.#fetch.quiet();
+    } finally {
+      for (const stranger of this.#strangers) {
+        clearTimeout(stranger.timer);
+        this.#putBack(stranger.fetched, 'back');
+      }
+      this.#strangers.clear();
     }
-    this.#strangers.clear();
     await Promise.all(this.#chores);
   }
 
