@@ -15,6 +15,7 @@ import { redisTarget, type RedisTarget, type RedisTargetOptions } from '../../tr
 import { RedisBroadcasts } from './broadcast-redis.ts';
 import type { BrokerRedis, CeleryBroker, Claim, QueueSpec } from './broker.ts';
 import { FanoutInbox } from './fanout-redis.ts';
+import { AbandonedClaims } from './restore-redis.ts';
 import { virtualType } from './virtual-exchange.ts';
 
 /** `broker_transport_options` of Celery, in camelCase. Seconds where Celery has seconds. */
@@ -84,6 +85,7 @@ export class RedisBroker implements CeleryBroker {
   readonly #nonce = claimant();
   readonly #limits: wire.ClaimLimits;
   readonly #held = new Set<string>();
+  readonly #abandoned: AbandonedClaims;
   readonly #types = new Map<string, 'direct' | 'topic' | 'fanout'>();
   #log: Logger = silent;
   #redis: RedisConnection | undefined;
@@ -141,7 +143,16 @@ export class RedisBroker implements CeleryBroker {
         recall: () => this.#connection().run(wire.rememberedRevoked(key, Date.now() / 1000, REVOKES_RECALLED)),
       };
     }
-    const visibilityMs = this.#visibility * 1000;
+    const visibility = options.visibilityTimeout ?? 3600;
+    this.#abandoned = new AbandonedClaims({
+      keys: this.#keys,
+      visibility,
+      ...(options.unackedRestoreLimit === undefined ? {} : { limit: options.unackedRestoreLimit }),
+      ...(options.unackedMutexExpire === undefined ? {} : { mutexExpire: options.unackedMutexExpire }),
+      typeOf: (exchange) => this.#typeOf(exchange),
+      log: () => this.#log,
+    });
+    const visibilityMs = visibility * 1000;
     const sweepMs = (options.unackedRestoreInterval ?? 10) * 1000;
     this.agents = [
       // A third of the timeout, so that one missed beat does not lose a claim to a sweeper.
@@ -403,10 +414,6 @@ export class RedisBroker implements CeleryBroker {
     this.#opening = undefined;
   }
 
-  get #visibility(): number {
-    return this.#options.visibilityTimeout ?? 3600;
-  }
-
   async #open(): Promise<void> {
     const redis = new RedisConnection(this.#target, { log: this.#log });
     try {
@@ -539,7 +546,7 @@ export class RedisBroker implements CeleryBroker {
       for (let at = 0; at < found.length; at += 2) {
         const tag = String(found[at]);
         if (!this.#held.has(tag) && !this.#underWay.has(tag.slice(0, tag.lastIndexOf(':') + 1)))
-          await this.#restore(tag, found[at + 1] as Buffer, Date.now() / 1000 + 60);
+          await this.#abandoned.restore(redis, tag, found[at + 1] as Buffer, Date.now() / 1000 + 60);
       }
       cursor = next;
       if (cursor === '0') break;
@@ -562,82 +569,7 @@ export class RedisBroker implements CeleryBroker {
   }
 
   async #sweep(): Promise<void> {
-    const redis = this.#redis;
-    if (redis === undefined) return;
-    const before = Date.now() / 1000 - this.#visibility;
-    const look = wire.abandoned(this.#keys, before, this.#options.unackedRestoreLimit ?? 1000);
-    // Most sweeps find nothing, and need no lock: one that is cut off with the lock keeps the others from theirs.
-    if ((await redis.run(look)).length === 0) return;
-    const token = randomUUID();
-    if (!(await redis.run(wire.lockRestore(this.#keys, token, this.#options.unackedMutexExpire ?? 30)))) return;
-    try {
-      // Again: somebody else may have restored them before the lock was ours.
-      const tags = await redis.run(look);
-      // The oldest last, so that it runs first again; a few at a time, since messages may be large.
-      const newestFirst = tags.toReversed();
-      let restored = 0;
-      for (let at = 0; at < newestFirst.length; at += 20) {
-        const some = newestFirst.slice(at, at + 20);
-        const values = await redis.run(wire.held(this.#keys, some));
-        for (const [index, tag] of some.entries()) {
-          const value = values[index];
-          if (value === undefined) await redis.run(wire.dropIndex(this.#keys, [tag]));
-          else if (await this.#tryRestore(tag, value, before)) restored++;
-        }
-      }
-      if (restored > 0)
-        this.#log.warn({ restored }, 'restored messages that another worker claimed and never finished');
-    } finally {
-      await redis.run(wire.unlockRestore(this.#keys, token));
-    }
-  }
-
-  /** One claim that cannot be restored must not keep the others from it. */
-  async #tryRestore(tag: string, value: Buffer, before: number): Promise<boolean> {
-    try {
-      return await this.#restore(tag, value, before);
-    } catch (error) {
-      if (error instanceof ConnectionError) throw error;
-      this.#log.warn({ tag, error }, `an abandoned claim cannot be restored; it stays in '${this.#keys.unacked}'`);
-      return false;
-    }
-  }
-
-  async #restore(tag: string, value: Buffer, before: number): Promise<boolean> {
-    const { lists, message } = await this.#destination(value);
-    return this.#connection().run(wire.restore(this.#keys, tag, value, before, lists, message));
-  }
-
-  /** `[<envelope>, "<exchange>", "<routing key>"]`: where it goes back to, and the envelope marked as redelivered. */
-  async #destination(
-    value: Buffer,
-  ): Promise<{ readonly lists: readonly string[]; readonly message: string | Uint8Array }> {
-    // As latin1, every byte stays what it is, also where the text is not UTF-8.
-    const cut = wire.cutUnacked(value.toString('latin1'));
-    if (cut === undefined) {
-      const list = wire.quarantineKey(this.#keys, 'unacked');
-      this.#log.error({ bytes: value.length }, `an abandoned claim is no message; it is moved to the list '${list}'`);
-      return { lists: [list], message: value };
-    }
-    const { envelope, exchange, routingKey } = cut;
-    const type = this.#typeOf(exchange);
-    // A broadcast reached everybody; restored, it would pile up in lists that nobody pops.
-    if (type === 'fanout') return { lists: [], message: '' };
-    let priority: unknown = 0;
-    try {
-      priority = (JSON.parse(json.member(envelope, ['properties', 'priority']) ?? '0') as unknown) ?? 0;
-    } catch {
-      // Not an envelope: it goes back as it is, and the next reader says so.
-    }
-    const found =
-      exchange === ''
-        ? [routingKey]
-        : wire.route(type, await this.#connection().run(wire.bindings(this.#keys, exchange)), routingKey);
-    const queues = found.length > 0 ? found : [routingKey];
-    return {
-      lists: queues.map((queue) => wire.listKey(this.#keys, queue, priority)),
-      message: markRedelivered(Buffer.from(envelope, 'latin1')),
-    };
+    if (this.#redis !== undefined) await this.#abandoned.sweep(this.#redis);
   }
 
   async #unpark(): Promise<void> {
