@@ -1,5 +1,8 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
 import type { Redis } from 'ioredis';
-import { rq, type RqOptions } from '../../../src/drivers/rq/index.ts';
+import { rq, RqClient, type RqClientOptions, type RqOptions } from '../../../src/drivers/rq/index.ts';
 import type { Tasks } from '../../../src/task.ts';
 import type { WorkerEvents } from '../../../src/worker/events.ts';
 import { Worker } from '../../../src/worker/worker.ts';
@@ -11,6 +14,7 @@ import {
   runRq,
   startRqWorker,
 } from '../../support/python-rq.ts';
+import { hold } from '../../support/leash.mjs';
 import { type RedisServer, startRedis, until } from '../../support/redis.ts';
 import { rqCallbacks, rqTasks } from '../apps/rq-tasks.ts';
 
@@ -23,6 +27,16 @@ export interface NodeRqWorker extends AsyncDisposable {
   readonly name: string;
   /** The next run of this job that is settled. Ask before it is enqueued. */
   settled(id: string): Promise<WorkerEvents['job:settled']>;
+}
+
+/** A Node worker in a process of its own, which can be killed. */
+export interface NodeRqProcess extends AsyncDisposable {
+  readonly name: string;
+  readonly child: ChildProcess;
+  /** SIGKILL; resolves when it is gone. */
+  kill(): Promise<void>;
+  /** SIGTERM; resolves when it is gone. */
+  stop(): Promise<void>;
 }
 
 export type NodeRqOptions = Partial<RqOptions> & { readonly tasks?: Tasks };
@@ -71,6 +85,42 @@ export class RqStage implements AsyncDisposable {
     };
   }
 
+  /** A worker of ours with the twins of rq_app.py, in a process of its own. */
+  async nodeProcess(options: Partial<RqOptions> & { readonly queues: readonly string[] }): Promise<NodeRqProcess> {
+    const name = options.name ?? `node-process-${process.pid}-${++workers}`;
+    const path = fileURLToPath(new URL('../apps/rq-node-worker.ts', import.meta.url));
+    const child = fork(path, [JSON.stringify({ url: this.redis.url, concurrency: 4, ...options, name })], {
+      execArgv: ['--import', 'tsx'],
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    });
+    hold(child);
+    const end = async (signal: NodeJS.Signals): Promise<void> => {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const gone = once(child, 'exit');
+      child.kill(signal);
+      await gone;
+    };
+    const [first] = await Promise.race([once(child, 'message'), once(child, 'exit')]);
+    if (first !== 'ready') throw new Error(`the worker process ended with ${String(first)}`);
+    return {
+      name,
+      child,
+      kill: () => end('SIGKILL'),
+      stop: () => end('SIGTERM'),
+      [Symbol.asyncDispose]: () => end('SIGKILL'),
+    };
+  }
+
+  client(options: Partial<RqClientOptions> = {}): RqClient {
+    return new RqClient({ url: this.redis.url, ...options });
+  }
+
+  /** As if so much time had passed without a word of whoever runs these jobs. */
+  async forget(queue: string): Promise<void> {
+    const running = await this.store.zrange(`rq:wip:${queue}`, 0, '-1');
+    for (const member of running) await this.store.call('ZADD', `rq:wip:${queue}`, 'XX', '1', member);
+  }
+
   /** A real RQ worker. */
   worker(options: Omit<RqWorkerOptions, 'url'>): Promise<PythonRqWorker> {
     return startRqWorker(this.version, { url: this.redis.url, ...options });
@@ -93,8 +143,8 @@ export class RqStage implements AsyncDisposable {
   async nothingRuns(queue: string): Promise<void> {
     const keys = [`rq:wip:${queue}`, `rq:queue:${queue}:intermediate`];
     await until('nothing runs', async () => (await this.store.exists(...keys)) === 0);
-    const executions = await this.store.keys('rq:execution*');
-    if (executions.length > 0) throw new Error(`executions are left: ${executions.join(', ')}`);
+    // Of other queues, too: their workers end by themselves.
+    await until('no execution is left', async () => (await this.store.keys('rq:execution*')).length === 0);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
