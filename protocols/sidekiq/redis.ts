@@ -116,7 +116,7 @@ export function brpop(
  *
  * KEYS claims, claimants, then lists. ARGV max, number of the last claim, identity, byte limit of one job, byte limit of all,
  * then per list: the queue's name, its quarantine list.
- * Returns flat: for every list with jobs: list number, count, jobs …; then 0, and what was set aside: list number, size, first bytes …
+ * Returns flat: for every list with jobs: list number, count, jobs …; then 0, and what was set aside: list number, size, first and last bytes …
  * LRANGE and LTRIM rather than a counted RPOP: every version of Redis has them, and a client that tracks keys is told of the next push.
  */
 export const CLAIM: Script = {
@@ -141,7 +141,7 @@ for l = 3, #KEYS do
         redis.call('LPUSH', ARGV[(l - 3) * 2 + 7], job)
         aside[#aside + 1] = l - 2
         aside[#aside + 1] = size
-        aside[#aside + 1] = string.sub(job, 1, 200)
+        aside[#aside + 1] = string.sub(job, 1, 200) .. string.sub(job, -200)
       else
         n = n + 1
         hash[#hash + 1] = (last + n) .. ':' .. queue
@@ -182,8 +182,8 @@ export interface ClaimedJob {
 export interface SetAside {
   readonly queue: string;
   readonly size: number;
-  /** The first 200 bytes. */
-  readonly start: Buffer;
+  /** The first 200 bytes and the last 200: Ruby writes the jid behind the arguments. */
+  readonly ends: Buffer;
 }
 
 export interface Claimed {
@@ -226,7 +226,7 @@ export function claim(
       }
       for (at++; at < flat.length; at += 3) {
         const queue = queues[(flat[at] as number) - 1] ?? '';
-        aside.push({ queue, size: flat[at + 1] as number, start: flat[at + 2] as Buffer });
+        aside.push({ queue, size: flat[at + 1] as number, ends: flat[at + 2] as Buffer });
       }
       return { claimed, aside };
     },
