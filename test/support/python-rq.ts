@@ -1,5 +1,6 @@
+import { freePort } from './free-port.ts';
 import { PythonDriver, PythonProcess, pythonOf } from './python-process.ts';
-import { PATIENCE_MS } from './until.ts';
+import { PATIENCE_MS, until } from './until.ts';
 
 /** The versions of RQ that the set-up has a Python for. */
 export type RqVersion = '1.13' | '1.16' | '2.0' | '2.10' | '2.12';
@@ -208,4 +209,27 @@ export async function runRq(
   await own.gone;
   clearTimeout(patience);
   return { code: own.code, stdout, stderr: own.log };
+}
+
+/** A real `rq-dashboard`, until it is disposed of. */
+export interface RqDashboard extends AsyncDisposable {
+  /** Where its pages are, without a slash at the end. */
+  readonly url: string;
+  log(): string;
+}
+
+/** Starts one, and resolves when it answers. */
+export async function startRqDashboard(redisUrl: string): Promise<RqDashboard> {
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}`;
+  const args = ['-m', 'rq_dashboard', '--bind', '127.0.0.1', '--port', String(port), '--redis-url', redisUrl];
+  const own = new PythonProcess(pythonOf('rq-dashboard'), args);
+  await until('rq-dashboard answers', async () => {
+    if (own.isGone) throw new Error(`rq-dashboard ended:\n${own.log}`);
+    return fetch(url).then(
+      () => true,
+      () => false,
+    );
+  });
+  return { url, log: () => own.log, [Symbol.asyncDispose]: () => own.end('SIGTERM', 3_000) };
 }
