@@ -15,6 +15,12 @@ export interface Aside {
   readonly message: AmqpMessage;
 }
 
+/** For a broker that takes no larger headers than those the message came with. */
+export interface Quarantine extends Aside {
+  /** The same message without anything added: the reason is in the log alone. */
+  readonly bare: AmqpMessage;
+}
+
 /** The longest step of a wait, as a power of two of seconds: twelve days. RabbitMQ's times end at 49 days. */
 const LONGEST_STEP = 20;
 
@@ -27,7 +33,7 @@ export function quarantine(
   quorum: boolean,
   why: { readonly code: string; readonly reason: string },
   now: Date,
-): Aside {
+): Quarantine {
   const name = `jobglot.quarantine.${found.queue}`;
   const notes = encodeTable({
     'x-jobglot-code': why.code,
@@ -41,6 +47,7 @@ export function quarantine(
       ...to(name, found),
       properties: { ...kept(found), deliveryMode: 2, headers: Buffer.concat([legible(found), notes]) },
     },
+    bare: { ...to(name, found), properties: kept(found) },
   };
 }
 

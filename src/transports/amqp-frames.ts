@@ -75,14 +75,15 @@ export function writePublish(connection: FrameConnection, channel: number, messa
   const target = connection.channels[channel];
   if (target === null || target === undefined) throw new Error('the channel is closed');
   const { body } = message;
-  const head = publishSize(message);
-  if (connection.frameMax > 0 && head > connection.frameMax) {
+  const header = headerSize(message);
+  if (connection.frameMax > 0 && header > connection.frameMax) {
     throw new WireError(
       'amqp',
       'too-large',
-      `headers of ${head} bytes; the broker takes ${connection.frameMax} at most`,
+      `headers of ${header} bytes; the broker takes ${connection.frameMax} at most`,
     );
   }
+  const head = methodSize(message) + header;
   // 0 is without limit.
   const room = connection.frameMax > 0 ? connection.frameMax - FRAME_OVERHEAD : Math.max(1, body.byteLength);
   const pieces = Math.ceil(body.byteLength / room);
@@ -165,10 +166,12 @@ function readProperties(payload: Buffer): AmqpProperties {
   return properties as AmqpProperties;
 }
 
-/** The bytes of everything but the body. Throws WireError `too-large` for a text that does not fit its place. */
-function publishSize({ exchange, routingKey, properties }: AmqpMessage): number {
-  let size =
-    2 * FRAME_OVERHEAD + 7 + HEADER_BYTES + textSize('exchange', exchange) + textSize('routing key', routingKey);
+function methodSize({ exchange, routingKey }: AmqpMessage): number {
+  return FRAME_OVERHEAD + 7 + textSize('exchange', exchange) + textSize('routing key', routingKey);
+}
+
+function headerSize({ properties }: AmqpMessage): number {
+  let size = FRAME_OVERHEAD + HEADER_BYTES;
   for (const [name, , kind] of PROPERTIES) {
     const value = properties[name];
     if (value === undefined) continue;
@@ -178,7 +181,7 @@ function publishSize({ exchange, routingKey, properties }: AmqpMessage): number 
   return size;
 }
 
-/** With the byte of its length: a longer text would be read as something else, and end the connection. */
+/** With the byte of its length. Throws WireError `too-large`: a longer text would be read as something else, and end the connection. */
 function textSize(name: string, text: string): number {
   const length = Buffer.byteLength(text);
   if (length > 255) throw new WireError('amqp', 'too-large', `the ${name} has ${length} bytes; AMQP has room for 255`);
@@ -242,7 +245,7 @@ function frameEnd(frames: Buffer, start: number, at: number): number {
   return at + 1;
 }
 
-/** At most 255 bytes: `publishSize` has seen to that. */
+/** At most 255 bytes: `textSize` has seen to that. */
 function shortText(frames: Buffer, at: number, text: string): number {
   const length = frames.write(text, at + 1);
   frames[at] = length;

@@ -115,6 +115,29 @@ describe('a message that is no task', () => {
     else expect(kept?.properties.headers?.['x-jobglot-headers']).toBeInstanceOf(Buffer);
   });
 
+  test('headers that leave no room for the reason are set aside as they are', async () => {
+    const connection = new AmqpConnection(amqpTarget(rabbit.url));
+    await connection.connect();
+    const publisher = new AmqpPublisher(connection);
+    try {
+      // The frame of the header is as large as RabbitMQ takes one.
+      const overhead = 7 + 12 + 2 + 4 + 1;
+      const field = encodeTable({ pad: '' }).length;
+      const headers = encodeTable({ pad: 'x'.repeat(131_072 - overhead - field) });
+      const { kept, report } = await setAside(() =>
+        publisher.publish([
+          { exchange: '', routingKey: QUEUE, mandatory: true, body: Buffer.from('no task'), properties: { headers } },
+        ]),
+      );
+      expect(kept?.content.toString()).toBe('no task');
+      expect(Object.keys(kept?.properties.headers ?? {})).toEqual(['pad']);
+      expect(report?.kept).toContain('without the reason');
+    } finally {
+      await publisher.close();
+      await connection.close();
+    }
+  });
+
   test('nothing but a body is set aside', async () => {
     const { kept } = await setAside(() => rabbit.publish('', QUEUE, Buffer.from([0, 255, 1])));
     expect(kept?.content.equals(Buffer.from([0, 255, 1]))).toBe(true);

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { AmqpMessage, Declaration } from '../../../protocols/amqp.ts';
-import { parking, quarantine } from '../../../protocols/celery/amqp-aside.ts';
+import { parking, quarantine, type Quarantine } from '../../../protocols/celery/amqp-aside.ts';
 import { toAmqp, toWire } from '../../../protocols/celery/amqp.ts';
 import type { Publication, WireMessage } from '../../../protocols/celery/message.ts';
 import {
@@ -207,21 +207,16 @@ export class AmqpBroker implements CeleryBroker {
       await this.reject(claim);
       return `It was rejected, and RabbitMQ passes it on to the dead-letter exchange '${String(exchange)}' of its queue`;
     }
-    const { declaration, message } = quarantine(own.delivered, this.#isQuorum(claim.queue), why, new Date());
-    await this.#declareOnce([declaration]);
-    await (await this.#ready()).publish([message]);
+    const kept = await this.#setAside(quarantine(own.delivered, this.#isQuorum(claim.queue), why, new Date()));
     await this.ack(claim);
-    return `It is kept in the queue '${declaration.name}', the reason in its headers. To try it again, move it back with a shovel or the management page`;
+    return `${kept}. To try it again, move it back with a shovel or the management page`;
   }
 
   async keep(publication: Publication, reason: string): Promise<string> {
     const { properties, body, exchange, routingKey } = toAmqp(publication);
     const queue = exchange === '' ? routingKey : exchange;
     const found = { properties, body, exchange, routingKey, redelivered: false, queue };
-    const { declaration, message } = quarantine(found, false, { code: 'unroutable', reason }, new Date());
-    await this.#declareOnce([declaration]);
-    await (await this.#ready()).publish([message]);
-    return `It is kept in the queue '${declaration.name}', the reason in its headers`;
+    return this.#setAside(quarantine(found, false, { code: 'unroutable', reason }, new Date()));
   }
 
   async park(claim: Claim, at: Date): Promise<void> {
@@ -372,6 +367,20 @@ export class AmqpBroker implements CeleryBroker {
     if (typeof eta !== 'string') return message;
     const route = delayedRoute((parseIso(eta) - Date.now()) / 1000, message.routingKey);
     return route === undefined ? message : { ...message, ...route };
+  }
+
+  async #setAside({ declaration, message, bare }: Quarantine): Promise<string> {
+    await this.#declareOnce([declaration]);
+    const publisher = await this.#ready();
+    let how = 'the reason in its headers';
+    try {
+      await publisher.publish([message]);
+    } catch (error) {
+      if (!(error instanceof WireError && error.code === 'too-large')) throw error;
+      await publisher.publish([bare]);
+      how = 'without the reason, for which its headers leave no room';
+    }
+    return `It is kept in the queue '${declaration.name}', ${how}`;
   }
 
   async #declareOnce(declarations: readonly Declaration[]): Promise<void> {
