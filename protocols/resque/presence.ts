@@ -69,21 +69,26 @@ export function heartbeat(keys: Keyspace, ids: readonly string[], at: Date): Com
   return ['HSET', keys.heartbeat, ...ids.flatMap((id) => [id, beat])];
 }
 
-/** This process lives, for whoever would give its claims back. */
-export function sayAlive(keys: Keyspace, process: string, seconds: number, at: Date): readonly Command[] {
-  return [
-    ['SET', aliveKey(keys, process), isoSecond(at), 'EX', seconds],
-    ['SADD', keys.claimants, process],
-  ];
+/** This process lives, for whoever would give its claims back. False: it had been silent for so long that somebody may have. */
+export function sayAlive(keys: Keyspace, process: string, seconds: number, at: Date): Exchange<boolean> {
+  return {
+    commands: [
+      ['EXISTS', aliveKey(keys, process)],
+      ['SET', aliveKey(keys, process), isoSecond(at), 'EX', seconds],
+      ['SADD', keys.claimants, process],
+    ],
+    atomic: true,
+    read: ([known]) => known === 1,
+  };
 }
 
 /** worker.rb startup and register_worker: beats first, so that nobody sees a worker that never beat. */
-export function register(keys: Keyspace, ids: readonly string[], at: Date): Exchange<void> {
+export function register(keys: Keyspace, ids: readonly string[], at: Date, started: Date = at): Exchange<void> {
   return {
     commands: [
       heartbeat(keys, ids, at),
       ['SADD', keys.workers, ...ids],
-      ...ids.map((id): Command => ['SET', startedKey(keys, id), rubyTime(at)]),
+      ...ids.map((id): Command => ['SET', startedKey(keys, id), rubyTime(started)]),
     ],
     atomic: true,
     read: () => undefined,

@@ -12,6 +12,7 @@ import {
   startedKey,
   statKey,
 } from './keys.ts';
+import { unregister } from './presence.ts';
 
 /** Round trips of a Resque client and of a worker's claims. Source: resque data_store.rb, job.rb, and for claims ../claims.ts. */
 
@@ -189,31 +190,38 @@ export function quarantine(keys: Keyspace, queue: string, bytes: Uint8Array, why
   ];
 }
 
-/** Give a dead process's claims back to their queues; those whose process died too often go to quarantine. */
-export function rescue(
+/** What becomes of a claim of a dead process: next in its queue again, or set aside when its process died with it too often. */
+export function rescueOf(
   keys: Keyspace,
-  process: string,
-  dead: readonly {
-    readonly claim: string;
-    readonly bytes: Uint8Array;
-    readonly digest: string;
-    readonly why: string;
-  }[],
-  limit: number,
-): Exchange<readonly claims.Rescued[]> {
-  return claims.rescue(
-    { claims: claimsKey(keys, process), alive: aliveKey(keys, process) },
-    dead.map(({ claim: field, bytes, digest, why }) => {
-      const { queue } = claims.readClaim(field);
-      return {
-        claim: field,
-        counter: rescuesKey(keys, digest),
-        back: giveBack(keys, queue, bytes),
-        bury: quarantine(keys, queue, bytes, why),
-      };
-    }),
-    limit,
-  );
+  claimed: string,
+  bytes: Uint8Array,
+  digest: string,
+  why: string,
+): claims.Rescue {
+  const { queue } = claims.readClaim(claimed);
+  return {
+    claim: claimed,
+    counter: rescuesKey(keys, digest),
+    back: giveBack(keys, queue, bytes),
+    bury: quarantine(keys, queue, bytes, why),
+  };
+}
+
+export function claimants(keys: Keyspace): Exchange<readonly string[]> {
+  return claims.claimants(keys.claimants);
+}
+
+/** This process goes: its workers are off the list, and where it holds no claim it is forgotten. What it could not give back is found at once. */
+export function leave(keys: Keyspace, process: string, ids: readonly string[]): Exchange<void> {
+  return {
+    commands: [
+      ...unregister(keys, ids),
+      ...claims.forgetClaimant({ claims: claimsKey(keys, process), claimants: keys.claimants }, process).commands,
+      ['DEL', aliveKey(keys, process)],
+    ],
+    atomic: false,
+    read: nothing,
+  };
 }
 
 /**

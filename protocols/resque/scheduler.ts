@@ -270,6 +270,11 @@ export function persistentSchedules(keys: Keyspace): Exchange<ReadonlyMap<string
   };
 }
 
+/** When each schedule was last sent, by name. */
+export function lastEnqueued(keys: Keyspace): Exchange<ReadonlyMap<string, string>> {
+  return { ...persistentSchedules(keys), commands: [['HGETALL', keys.lastEnqueuedAt]] };
+}
+
 /** scheduling_extensions.rb set_schedule, of a dynamic one. */
 export function setSchedule(keys: Keyspace, name: string, config: Readonly<Record<string, unknown>>): Exchange<void> {
   return {

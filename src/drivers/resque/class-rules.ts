@@ -1,0 +1,61 @@
+import type { RetryRules } from '../../../protocols/resque/lifecycle.ts';
+import { ConfigError } from '../../errors.ts';
+import type { Registration, Registry, RetryPolicy } from '../../task.ts';
+
+/** How jobs of one class are run here. */
+export interface ClassRule {
+  readonly timeoutMs: number | undefined;
+  readonly softTimeoutMs: number | undefined;
+  /** Undefined: nobody moves delayed jobs, and nothing is retried. */
+  readonly retry: RetryRules | undefined;
+}
+
+/** Rules by class, made once for each that is handled here. */
+export class ClassRules {
+  readonly #registry: Registry;
+  readonly #retries: boolean;
+  readonly #rules = new Map<string, ClassRule>();
+
+  /** Throws ConfigError where a task asks for retries that cannot be had. */
+  constructor(registry: Registry, retries: boolean) {
+    this.#registry = registry;
+    this.#retries = retries;
+    if (retries) return;
+    for (const name of registry.names('resque')) {
+      const own = registry.find('resque', name);
+      if (own?.options.retry !== undefined && own.task.names['resque'] !== undefined)
+        throw new ConfigError(
+          `resque: the task '${name}' has a retry policy, but no scheduler is configured. Pass scheduler: true, or leave the policy out`,
+        );
+    }
+  }
+
+  /** Undefined for a class that nobody handles here. */
+  find(name: string): ClassRule | undefined {
+    let rule = this.#rules.get(name);
+    if (rule === undefined) {
+      const registration = this.#registry.find('resque', name);
+      if (registration === undefined) return undefined;
+      this.#rules.set(name, (rule = this.#ruleOf(registration)));
+    }
+    return rule;
+  }
+
+  #ruleOf({ options: { timeoutMs, softTimeoutMs, retry } }: Registration): ClassRule {
+    return { timeoutMs, softTimeoutMs, retry: this.#retries ? rulesOf(retry ?? {}) : undefined };
+  }
+}
+
+/** As every system reads a policy: three times, after three minutes. */
+function rulesOf({ max = 3, delayMs = 180_000, backoff }: RetryPolicy): RetryRules {
+  if (backoff === undefined)
+    return { max, delayMs: typeof delayMs === 'number' ? () => delayMs : (attempt) => delayMs(attempt) };
+  const { factorMs = 1_000, maxMs = 600_000, jitter = true } = backoff;
+  return {
+    max,
+    delayMs: (attempt, random) => {
+      const ceiling = Math.min(maxMs, factorMs * 2 ** Math.min(attempt - 1, 30));
+      return jitter ? Math.floor(ceiling * random) : ceiling;
+    },
+  };
+}

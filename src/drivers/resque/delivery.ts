@@ -1,0 +1,137 @@
+import { randomUUID } from 'node:crypto';
+import type { Command } from '../../../protocols/redis.ts';
+import type { Disposition, Job, Outcome, Transition } from '../../../protocols/job.ts';
+import * as lifecycle from '../../../protocols/resque/lifecycle.ts';
+import type { Payload } from '../../../protocols/resque/message.ts';
+import * as presence from '../../../protocols/resque/presence.ts';
+import * as wire from '../../../protocols/resque/redis.ts';
+import type { Delivery } from '../../source.ts';
+import type { Holder } from '../../transports/redis-claims.ts';
+import type { ResqueProcess } from './process.ts';
+import type { Occupant } from './slots.ts';
+
+const SUCCEEDED: Disposition = { state: 'succeeded' };
+const REQUEUED: Disposition = { state: 'requeued' };
+
+/** A payload that was claimed, and what is known of it. */
+export interface ClaimedPayload {
+  readonly queue: string;
+  readonly claim: string;
+  readonly payload: Payload;
+  /** Name of its retry key, where attempts are counted. */
+  readonly retryName: string | undefined;
+  readonly retry: lifecycle.RetryRules | undefined;
+}
+
+/** One job in the hands of its handler. */
+export class ResqueDelivery implements Delivery, Holder, Occupant {
+  readonly job: Job;
+  readonly claimed: ClaimedPayload;
+  startedAt: Date = new Date(0);
+  /** Others have the job: it is not to be started. */
+  lost = false;
+  readonly #process: ResqueProcess;
+  readonly #running: Set<ResqueDelivery>;
+  #worker: string | undefined;
+  #begun = false;
+  #transition: Transition<lifecycle.ResqueWrites> | undefined;
+  #told: Promise<void> | undefined;
+  #writes = 0;
+
+  /** `running` has it for as long as it runs. */
+  constructor(process: ResqueProcess, claimed: ClaimedPayload, job: Job, running: Set<ResqueDelivery>) {
+    this.#process = process;
+    this.claimed = claimed;
+    this.job = job;
+    this.#running = running;
+    process.claims.holds(claimed.claim, this);
+  }
+
+  get queue(): string {
+    return this.claimed.queue;
+  }
+  get payload(): string {
+    return this.claimed.payload.text;
+  }
+
+  /** `worker:<id>` leaves with what else is sent this turn; the job need not wait for it. */
+  begin(): undefined {
+    this.startedAt = new Date();
+    this.#begun = true;
+    this.#running.add(this);
+    this.#process.begin(this);
+  }
+
+  lose(): void {
+    this.lost = true;
+  }
+
+  async settle(outcome: Outcome): Promise<Disposition> {
+    const worker = this.#leave();
+    // Decided once: a write that is tried again writes the same bytes.
+    const transition = (this.#transition ??= this.#decide(outcome, worker));
+    const { commands, processed, failure } = transition.write;
+    if (commands.length === 0 && processed) {
+      await this.#process.done(this.claimed.claim, worker);
+      return outcome.kind === 'success' ? SUCCEEDED : transition.disposition;
+    }
+    // Told first: heard twice is better than not at all.
+    if (failure !== undefined) await (this.#told ??= this.#tell(failure));
+    this.#writes += 1;
+    const counted: readonly Command[] = processed ? presence.doneAll(this.#process.keys, [worker]) : [];
+    const done = await this.#process.claims.exchange(this.claimed.claim, [...commands, ...counted]);
+    // A claim that is gone at the first try was taken away. At a second one it was the first that did it, unheard.
+    return !done && this.#writes === 1 ? REQUEUED : transition.disposition;
+  }
+
+  async release(): Promise<void> {
+    this.#leave();
+    if (this.lost) return;
+    await this.#process.claims.exchange(
+      this.claimed.claim,
+      wire.giveBack(this.#process.keys, this.queue, this.payload),
+    );
+    this.lost = true;
+  }
+
+  /** Behind the others of its queue. */
+  async putBehind(): Promise<void> {
+    await this.#process.claims.exchange(
+      this.claimed.claim,
+      wire.putBehind(this.#process.keys, this.queue, this.payload),
+    );
+    this.lost = true;
+  }
+
+  #leave(): string {
+    if (this.#worker !== undefined) return this.#worker;
+    this.#running.delete(this);
+    return (this.#worker = this.#begun ? this.#process.leave(this) : this.#process.slots.idOf(this));
+  }
+
+  #decide(outcome: Outcome, worker: string): Transition<lifecycle.ResqueWrites> {
+    const { keys, options } = this.#process;
+    const { retryName, retry } = this.claimed;
+    const { queue, payload } = this;
+    return lifecycle.settle(
+      { queue, payload, attempt: this.job.attempt, worker, retryName },
+      outcome,
+      { keys, failures: options.failures, retry },
+      { now: new Date(), random: Math.random(), mint: randomUUID },
+    );
+  }
+
+  async #tell(failure: NonNullable<lifecycle.ResqueWrites['failure']>): Promise<void> {
+    for (const hear of this.#process.options.failureFunctions) {
+      try {
+        await hear(failure);
+      } catch (error) {
+        const { task, id } = this.job;
+        this.#process.log.error(
+          { task, id, queue: this.queue, error },
+          'a failure backend threw; the failure is kept as ever',
+        );
+      }
+    }
+  }
+}

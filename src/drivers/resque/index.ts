@@ -1,0 +1,24 @@
+import { ResqueSource } from './source.ts';
+import type { ResqueOptions } from './options.ts';
+
+export { ResqueClient, type ResqueClientOptions, type EnqueueOptions, type ClientHooks } from './client.ts';
+export { ResqueScheduler, type ResqueSchedulerOptions } from './scheduler.ts';
+export { ResqueSource } from './source.ts';
+export type {
+  FailureFunction,
+  FailureOption,
+  ResqueAppOptions,
+  ResqueOptions,
+  SchedulerOptions,
+  WorkerHooks,
+} from './options.ts';
+export type { ResqueSchedule } from './schedule.ts';
+export type { FailureBackend, FailureRecord, StoredFailure } from '../../../protocols/resque/failure.ts';
+
+/**
+ * Resque's queues as a source of a worker: `new Worker({ tasks, sources: [resque({ url: 'redis://localhost', queues: ['*'] })] })`.
+ * Throws ConfigError for options that cannot work. Nothing is opened before the worker starts.
+ */
+export function resque(options: ResqueOptions): ResqueSource {
+  return new ResqueSource(options);
+}

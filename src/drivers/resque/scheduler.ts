@@ -1,0 +1,270 @@
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import { cron, duration, every, type Timing } from '../../../protocols/resque/cron.ts';
+import { type Keyspace, quarantineKey } from '../../../protocols/resque/keys.ts';
+import { encodePayload } from '../../../protocols/resque/message.ts';
+import { processName } from '../../../protocols/resque/presence.ts';
+import * as wire from '../../../protocols/resque/scheduler.ts';
+import { readTime } from '../../../protocols/resque/times.ts';
+import { type Zone, zoneOf } from '../../../protocols/formats/zone.ts';
+import { ConfigError } from '../../errors.ts';
+import { type Logger, silent } from '../../log.ts';
+import { backoff } from '../../backoff.ts';
+import { type Agent, type Host, pause } from '../../source.ts';
+import { PushWatch } from '../../transports/redis-push.ts';
+import { RedisConnection } from '../../transports/redis.ts';
+import { positive, type ResolvedApp, resolveApp, type ResqueAppOptions, type SchedulerOptions } from './options.ts';
+
+/** A schedule that is followed: what it sends, and when next. */
+interface Followed {
+  readonly entry: wire.ScheduleEntry;
+  /** The text or options it was made of: unchanged, it goes on counting. */
+  readonly made: string;
+  readonly timing: Timing;
+  next: number | undefined;
+}
+
+/**
+ * Moves delayed jobs to their queues and sends scheduled ones, while it leads: among ours and Ruby's, by Ruby's lock. Each move is one
+ * step, and comes when it is due, not at the next look.
+ */
+export class SchedulerAgent implements Agent {
+  readonly name = 'resque: scheduler';
+  readonly #app: ResolvedApp;
+  readonly #keys: Keyspace;
+  readonly #static: readonly (readonly [string, Readonly<Record<string, unknown>>])[];
+  readonly #dynamic: boolean;
+  readonly #zone: Zone;
+  readonly #intervalMs: number;
+  readonly #lockSeconds: number;
+  #who = '';
+  #log: Logger = silent;
+  #poison: Host['poison'] | undefined;
+  #redis: RedisConnection | undefined;
+  #watch: PushWatch | undefined;
+  #leads = false;
+  #followed = new Map<string, Followed>();
+
+  /** Throws ConfigError for a schedule that cannot be followed. */
+  constructor(app: ResolvedApp, options: SchedulerOptions) {
+    this.#app = app;
+    this.#keys = app.keys;
+    this.#dynamic = options.dynamic ?? true;
+    this.#intervalMs = positive('scheduler.interval', options.interval ?? 5) * 1000;
+    this.#lockSeconds = Math.ceil(positive('scheduler.lockTimeout', options.lockTimeout ?? wire.LOCK_SECONDS));
+    try {
+      this.#zone = zoneOf(options.timezone ?? 'UTC');
+      this.#static = Object.entries(options.schedule ?? {}).map(([name, config]) => {
+        const own = config as unknown as Readonly<Record<string, unknown>>;
+        this.#follow(name, own, 0);
+        return [name, own] as const;
+      });
+    } catch (cause) {
+      throw new ConfigError(`resque: scheduler: ${(cause as Error).message.replace(/^(?:resque|timezone): /, '')}`, {
+        cause,
+      });
+    }
+  }
+
+  /** Whether this one leads. */
+  get leads(): boolean {
+    return this.#leads;
+  }
+
+  async open(
+    identity: { readonly hostname: string; readonly pid: number },
+    log: Logger,
+    poison?: Host['poison'],
+  ): Promise<void> {
+    this.#log = log;
+    this.#poison = poison;
+    // The pid alone is the same in every container.
+    this.#who = `${processName(identity.hostname, randomBytes(3).toString('hex'))}:${identity.pid}`;
+    const redis = new RedisConnection(this.#app.target, { log });
+    await redis.connect();
+    this.#redis = redis;
+    this.#watch = new PushWatch(redis, log);
+    await this.#watch.open();
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const watch = this.#watch as PushWatch;
+    try {
+      while (!signal.aborted) {
+        const { seen } = watch;
+        const waitMs = await this.#step(signal);
+        if (waitMs > 0) await watch.next(seen, waitMs, signal);
+      }
+    } finally {
+      // Another may lead while this one is away.
+      this.#leads = false;
+    }
+  }
+
+  async close(): Promise<void> {
+    const redis = this.#redis;
+    if (redis === undefined) return;
+    this.#redis = undefined;
+    try {
+      await redis.run(wire.stepDown(this.#keys, this.#who));
+    } finally {
+      await this.#watch?.close();
+      await redis.close();
+    }
+  }
+
+  /** One look; how long until the next. */
+  async #step(signal: AbortSignal): Promise<number> {
+    const redis = this.#connection();
+    const leads = await redis.run(wire.lead(this.#keys, this.#who, this.#lockSeconds));
+    if (leads !== this.#leads) {
+      this.#leads = leads;
+      this.#log.info({ who: this.#who }, leads ? 'this scheduler leads' : 'another scheduler leads');
+      if (leads) await this.#load();
+    }
+    if (!leads) return this.#intervalMs;
+    if (this.#dynamic && (await redis.run(wire.changedSchedules(this.#keys)))) await this.#load();
+    await this.#fireDue();
+    await this.#moveDue(signal);
+    const next = await redis.run(wire.nextSecond(this.#keys));
+    return this.#until(next === undefined ? undefined : next * 1000);
+  }
+
+  /** The soonest of what is delayed, what is scheduled, and the renewal of the lead. */
+  #until(delayed: number | undefined): number {
+    const now = Date.now();
+    const times = [now + this.#intervalMs, delayed, ...Array.from(this.#followed.values(), ({ next }) => next)];
+    return Math.max(1, Math.min(...times.filter((at) => at !== undefined)) - now);
+  }
+
+  async #moveDue(signal: AbortSignal): Promise<void> {
+    const redis = this.#connection();
+    while (!signal.aborted) {
+      const second = await redis.run(wire.dueSecond(this.#keys, new Date()));
+      if (second === undefined) return;
+      const items = await redis.run(wire.itemsOf(this.#keys, second));
+      const due = items.map(wire.readDue);
+      const moved = await redis.run(wire.moveDelayed(this.#keys, second, due));
+      if (moved === 'changed') continue;
+      for (const { why } of due.filter(({ queue }) => queue === undefined)) this.#setAside(why);
+    }
+  }
+
+  #setAside(reason: string): void {
+    const list = quarantineKey(this.#keys, 'delayed');
+    const kept = `The bytes are kept in the list '${list}', the reason in '${list}:why'`;
+    this.#poison?.({ system: 'resque', queue: 'delayed', id: undefined, code: 'undecodable', reason, kept });
+  }
+
+  async #fireDue(): Promise<void> {
+    const now = Date.now();
+    for (const followed of this.#followed.values()) {
+      if (followed.next === undefined || followed.next > now) continue;
+      const { name, queue, class: className, args } = followed.entry;
+      const payload = encodePayload(className, args);
+      const sent = await this.#connection().run(
+        wire.fire(this.#keys, this.#who, { name, queue, payload }, new Date(now)),
+      );
+      if (!sent) return; // the lead went to another, who sends it
+      this.#log.info({ schedule: name, task: className, queue }, 'sent as scheduled');
+      followed.next = followed.timing.next(now);
+    }
+  }
+
+  /** What is to be followed now. A run that fell due while nobody led is sent, once. */
+  async #load(): Promise<void> {
+    const now = Date.now();
+    const before = this.#followed;
+    const followed = new Map<string, Followed>();
+    const last = await this.#lastEnqueued();
+    const add = (name: string, config: Readonly<Record<string, unknown>>): void => {
+      const found = this.#follow(name, config, now);
+      const known = before.get(name);
+      if (known?.made === found.made) found.next = known.next;
+      else if (found.entry.cron !== undefined) {
+        const missed = last.get(name);
+        const due = missed === undefined ? undefined : found.timing.next(missed.getTime());
+        if (due !== undefined && due <= now && now - due < (this.#lockSeconds + 60) * 1000) found.next = due;
+      }
+      followed.set(name, found);
+    };
+    for (const [name, config] of this.#static) add(name, config);
+    if (this.#dynamic) {
+      for (const [name, text] of await this.#connection().run(wire.persistentSchedules(this.#keys))) {
+        try {
+          add(name, JSON.parse(text) as Readonly<Record<string, unknown>>);
+        } catch (error) {
+          this.#log.warn(
+            { schedule: name, error },
+            'a schedule in persistent_schedules cannot be followed; it is left out',
+          );
+        }
+      }
+    }
+    this.#followed = followed;
+  }
+
+  async #lastEnqueued(): Promise<ReadonlyMap<string, Date>> {
+    const texts = await this.#connection().run(wire.lastEnqueued(this.#keys));
+    const times = new Map<string, Date>();
+    for (const [name, text] of texts) {
+      const at = readTime(text);
+      if (at !== undefined) times.set(name, at);
+    }
+    return times;
+  }
+
+  /** Throws WireError. */
+  #follow(name: string, config: Readonly<Record<string, unknown>>, now: number): Followed {
+    const { entry, why } = wire.readSchedule(name, config);
+    if (entry === undefined) throw new ConfigError(`the schedule '${name}': ${why}`);
+    const interval = entry.every === undefined ? 0 : duration(entry.every);
+    const first = entry.firstIn === undefined ? interval : duration(entry.firstIn);
+    const timing = entry.cron === undefined ? every(interval, now + first) : cron(entry.cron, this.#zone);
+    return { entry, made: JSON.stringify(config), timing, next: timing.next(now) };
+  }
+
+  #connection(): RedisConnection {
+    if (this.#redis === undefined) throw new ConfigError('resque: the scheduler is not open');
+    return this.#redis;
+  }
+}
+
+export interface ResqueSchedulerOptions extends ResqueAppOptions, Omit<SchedulerOptions, 'run'> {
+  readonly log?: Logger;
+}
+
+/** resque-scheduler without a worker: `await new ResqueScheduler({ url, schedule }).run(signal)`. */
+export class ResqueScheduler {
+  readonly #agent: SchedulerAgent;
+  readonly #log: Logger;
+
+  /** Throws ConfigError. Nothing is opened before `run`. */
+  constructor(options: ResqueSchedulerOptions) {
+    this.#agent = new SchedulerAgent(resolveApp(options), options);
+    this.#log = options.log ?? silent;
+  }
+
+  get leads(): boolean {
+    return this.#agent.leads;
+  }
+
+  /** Until `signal` aborts. Rejects with ConnectionError when Redis cannot be reached at the start; later it waits for it. */
+  async run(signal: AbortSignal): Promise<void> {
+    await this.#agent.open({ hostname: hostname(), pid: process.pid }, this.#log, ({ reason, kept, ...fields }) =>
+      this.#log.error(fields, `not a job: ${reason}. ${kept}`),
+    );
+    try {
+      for (let failures = 0; !signal.aborted; failures++) {
+        try {
+          await this.#agent.run(signal);
+        } catch (error) {
+          if (failures === 0) this.#log.error({ error }, 'Redis does not answer; trying again');
+          await pause(backoff(failures, Math.random()), signal);
+        }
+      }
+    } finally {
+      await this.#agent.close();
+    }
+  }
+}

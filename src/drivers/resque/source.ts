@@ -1,0 +1,307 @@
+import { createHash } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
+import type { Claimed, ClaimedJob, SetAside } from '../../../protocols/claims.ts';
+import { WireError } from '../../../protocols/errors.ts';
+import type { Job } from '../../../protocols/job.ts';
+import { quarantineKey, queueKey } from '../../../protocols/resque/keys.ts';
+import { className, decodePayload, type Payload, toJob } from '../../../protocols/resque/message.ts';
+import { procline } from '../../../protocols/resque/presence.ts';
+import * as wire from '../../../protocols/resque/redis.ts';
+import { attemptOf, retryIdentifier, retryKeys, retryName } from '../../../protocols/resque/retry.ts';
+import { type Logger, silent } from '../../log.ts';
+import { persist } from '../../persist.ts';
+import { type Agent, type Delivery, type Host, pause, type Source } from '../../source.ts';
+import { PushWatch } from '../../transports/redis-push.ts';
+import { heartbeats, keptWords, prune, pruner, rescue } from './chores.ts';
+import { type ClassRule, ClassRules } from './class-rules.ts';
+import { ResqueDelivery } from './delivery.ts';
+import { type ResqueOptions, type ResolvedWorker, resolveApp, resolveWorker } from './options.ts';
+import { FOLLOWS, ResqueProcess } from './process.ts';
+import { SchedulerAgent } from './scheduler.ts';
+import { Strangers } from './strangers.ts';
+
+/** Milliseconds between two looks where the server cannot tell of a push. */
+const POLLING_MS = 100;
+
+/** Workers of Resque: one a slot, on queues in their order. */
+export class ResqueSource implements Source {
+  readonly system = 'resque';
+  readonly concurrency: number;
+  readonly prefetch: number;
+  readonly agents: readonly Agent[];
+  readonly #process: ResqueProcess;
+  readonly #options: ResolvedWorker;
+  readonly #strangers: Strangers;
+  readonly #scheduler: SchedulerAgent | undefined;
+  readonly #chores = new Set<Promise<unknown>>();
+  readonly #closing = new AbortController();
+  #rules: ClassRules | undefined;
+  #watch: PushWatch | undefined;
+  #host: Host | undefined;
+  #log: Logger = silent;
+  #known: readonly string[] = [];
+  #quiet = false;
+  /** Resolves when the worker goes on; undefined while it does. */
+  #paused: { readonly until: Promise<void>; readonly resume: () => void } | undefined;
+  #wasEmpty = true;
+  readonly #running = new Set<ResqueDelivery>();
+  #title: string | undefined;
+
+  constructor(options: ResqueOptions) {
+    const app = resolveApp(options);
+    this.#options = resolveWorker(options);
+    this.concurrency = this.#options.concurrency;
+    this.prefetch = this.#options.prefetch;
+    this.#process = new ResqueProcess(app, this.#options);
+    this.#strangers = new Strangers(this.#options.unknownTaskDelayMs, (work) => this.#carryOut(work));
+    const { scheduler } = this.#options;
+    this.#scheduler =
+      scheduler === undefined || scheduler.run === false ? undefined : new SchedulerAgent(app, scheduler);
+    this.agents = [
+      ...heartbeats(this.#process),
+      rescue(this.#process),
+      ...pruner(this.#process),
+      ...(this.#scheduler === undefined ? [] : [this.#scheduler]),
+    ];
+    // Each chore that fails waits for it.
+    setMaxListeners(0, this.#closing.signal);
+  }
+
+  get queues(): readonly string[] {
+    return this.#options.queues.expand(this.#known);
+  }
+
+  /** Ids of our workers, as Resque has them. */
+  get workers(): readonly string[] {
+    return this.#process.slots.ids;
+  }
+
+  async open(host: Host): Promise<void> {
+    this.#host = host;
+    this.#log = host.log;
+    this.#rules = new ClassRules(host.tasks, this.#options.scheduler !== undefined);
+    const { hooks, queues, push, pruneMs } = this.#options;
+    await this.#process.open(host);
+    await this.#scheduler?.open(host.identity, this.#log, (report) => host.poison(report));
+    if (push) {
+      this.#watch = new PushWatch(this.#process.redis, this.#log);
+      await this.#watch.open();
+    }
+    if (this.#options.processTitle) {
+      this.#title = process.title;
+      process.title = procline(FOLLOWS, `Waiting for ${queues.shown}`);
+    }
+    if (pruneMs !== undefined) await prune(this.#process);
+    await hooks.beforeFirstFork?.();
+  }
+
+  async receive(max: number, signal: AbortSignal): Promise<readonly Delivery[]> {
+    if (signal.aborted || this.#quiet) return [];
+    if (this.#paused !== undefined) {
+      await Promise.race([this.#paused.until, pause(1_000, signal)]);
+      return [];
+    }
+    // A queue full of other people's jobs: they pass through here a thousand at a time, not all at once.
+    if (this.#strangers.full) {
+      await pause(this.#options.unknownTaskDelayMs, signal);
+      return [];
+    }
+    const seen = this.#watch?.seen ?? 0;
+    await this.#process.claims.settleDoubts();
+    const { claimed, aside, paused, news } = await this.#claim(max);
+    for (const one of aside) this.#tooLarge(one);
+    const deliveries = await this.#deliveries(claimed);
+    if (deliveries.length > 0) this.#wasEmpty = false;
+    if (claimed.length > 0 || aside.length > 0 || news) return deliveries;
+    if (!paused && !this.#wasEmpty) {
+      this.#wasEmpty = true;
+      await this.#options.hooks.queueEmpty?.();
+    }
+    await this.#wait(seen, signal);
+    return [];
+  }
+
+  async quiet(): Promise<void> {
+    this.#quiet = true;
+    this.#paused?.resume();
+    this.#watch?.poke();
+    await this.#options.hooks.shutdown?.();
+    this.#strangers.releaseAll();
+    await Promise.all(this.#chores);
+  }
+
+  async close(): Promise<void> {
+    await Promise.race([Promise.all(this.#chores), pause(2_000)]);
+    this.#closing.abort();
+    if (this.#title !== undefined) process.title = this.#title;
+    await this.#watch?.close();
+    await this.#scheduler?.close();
+    await this.#process.close();
+    if (this.#host !== undefined) await this.#options.hooks.workerExit?.();
+  }
+
+  /** USR2: no new jobs until `resume`. Running ones go on. */
+  async pause(): Promise<void> {
+    if (this.#paused !== undefined) return;
+    let resume = (): void => {};
+    const until = new Promise<void>((resolve) => (resume = resolve));
+    this.#paused = { until, resume };
+    this.#watch?.poke();
+    this.#log.info({ system: this.system }, 'paused: no new jobs until it is resumed');
+    await this.#options.hooks.beforePause?.();
+  }
+
+  /** CONT. */
+  async resume(): Promise<void> {
+    const paused = this.#paused;
+    if (paused === undefined) return;
+    this.#paused = undefined;
+    paused.resume();
+    this.#log.info({ system: this.system }, 'resumed');
+    await this.#options.hooks.afterPause?.();
+  }
+
+  /** USR1: end the jobs that run now, as ones whose process was killed; the worker goes on. How many there were. */
+  killJobs(reason = 'Child process received unhandled signal SIGKILL (signal 9)'): number {
+    let killed = 0;
+    for (const { job } of this.#running) if (this.#host?.cancel(job.id, reason) === true) killed += 1;
+    return killed;
+  }
+
+  async #claim(max: number): Promise<Claimed & { readonly news: boolean }> {
+    const { claims, keys, name } = this.#process;
+    const { queues, maxJobBytes } = this.#options;
+    const before = this.#known;
+    // Both leave together; a queue that is new is asked by the next claim.
+    const looking = queues.dynamic ? this.#process.run(wire.queues(keys)) : Promise.resolve(before);
+    const names = queues.expand(before);
+    const limits = { jobBytes: maxJobBytes, batchBytes: Math.min(maxJobBytes, 16 * 2 ** 20) };
+    const [known, taken] = await Promise.all([
+      looking,
+      names.length === 0
+        ? NOTHING
+        : claims.take(max, (most, last) => wire.claim(keys, name, names, { max: most, last, limits })),
+    ]);
+    this.#known = known;
+    const now = queues.expand(known);
+    return { ...taken, news: now.length !== names.length || now.some((queue, at) => queue !== names[at]) };
+  }
+
+  async #wait(seen: number, signal: AbortSignal): Promise<void> {
+    const { intervalMs, push } = this.#options;
+    if (!push) await pause(intervalMs, signal);
+    // Where the server cannot tell of pushes, a look costs less than a job that waits.
+    else if (this.#watch?.active !== true) await pause(Math.min(POLLING_MS, intervalMs), signal);
+    else await this.#watch.next(seen, intervalMs, signal);
+  }
+
+  async #deliveries(claimed: readonly ClaimedJob[]): Promise<readonly Delivery[]> {
+    const read: { readonly claimed: ClaimedJob; readonly payload: Payload; readonly rule: ClassRule | undefined }[] =
+      [];
+    for (const one of claimed) {
+      try {
+        const payload = decodePayload(one.bytes);
+        read.push({ claimed: one, payload, rule: this.#rules?.find(className(payload.class)) });
+      } catch (error) {
+        this.#quarantine(one, error);
+      }
+    }
+    const names = read.map(({ payload, rule }) =>
+      this.#options.scheduler === undefined || rule === undefined ? undefined : this.#retryName(payload),
+    );
+    const attempts = await this.#attempts(names, claimed);
+    const deliveries: Delivery[] = [];
+    for (const [at, { claimed: one, payload, rule }] of read.entries()) {
+      const job = this.#job(payload, one, rule, attempts[at] ?? 1);
+      const { queue, claim } = one;
+      const delivery = new ResqueDelivery(
+        this.#process,
+        { queue, claim, payload, retryName: names[at], retry: rule?.retry },
+        job,
+        this.#running,
+      );
+      if (rule === undefined && this.#options.unknownTask === 'requeue' && !this.#quiet)
+        this.#strangers.take(delivery, this.#log);
+      else deliveries.push(delivery);
+    }
+    return deliveries;
+  }
+
+  #job(payload: Payload, { queue, claim }: ClaimedJob, rule: ClassRule | undefined, attempt: number): Job {
+    const job = toJob(payload, queue, `${this.#process.name}:${claim}`, attempt);
+    if (rule?.timeoutMs === undefined && rule?.softTimeoutMs === undefined) return job;
+    return {
+      ...job,
+      ...(rule.timeoutMs === undefined ? {} : { timeoutMs: rule.timeoutMs }),
+      ...(rule.softTimeoutMs === undefined ? {} : { softTimeoutMs: rule.softTimeoutMs }),
+    };
+  }
+
+  #retryName({ class: name, args }: Payload): string {
+    const digest =
+      args.length === 0
+        ? undefined
+        : createHash('sha1').update(retryIdentifier(args, this.#options.rubyInspect)).digest('hex');
+    return retryName(name, digest);
+  }
+
+  /** How often each was tried; one trip for all. */
+  async #attempts(names: readonly (string | undefined)[], claimed: readonly ClaimedJob[]): Promise<readonly number[]> {
+    const known = names.filter((name) => name !== undefined);
+    if (known.length === 0) return [];
+    const { keys } = this.#process;
+    try {
+      const stored = await this.#process.run({
+        commands: [['MGET', ...known.map((name) => retryKeys(keys, name).attempts)]],
+        atomic: false,
+        read: ([values]) => values as readonly (Buffer | null)[],
+      });
+      let next = 0;
+      return names.map((name) => (name === undefined ? 1 : attemptOf(stored[next++]?.toString())));
+    } catch (error) {
+      // Nobody holds them: the next look gives them back.
+      for (const { claim } of claimed) this.#process.claims.forget(claim);
+      throw error;
+    }
+  }
+
+  #quarantine({ queue, claim, bytes }: ClaimedJob, error: unknown): void {
+    const code = error instanceof WireError ? error.code : 'undecodable';
+    const reason = (error as Error).message.replace(/^resque: /, '');
+    const { keys, claims } = this.#process;
+    const why = JSON.stringify({ code, reason, queue, bytes: bytes.length, at: Date.now() / 1000 });
+    this.#carryOut(async () => {
+      await claims.exchange(claim, wire.quarantine(keys, queue, bytes, why));
+      this.#host?.poison({ system: this.system, queue, id: undefined, code, reason, kept: this.#kept(queue) });
+    });
+  }
+
+  #tooLarge({ queue, size, start }: SetAside): void {
+    const limit = this.#options.maxJobBytes;
+    const begins = JSON.stringify(start.toString('latin1', 0, 60));
+    const reason = `the payload has ${size} bytes, more than the ${limit} allowed (maxJobBytes); it begins ${begins}`;
+    this.#host?.poison({
+      system: this.system,
+      queue,
+      id: undefined,
+      code: 'too-large',
+      reason,
+      kept: this.#kept(queue),
+    });
+  }
+
+  #kept(queue: string): string {
+    const { keys } = this.#process;
+    return keptWords(quarantineKey(keys, queue), queueKey(keys, queue));
+  }
+
+  /** Writes for a job that is no delivery: until they stick, or the worker ends. */
+  #carryOut(work: () => Promise<void>): void {
+    const chore = persist(work, this.#closing.signal, (error) =>
+      this.#log.debug({ error }, 'a write failed; trying again until it sticks'),
+    ).finally(() => this.#chores.delete(chore));
+    this.#chores.add(chore);
+  }
+}
+
+const NOTHING: Claimed = { claimed: [], aside: [], paused: false };

@@ -1,0 +1,205 @@
+import * as wire from '../../protocols/claims.ts';
+import type { Command, Exchange } from '../../protocols/redis.ts';
+import type { Logger } from '../log.ts';
+import type { RedisConnection } from './redis.ts';
+
+/** Who holds a claim. */
+export interface Holder {
+  /** The claim was taken away: another process has the job. */
+  lose(): void;
+}
+
+export interface ClaimsOptions {
+  readonly redis: RedisConnection;
+  readonly log: Logger;
+  /** The hash of this process's claims. */
+  readonly claims: string;
+  /** What puts a job back where it was taken from, to be the next. */
+  readonly giveBack: (queue: string, bytes: Uint8Array) => readonly Command[];
+}
+
+/** How many jobs are read back at once: they may be large. */
+const BATCH = 20;
+
+/**
+ * What this process has taken and not settled: each job is a field of a hash in Redis under this process's name, which another
+ * process empties when this one is dead. Here is known which of them somebody still holds.
+ */
+export class Claims {
+  readonly #options: ClaimsOptions;
+  readonly #held = new Map<string, Holder | undefined>();
+  /** Ranges of claims whose answer is under way: nobody's to give back yet. */
+  readonly #underWay = new Set<{ readonly from: number; readonly to: number }>();
+  #last = 0;
+  #uncertain = false;
+  #lookAgainAt = Number.POSITIVE_INFINITY;
+
+  constructor(options: ClaimsOptions) {
+    this.#options = options;
+  }
+
+  get size(): number {
+    return this.#held.size;
+  }
+
+  /** Take up to `max` jobs by the exchange that `build` makes of it and of the number of the last claim. */
+  async take(
+    max: number,
+    build: (max: number, last: number) => Exchange<wire.Claimed>,
+    run: (exchange: Exchange<wire.Claimed>) => Promise<wire.Claimed> = (exchange) => this.#options.redis.run(exchange),
+  ): Promise<wire.Claimed> {
+    const range = { from: this.#last + 1, to: this.#last + Math.max(max, 1) };
+    const exchange = build(max, this.#last);
+    this.#last = range.to;
+    this.#underWay.add(range);
+    try {
+      const taken = await run(exchange);
+      for (const { claim } of taken.claimed) this.#held.set(claim, undefined);
+      return taken;
+    } catch (error) {
+      // The server may have claimed for us and the answer been lost; looked into before the next one.
+      this.#uncertain = true;
+      throw error;
+    } finally {
+      this.#underWay.delete(range);
+    }
+  }
+
+  /** Who is to be told when this claim is lost. */
+  holds(claim: string, holder: Holder): void {
+    this.#held.set(claim, holder);
+  }
+
+  /** Redis has forgotten the claim: nobody holds it any more. */
+  ended(claim: string): void {
+    this.#held.delete(claim);
+  }
+
+  /** Give the claim up and do this with its job, in one step. False when the claim was gone, and nothing was done. */
+  async exchange(claim: string, commands: readonly Command[]): Promise<boolean> {
+    const done = await this.#options.redis.run(wire.exchangeClaim(this.#options.claims, claim, commands));
+    this.#held.delete(claim);
+    return done;
+  }
+
+  /** Nobody here will settle it: it is looked for before more is taken. */
+  forget(claim: string): void {
+    this.#held.delete(claim);
+    this.#uncertain = true;
+  }
+
+  /** Before taking more: what was claimed for us and never arrived goes back. */
+  async settleDoubts(): Promise<void> {
+    if (!this.#uncertain && Date.now() < this.#lookAgainAt) return;
+    await this.recover();
+    // A server that was frozen may carry out a claim after it was given up here, and after this look.
+    this.#lookAgainAt = this.#uncertain ? Date.now() + 10_000 : Number.POSITIVE_INFINITY;
+    this.#uncertain = false;
+  }
+
+  /** Claims that bear our name and nobody here holds go back to their queues; the first one runs next. */
+  async recover(): Promise<void> {
+    const { redis, claims, giveBack, log } = this.#options;
+    const stray = (await redis.run(wire.claimsOf(claims))).filter((claim) => this.#isStray(claim)).reverse();
+    for (let at = 0; at < stray.length; at += BATCH) {
+      const some = stray.slice(at, at + BATCH);
+      const values = await redis.run(wire.claimedBytes(claims, some));
+      for (const [index, claim] of some.entries()) {
+        const bytes = values[index];
+        if (bytes !== undefined) await this.exchange(claim, giveBack(wire.readClaim(claim).queue, bytes));
+      }
+    }
+    if (stray.length > 0)
+      log.warn({ jobs: stray.length }, 'jobs claimed for this process never arrived; they are back in their queues');
+  }
+
+  /** After this process was taken for dead: which claims are gone. Their holders are told; how many. */
+  async verify(): Promise<number> {
+    const before = [...this.#held.keys()];
+    if (before.length === 0) return 0;
+    const left = new Set(await this.#options.redis.run(wire.claimsOf(this.#options.claims)));
+    let lost = 0;
+    for (const claim of before) {
+      // One that was settled meanwhile is no longer held.
+      if (left.has(claim) || !this.#held.has(claim)) continue;
+      lost += 1;
+      this.#held.get(claim)?.lose();
+    }
+    return lost;
+  }
+
+  #isStray(claim: string): boolean {
+    if (this.#held.has(claim)) return false;
+    const { number } = wire.readClaim(claim);
+    for (const { from, to } of this.#underWay) if (number >= from && number <= to) return false;
+    return true;
+  }
+}
+
+export interface RescueOptions {
+  readonly redis: RedisConnection;
+  /** The set of processes that may have claims, and this one. */
+  readonly claimants: string;
+  readonly process: string;
+  /** The key that is there while a process lives, and its hash of claims. */
+  readonly aliveKey: (process: string) => string;
+  readonly claimsKey: (process: string) => string;
+  /** What becomes of a job of a dead process. */
+  readonly rescueOf: (claim: string, bytes: Uint8Array, process: string) => wire.Rescue;
+  /** So many deaths of its process bury a job. */
+  readonly limit: number;
+  readonly buried: (claim: string, process: string) => void;
+  /** When all of its jobs are back: what else is left of it. */
+  readonly gone: (process: string, jobs: number) => Promise<void>;
+}
+
+/**
+ * Gives back the jobs of processes that are dead: whose sign of life has expired, at two looks in a row, so that all of them have time
+ * to show one again after Redis was away. The first job of a process runs next.
+ */
+export class Rescuer {
+  readonly #options: RescueOptions;
+  #suspects = new Set<string>();
+
+  constructor(options: RescueOptions) {
+    this.#options = options;
+  }
+
+  /** `certain`: what is not alive now is dead. */
+  async look(signal: AbortSignal, certain = false): Promise<void> {
+    const { redis, claimants, process, aliveKey } = this.#options;
+    const known = this.#suspects;
+    // Whoever could not be asked is not suspected.
+    this.#suspects = new Set();
+    const others = (await redis.run(wire.claimants(claimants))).filter((one) => one !== process);
+    const alive = await redis.run(wire.alive(others.map(aliveKey)));
+    const dead = others.filter((_, at) => alive[at] !== true);
+    this.#suspects = new Set(dead);
+    for (const one of dead) if ((certain || known.has(one)) && !signal.aborted) await this.#rescue(one, signal);
+  }
+
+  async #rescue(process: string, signal: AbortSignal): Promise<void> {
+    const { redis, aliveKey, claimsKey, claimants, rescueOf, limit, buried, gone } = this.#options;
+    const claims = claimsKey(process);
+    // What it took first is pushed last, and so runs first.
+    const fields = [...(await redis.run(wire.claimsOf(claims)))].reverse();
+    let back = 0;
+    for (let at = 0; at < fields.length; at += BATCH) {
+      if (signal.aborted) return;
+      const some = fields.slice(at, at + BATCH);
+      const values = await redis.run(wire.claimedBytes(claims, some));
+      const rescues = some.flatMap((claim, index) => {
+        const bytes = values[index];
+        return bytes === undefined ? [] : [rescueOf(claim, bytes, process)];
+      });
+      const done = await redis.run(wire.rescue({ claims, alive: aliveKey(process) }, rescues, limit));
+      for (const [index, what] of done.entries()) {
+        if (what === 'alive') return;
+        if (what === 'back') back += 1;
+        if (what === 'buried') buried((rescues[index] as wire.Rescue).claim, process);
+      }
+    }
+    await gone(process, back);
+    await redis.run(wire.forgetClaimant({ claims, claimants }, process));
+  }
+}
