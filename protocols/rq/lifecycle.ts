@@ -124,6 +124,12 @@ export function abandoned(run: Execution, policy: RqPolicy, now: Date, before: n
   return { ...transition, write: { ...write, abandonedBefore: before } };
 }
 
+/** A job without what a run wrote over, which is not known: that of a run nobody here saw begin. */
+export function unstarted(job: JobHash): JobHash {
+  const { startedAt: _, workerName: __, lastHeartbeat: ___, ...rest } = job;
+  return rest;
+}
+
 /** Ids that name no job: nothing is written but that. */
 export function quarantined(run: Execution, reason: string, now: Date): Settlement {
   return { ...ending(run, now), fields: [], ttl: undefined, aside: reason, seconds: 0 };
@@ -294,6 +300,7 @@ function failed(
       result: { entry: result, ttl },
       registry: { name: 'failed', score: ttl < 0 ? ttl : epochSeconds(now) + ttl },
       ended: status,
+      excString: excText,
       counted: 'failed',
     },
   };

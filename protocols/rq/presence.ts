@@ -169,6 +169,15 @@ export function show(change: WorkerChange | undefined): Exchange<void> {
   return { ...settle([], change, new Date(0)), read: () => undefined };
 }
 
+/** `address:port` of this connection, as RQ shows it; undefined where the server does not say. */
+export function clientAddress(): Exchange<string | undefined> {
+  return {
+    commands: [['CLIENT', 'INFO']],
+    atomic: false,
+    read: ([reply]) => / addr=(\S+)/.exec(String(reply))?.[1],
+  };
+}
+
 /** The runs that Redis has under this worker's name: `J:E` each. */
 export function ownExecutions(worker: string): Exchange<readonly string[]> {
   return {

@@ -247,6 +247,8 @@ export interface Settlement {
     { readonly push: 'head' | 'tail'; readonly queue: string } | { readonly at: number; readonly queue: string };
   /** How it ended, for the jobs that wait for it. Undefined while it has not. */
   readonly ended?: 'finished' | 'failed' | 'stopped';
+  /** Why it failed, for its webhooks. */
+  readonly excString?: string;
   /** For the worker's counters. */
   readonly counted?: 'successful' | 'failed';
   /** Seconds it ran. */
@@ -373,8 +375,9 @@ for item = 1, tonumber(ARGV[6]) do
           take[#take + 1] = ARGV[i]
         end
       end
-      if ttl ~= '0' and #set > 0 then redis.call('HSET', key, unpack(set)) end
+      -- What is taken away may be set anew: a status that was none.
       if ttl ~= '0' and #take > 0 then redis.call('HDEL', key, unpack(take)) end
+      if ttl ~= '0' and #set > 0 then redis.call('HSET', key, unpack(set)) end
       if ended ~= '' then release(id, ended) end
       if at > results and ttl ~= '0' then
         local stream = 'rq:results:' .. id

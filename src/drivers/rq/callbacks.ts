@@ -1,6 +1,9 @@
+import { toFailure } from '../../../protocols/errors.ts';
 import type { Failure, Job } from '../../../protocols/job.ts';
 import type { JobHash } from '../../../protocols/rq/message.ts';
+import { timedOut } from '../../../protocols/rq/lifecycle.ts';
 import type { Logger } from '../../log.ts';
+import { pause } from '../../source.ts';
 
 /** What a callback is told. */
 export interface RqCallbackCall {
@@ -22,3 +25,36 @@ export type RqCallback = (call: RqCallbackCall & (RqSuccess | RqFailure | RqStop
 
 /** By the dotted names that jobs give them: `{ 'app.jobs.report': (call) => … }`. */
 export type RqCallbacks = Readonly<Record<string, RqCallback>>;
+
+/** Seconds. Source: rq/defaults.py CALLBACK_TIMEOUT. */
+const CALLBACK_TIMEOUT = 60;
+
+type Told = Omit<RqCallbackCall, 'signal'> & (RqSuccess | RqFailure | RqStopped);
+
+/** What the callback threw, or that it took too long; undefined where it ended well. Never rejects. */
+export async function callBack(
+  callback: RqCallback,
+  timeout: number | undefined,
+  told: Told,
+): Promise<Failure | undefined> {
+  const seconds = timeout ?? CALLBACK_TIMEOUT;
+  const limit = new AbortController();
+  const ended = new AbortController();
+  const late = pause(seconds * 1000, ended.signal).then((): Failure => {
+    limit.abort();
+    return timedOut(seconds * 1000);
+  });
+  const done = (async (): Promise<Failure | undefined> => {
+    try {
+      await callback({ ...told, signal: limit.signal });
+      return undefined;
+    } catch (error) {
+      return toFailure(error);
+    }
+  })();
+  try {
+    return await Promise.race([done, late]);
+  } finally {
+    ended.abort();
+  }
+}

@@ -1,10 +1,9 @@
-import { toFailure } from '../../../protocols/errors.ts';
 import type { Disposition, Failure, Job, Outcome, Transition } from '../../../protocols/job.ts';
 import * as lifecycle from '../../../protocols/rq/lifecycle.ts';
 import type { Settled, Settlement } from '../../../protocols/rq/redis.ts';
 import type { Logger } from '../../log.ts';
-import { type Delivery, pause } from '../../source.ts';
-import type { RqCallback, RqFailure, RqStopped, RqSuccess } from './callbacks.ts';
+import type { Delivery } from '../../source.ts';
+import { callBack, type RqCallback, type RqFailure, type RqStopped, type RqSuccess } from './callbacks.ts';
 
 /** What a delivery needs of its source. */
 export interface DeliveryHost {
@@ -141,30 +140,6 @@ export class RqDelivery implements Delivery {
   ): Promise<Failure | undefined> {
     const callback = this.#host.callback(name);
     if (callback === undefined) return undefined;
-    const seconds = timeout ?? CALLBACK_TIMEOUT;
-    const limit = new AbortController();
-    const ended = new AbortController();
-    const late = pause(seconds * 1000, ended.signal).then((): Failure | undefined => {
-      if (ended.signal.aborted) return undefined;
-      limit.abort();
-      return lifecycle.timedOut(seconds * 1000);
-    });
-    const call = { job: this.job, hash: this.run.job, log: this.#host.log, signal: limit.signal, ...what };
-    const done = (async (): Promise<Failure | undefined> => {
-      try {
-        await callback(call);
-        return undefined;
-      } catch (error) {
-        return toFailure(error);
-      }
-    })();
-    try {
-      return await Promise.race([done, late]);
-    } finally {
-      ended.abort();
-    }
+    return callBack(callback, timeout, { job: this.job, hash: this.run.job, log: this.#host.log, ...what });
   }
 }
-
-/** Seconds. Source: rq/defaults.py CALLBACK_TIMEOUT. */
-const CALLBACK_TIMEOUT = 60;

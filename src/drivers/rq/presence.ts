@@ -10,7 +10,7 @@ import type { RqDelivery } from './delivery.ts';
  */
 export class Presence {
   readonly name: string;
-  readonly record: wire.WorkerRecord;
+  record: wire.WorkerRecord;
   /** By execution, the oldest first. */
   readonly #running = new Map<string, RqDelivery>();
   /** Being written, so as good as over. */
@@ -32,6 +32,11 @@ export class Presence {
       version: `jobglot ${ownVersion()}`,
       pythonVersion: `node ${version}`,
     };
+  }
+
+  /** `address:port` of the worker's connection. */
+  set address(ipAddress: string) {
+    this.record = { ...this.record, ipAddress };
   }
 
   get size(): number {

@@ -4,17 +4,10 @@ import { WireError } from '../../../protocols/errors.ts';
 import type { Job } from '../../../protocols/job.ts';
 import * as lifecycle from '../../../protocols/rq/lifecycle.ts';
 import { splitExecution } from '../../../protocols/rq/keys.ts';
-import {
-  type BrokenField,
-  type Call,
-  type JobHash,
-  readCall,
-  type ReadCall,
-  readJob,
-  toJob,
-} from '../../../protocols/rq/message.ts';
+import { type BrokenField, type Call, readCall, type ReadCall, readJob, toJob } from '../../../protocols/rq/message.ts';
 import * as presenceWire from '../../../protocols/rq/presence.ts';
 import * as wire from '../../../protocols/rq/redis.ts';
+import { connectionName } from '../../../protocols/rq/upkeep.ts';
 import type { WorkerCommand } from '../../../protocols/rq/workers.ts';
 import type { SerializerName } from '../../../protocols/rq/serializers.ts';
 import type { Exchange } from '../../../protocols/redis.ts';
@@ -28,11 +21,15 @@ import { RedisConnection } from '../../transports/redis.ts';
 import { redisTarget, type RedisTarget } from '../../transports/redis-url.ts';
 import type { RqCallback } from './callbacks.ts';
 import { Commands } from './commands.ts';
+import { CURRENT, type CurrentJob, RunningJob } from './current.ts';
 import { type DeliveryHost, RqDelivery } from './delivery.ts';
+import { Limits } from './limits.ts';
 import { queueNames, type RqOptions, wholeNumber } from './options.ts';
 import { Presence } from './presence.ts';
 import { Scheduler } from './scheduler.ts';
 import { Strangers } from './strangers.ts';
+import { Upkeep } from './upkeep.ts';
+import { sendWebhooks } from './webhooks.ts';
 
 /** Hashes of one claim, together; a claim that is larger ends early. */
 const BATCH_BYTES = 16 * 2 ** 20;
@@ -58,6 +55,7 @@ export class RqSource implements Source, DeliveryHost {
   readonly #ttl: number;
   readonly #prefix = randomBytes(10).toString('hex');
   readonly #strangers: Strangers;
+  readonly #limits: Limits;
   readonly #scheduler: Scheduler | undefined;
   readonly #closing = new AbortController();
   readonly #chores = new Set<Promise<unknown>>();
@@ -78,19 +76,33 @@ export class RqSource implements Source, DeliveryHost {
 
   constructor(options: RqOptions) {
     this.#options = options;
-    this.#target = redisTarget(options.url, options.redis);
     this.queues = queueNames(options.queues);
+    this.presence = new Presence(options.name ?? randomUUID().replaceAll('-', ''), this.queues);
+    // Others see by it that this worker lives.
+    this.#target = redisTarget(options.url, { ...options.redis, clientName: connectionName(this.presence.name) });
     this.#order = [...this.queues];
     this.concurrency = wholeNumber('concurrency', options.concurrency ?? 10, 1);
     const interval = wholeNumber('jobMonitoringInterval', options.jobMonitoringInterval ?? 30, 1);
     this.#ttl = interval + 60;
-    this.presence = new Presence(options.name ?? randomUUID().replaceAll('-', ''), this.queues);
+    this.#limits = new Limits(options);
     this.#strangers = new Strangers(options, (delivery, settlement) => this.#giveAway(delivery, settlement));
     this.#scheduler =
       options.withScheduler === false ? undefined : new Scheduler(this.queues, () => this.#connection());
     this.agents = [
       every('rq: heartbeats', interval * 1000, () => this.#beat(), 0),
       ...(this.#scheduler === undefined ? [] : [this.#scheduler]),
+      new Upkeep({
+        worker: this.presence.name,
+        queues: this.queues,
+        abandonedInterval: options.abandonedInterval ?? 5,
+        maintenanceInterval: options.maintenanceInterval ?? 600,
+        abandonedJobs: options.abandonedJobs ?? 'fail',
+        unknownCallback: options.unknownCallback ?? 'leave',
+        policy: this.#policy('pickle'),
+        callback: (name) => this.callback(name),
+        redis: () => this.#connection(),
+        log: () => this.#log,
+      }),
     ];
     // Each chore that fails waits for it.
     setMaxListeners(0, this.#closing.signal);
@@ -108,6 +120,8 @@ export class RqSource implements Source, DeliveryHost {
     this.#redis = redis;
     this.#settle = redis.fold((items: readonly Settling[]) => this.#settleAll(items));
     this.#show = redis.fold(() => presenceWire.show(this.presence.change()));
+    const address = await redis.run(presenceWire.clientAddress()).catch(() => undefined);
+    if (address !== undefined) this.presence.address = address;
     const { record } = this.presence;
     if (!(await redis.run(presenceWire.birth(record, this.#ttl, new Date()))))
       throw new ConfigError(`rq: there is a worker named '${record.name}' already; name this one otherwise`);
@@ -115,19 +129,23 @@ export class RqSource implements Source, DeliveryHost {
     await this.#watch.open();
     this.#commands = new Commands(record.name, this.#target, this.#log, (command) => this.#obey(command));
     await this.#commands.open();
+    // What is due by now belongs to the burst.
+    if (this.#options.burst === true) await this.#scheduler?.tick();
   }
 
   async receive(max: number, signal: AbortSignal): Promise<readonly Delivery[]> {
     while (!signal.aborted) {
-      if (this.#strangers.full) {
-        // A queue full of other people's jobs: they pass through here a thousand at a time, not all at once.
-        await pause(100, signal);
+      const want = Math.min(max, this.#limits.jobsLeft);
+      // A queue full of other people's jobs: they pass through here a thousand at a time, not all at once.
+      if (want === 0 || this.#strangers.full) {
+        if (want === 0) this.#stopIfDone();
+        await pause(50, signal);
         continue;
       }
       const watch = this.#watch as PushWatch;
       const { seen } = watch;
       if (!this.#drained) {
-        const deliveries = await this.#claim(max);
+        const deliveries = await this.#claim(want);
         if (deliveries.length > 0) return deliveries;
         if (!this.#drained) continue;
       }
@@ -135,11 +153,20 @@ export class RqSource implements Source, DeliveryHost {
       const waiting = await this.#look();
       this.#drained = false;
       if (waiting) continue;
-      await watch.next(seen, watch.active ? 1_000 : 50, signal);
+      this.#stopIfDone();
+      await watch.next(seen, this.#limits.patience(watch.active ? 1_000 : 50), signal);
       // Nothing for a second: whoever asks hears so, and knows that we are alive.
       if (watch.seen === seen) return [];
     }
     return [];
+  }
+
+  /** Once a limit of this worker's is reached, it stops by itself. */
+  #stopIfDone(): void {
+    const why = this.#limits.reached({ running: this.presence.size, strangers: this.#strangers.size });
+    if (why === undefined) return;
+    this.#log.info({ worker: this.presence.name }, `${why}: the worker stops`);
+    this.#host?.stop();
   }
 
   async quiet(): Promise<void> {
@@ -182,7 +209,13 @@ export class RqSource implements Source, DeliveryHost {
     return item.settled ?? 'done';
   }
 
-  ended(_delivery: RqDelivery, _settlement: wire.Settlement): void {}
+  ended(delivery: RqDelivery, { ended: status, excString }: wire.Settlement): void {
+    const { job: hash } = delivery.run;
+    if (hash.webhooks === undefined || (status !== 'finished' && status !== 'failed')) return;
+    const event = { job: delivery.job, hash, status, endedAt: new Date(), excInfo: excString };
+    const chore: Promise<unknown> = sendWebhooks(event, this.#log).finally(() => this.#chores.delete(chore));
+    this.#chores.add(chore);
+  }
 
   #obey(told: WorkerCommand): void {
     switch (told.command) {
@@ -260,6 +293,7 @@ export class RqSource implements Source, DeliveryHost {
       const delivery = this.#sort(claimed, now);
       if (delivery !== undefined) deliveries.push(delivery);
     }
+    this.#limits.claimed(deliveries.length);
     const last = reply.claimed.at(-1);
     if (strategy === 'round_robin' && last !== undefined) this.#toTheEnd(last.queue);
     void this.#show?.(undefined).catch(() => undefined);
@@ -287,7 +321,7 @@ export class RqSource implements Source, DeliveryHost {
     const read = readJob(id, fields);
     const worker = this.presence.name;
     if (read === undefined) {
-      const run = { job: { id, data: Buffer.alloc(0) }, execution, queue, worker, startedAt: now };
+      const run = { job: { id, data: NO_DATA }, execution, queue, worker, startedAt: now };
       const delivery = this.#track(run, { id, task: '', args: [], kwargs: {}, queue, attempt: 1 });
       this.#giveAway(delivery, lifecycle.quarantined(run, 'no-data', now));
       this.#tellOfQuarantine(queue, id, 'no-data');
@@ -311,7 +345,9 @@ export class RqSource implements Source, DeliveryHost {
         : registration === undefined
           ? `no handler for '${call.funcName.slice(0, 200)}'`
           : this.#unknownCallback(read.job);
-    const delivery = this.#track(run, limited(job, registration), call.serializer, registration);
+    const own: Job & { [CURRENT]?: CurrentJob } = limited(job, registration);
+    own[CURRENT] = new RunningJob(read.job, call.serializer, () => this.#connection());
+    const delivery = this.#track(run, own, call.serializer, registration);
     if (why === undefined) return delivery;
     this.#strangers.take(delivery, why, this.#log);
     return undefined;
@@ -412,7 +448,13 @@ export class RqSource implements Source, DeliveryHost {
       const { id, execution } = splitExecution(member);
       if (execution === undefined || this.presence.has(execution)) continue;
       const job = await redis.run(wire.fetchJob(id));
-      const run = { job: unstarted(id, job), execution, queue: job?.origin ?? '', worker, startedAt: undefined };
+      const run = {
+        job: job === undefined ? { id, data: NO_DATA } : lifecycle.unstarted(job),
+        execution,
+        queue: job?.origin ?? '',
+        worker,
+        startedAt: undefined,
+      };
       const back = lifecycle.giveBack(run, new Date(), 'head');
       await redis.run(wire.settle([back], { worker }, new Date()));
     }
@@ -437,6 +479,7 @@ export class RqSource implements Source, DeliveryHost {
   }
 }
 
+const NO_DATA = Buffer.alloc(0);
 const NO_CALL: Call = { funcName: '', instance: null, args: [], kwargs: {} };
 
 const QUARANTINED: Readonly<Record<string, string>> = {
@@ -464,13 +507,6 @@ function keptAside(field: string, fields: readonly Buffer[]): [string, Buffer | 
 function limited(job: Job, registration: Registration | undefined): Job {
   const softTimeoutMs = registration?.options.softTimeoutMs;
   return softTimeoutMs === undefined ? job : { ...job, softTimeoutMs };
-}
-
-/** A job whose run was never seen: what the claim wrote over is not known. */
-function unstarted(id: string, job: JobHash | undefined): JobHash {
-  if (job === undefined) return { id, data: Buffer.alloc(0) };
-  const { startedAt: _, workerName: __, lastHeartbeat: ___, ...rest } = job;
-  return rest;
 }
 
 function retryRule(retry: RetryPolicy): NonNullable<lifecycle.RqPolicy['retry']> {

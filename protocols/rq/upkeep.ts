@@ -1,0 +1,285 @@
+import type { Buffer } from 'node:buffer';
+import { callScript, type Exchange, type Script } from '../redis.ts';
+import * as keys from './keys.ts';
+import { type JobHash, readJob } from './message.ts';
+import { epochSeconds } from './times.ts';
+
+/**
+ * What workers do for each other: runs whose worker is gone, ids that got stuck, registries and lists of workers. Source:
+ * rq/worker/base.py clean_registries, rq/registry.py, rq/intermediate_queue.py, rq/worker_registration.py, rq/group.py (2.10).
+ */
+
+/** A run past its deadline. */
+export interface Overdue {
+  readonly queue: string;
+  /** `J:E`, or `J` of RQ 1. */
+  readonly member: string;
+  /** Its deadline, in seconds. */
+  readonly score: number;
+}
+
+/** What a look found that somebody should see to. */
+export interface Findings {
+  readonly overdue: readonly Overdue[];
+  /** Queues with ids in their intermediate list. */
+  readonly stuck: readonly string[];
+}
+
+/** A look at all queues; nothing is changed. */
+export function inspect(queues: readonly string[], now: Date, limit = 200): Exchange<Findings> {
+  return {
+    commands: queues.flatMap((queue) => [
+      ['ZRANGEBYSCORE', keys.registryKey('wip', queue), 0, epochSeconds(now), 'WITHSCORES', 'LIMIT', 0, limit] as const,
+      ['LLEN', keys.intermediateKey(queue)] as const,
+    ]),
+    atomic: false,
+    read(replies) {
+      const overdue: Overdue[] = [];
+      const stuck: string[] = [];
+      for (const [at, queue] of queues.entries()) {
+        const flat = replies[2 * at] as readonly Buffer[];
+        for (let i = 0; i < flat.length; i += 2)
+          overdue.push({ queue, member: String(flat[i]), score: Number(flat[i + 1]) });
+        if ((replies[2 * at + 1] as number) > 0) stuck.push(queue);
+      }
+      return { overdue, stuck };
+    },
+  };
+}
+
+/** Seconds after which the lock of one who died is free; Python's is 899. */
+const LOCK_SECONDS = 60;
+
+/** The lock under which a queue's registries are cleaned, Python's and ours. */
+export function lockMaintenance(queue: string, token: string): Exchange<boolean> {
+  return {
+    commands: [['SET', keys.maintenanceLockKey(queue), token, 'NX', 'EX', LOCK_SECONDS]],
+    atomic: false,
+    read: ([reply]) => reply !== null,
+  };
+}
+
+/** Gives the lock back if it is still ours. KEYS lock. ARGV token. */
+export const UNLOCK: Script = {
+  name: 'unlock',
+  keys: 1,
+  lua: `if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end`,
+};
+
+export function unlockMaintenance(queue: string, token: string): Exchange<void> {
+  return {
+    commands: [callScript(UNLOCK, [keys.maintenanceLockKey(queue)], [token])],
+    atomic: false,
+    read: () => undefined,
+  };
+}
+
+/**
+ * Ids that a Python worker took and has not started for a minute go back to the head of their queue: they never ran. RQ fails them.
+ * As in RQ, the minute counts from when somebody first saw them there.
+ *
+ * KEYS intermediate list, queue. ARGV epoch, prefix of the keys of when they were first seen. Returns how many went back.
+ */
+export const UNSTICK: Script = {
+  name: 'unstick',
+  keys: 2,
+  lua: `
+local now, back = tonumber(ARGV[1]), 0
+local ids = redis.call('LRANGE', KEYS[1], 0, 499)
+for i = #ids, 1, -1 do
+  local id = ids[i]
+  local seen = ARGV[2] .. id
+  local status = redis.pcall('HGET', 'rq:job:' .. id, 'status')
+  if type(status) ~= 'string' then
+    redis.call('LREM', KEYS[1], 1, id)
+    redis.call('DEL', seen)
+  elseif redis.call('EXISTS', 'rq:executions:' .. id) == 0 then
+    if not redis.call('SET', seen, ARGV[1], 'NX', 'EX', 86400) then
+      if now - (tonumber(redis.call('GET', seen)) or now) > 60 then
+        redis.call('LREM', KEYS[1], 1, id)
+        redis.call('DEL', seen)
+        if status == 'queued' then
+          redis.call('LPUSH', KEYS[2], id)
+          back = back + 1
+        end
+      end
+    end
+  end
+end
+return back
+`,
+};
+
+export function unstick(queue: string, now: Date): Exchange<number> {
+  const lists = [keys.intermediateKey(queue), keys.queueKey(queue)];
+  return {
+    commands: [callScript(UNSTICK, lists, [now.getTime() / 1000, keys.firstSeenKey(queue, '')])],
+    atomic: false,
+    read: ([reply]) => reply as number,
+  };
+}
+
+/**
+ * What has expired leaves the registries, and workers that are gone leave the lists. KEYS rq:finished:Q, rq:failed:Q, rq:workers:Q, rq:workers.
+ * ARGV seconds.
+ */
+export const CLEAN: Script = {
+  name: 'clean',
+  keys: 4,
+  lua: `
+redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, ARGV[1])
+local workers = redis.call('SMEMBERS', KEYS[3])
+for i = 1, #workers do
+  if redis.call('EXISTS', workers[i]) == 0 then
+    redis.call('SREM', KEYS[3], workers[i])
+    redis.call('SREM', KEYS[4], workers[i])
+  end
+end
+`,
+};
+
+export function clean(queue: string, now: Date): Exchange<void> {
+  const scriptKeys = [
+    keys.registryKey('finished', queue),
+    keys.registryKey('failed', queue),
+    keys.workersKey(queue),
+    keys.WORKERS,
+  ];
+  return { commands: [callScript(CLEAN, scriptKeys, [epochSeconds(now)])], atomic: false, read: () => undefined };
+}
+
+/**
+ * A few members of a group from a cursor on: those whose job is gone leave it, and an empty group leaves the list of groups.
+ * KEYS rq:group:<name>, rq:groups. ARGV name, cursor. Returns the next cursor.
+ */
+export const PRUNE_GROUP: Script = {
+  name: 'prune-group',
+  keys: 2,
+  lua: `
+local found = redis.call('SSCAN', KEYS[1], ARGV[2], 'COUNT', 200)
+local ids = found[2]
+for i = 1, #ids do
+  if redis.call('EXISTS', 'rq:job:' .. ids[i]) == 0 then redis.call('SREM', KEYS[1], ids[i]) end
+end
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SREM', KEYS[2], ARGV[1]) end
+return found[1]
+`,
+};
+
+export function pruneGroup(group: string, cursor: string): Exchange<string> {
+  return {
+    commands: [callScript(PRUNE_GROUP, [keys.groupKey(group), keys.GROUPS], [group, cursor])],
+    atomic: false,
+    read: ([reply]) => String(reply),
+  };
+}
+
+export function groups(): Exchange<readonly string[]> {
+  return {
+    commands: [['SMEMBERS', keys.GROUPS]],
+    atomic: false,
+    read: ([reply]) => (reply as readonly Buffer[]).map(String),
+  };
+}
+
+/** Jobs as they are now, each undefined where there is none that can be read at all. */
+export function fetchAll(ids: readonly string[]): Exchange<readonly (JobHash | undefined)[]> {
+  return {
+    commands: ids.map((id) => ['HGETALL', keys.jobKey(id)] as const),
+    atomic: false,
+    read: (replies) => replies.map((reply, at) => readJob(ids[at] as string, reply as readonly Buffer[])?.job),
+  };
+}
+
+/** What the connection of a worker is called, so that others see that it is there: CLIENT LIST splits its lines at spaces. */
+export function connectionName(worker: string): string {
+  return `jobglot:rq:${worker.replaceAll(/[^!-~]/g, '_')}`;
+}
+
+/** Only one worker looks in each interval: the list of clients may be long. KEYS none of RQ's. */
+export function takeTurn(ms: number): Exchange<boolean> {
+  return {
+    commands: [['SET', 'jobglot:rq:watch', '1', 'NX', 'PX', ms]],
+    atomic: false,
+    read: ([reply]) => reply !== null,
+  };
+}
+
+/** The workers that are registered, and what the connections to Redis are called. */
+export function attendance(): Exchange<{
+  readonly workers: readonly string[];
+  readonly connections: ReadonlySet<string>;
+}> {
+  return {
+    commands: [
+      ['SMEMBERS', keys.WORKERS],
+      ['CLIENT', 'LIST', 'TYPE', 'normal'],
+    ],
+    atomic: false,
+    read: ([workers, clients]) => ({
+      workers: (workers as readonly Buffer[]).map((key) => String(key).slice(keys.workerKey('').length)),
+      connections: new Set(Array.from(String(clients).matchAll(/ name=(\S*)/g), ([, name]) => name as string)),
+    }),
+  };
+}
+
+/** A worker of ours without a connection: how long others have missed it, and what it ran. */
+export interface Missing {
+  readonly worker: string;
+  readonly missedMs: number;
+  readonly members: readonly string[];
+}
+
+/**
+ * For workers that have no connection: since when that is. KEYS per worker its hash, its executions, and when it was first missed. ARGV
+ * milliseconds.
+ */
+export const MISS: Script = {
+  name: 'miss',
+  keys: 'variable',
+  lua: `
+local out = {}
+for i = 1, #KEYS, 3 do
+  local version = redis.call('HGET', KEYS[i], 'version')
+  local runs = redis.call('SMEMBERS', KEYS[i + 1])
+  if #runs > 0 and (not version or string.sub(version, 1, 7) == 'jobglot') then
+    redis.call('SET', KEYS[i + 2], ARGV[1], 'NX', 'EX', 600)
+    out[#out + 1] = {(i - 1) / 3, redis.call('GET', KEYS[i + 2]), runs}
+  end
+end
+return out
+`,
+};
+
+export function missing(workers: readonly string[], now: Date): Exchange<readonly Missing[]> {
+  if (workers.length === 0) return { commands: [], atomic: false, read: () => [] };
+  const scriptKeys = workers.flatMap((worker) => [
+    keys.workerKey(worker),
+    keys.workerExecutionsKey(worker),
+    missedKey(worker),
+  ]);
+  return {
+    commands: [callScript(MISS, scriptKeys, [now.getTime()])],
+    atomic: false,
+    read: ([reply]) =>
+      (reply as readonly (readonly [number, Buffer, readonly Buffer[]])[]).map(([at, since, members]) => ({
+        worker: workers[at] as string,
+        missedMs: now.getTime() - Number(since),
+        members: members.map(String),
+      })),
+  };
+}
+
+/** They are there again, or seen to. */
+export function notMissing(workers: readonly string[]): Exchange<void> {
+  return {
+    commands: workers.length === 0 ? [] : [['DEL', ...workers.map(missedKey)]],
+    atomic: false,
+    read: () => undefined,
+  };
+}
+
+function missedKey(worker: string): string {
+  return `jobglot:rq:missed:${worker}`;
+}

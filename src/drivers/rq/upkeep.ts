@@ -1,0 +1,216 @@
+import { randomUUID } from 'node:crypto';
+import * as lifecycle from '../../../protocols/rq/lifecycle.ts';
+import { splitExecution } from '../../../protocols/rq/keys.ts';
+import { type JobHash, toJob } from '../../../protocols/rq/message.ts';
+import * as wire from '../../../protocols/rq/redis.ts';
+import * as upkeep from '../../../protocols/rq/upkeep.ts';
+import type { Logger } from '../../log.ts';
+import { type Agent, pause } from '../../source.ts';
+import type { RedisConnection } from '../../transports/redis.ts';
+import { callBack, type RqCallback } from './callbacks.ts';
+
+export interface UpkeepOptions {
+  readonly worker: string;
+  readonly queues: readonly string[];
+  /** Seconds between two looks for runs whose worker is gone. */
+  readonly abandonedInterval: number;
+  /** Seconds between two cleanings. */
+  readonly maintenanceInterval: number;
+  readonly abandonedJobs: 'fail' | 'requeue';
+  readonly unknownCallback: 'leave' | 'skip' | 'fail';
+  readonly policy: lifecycle.RqPolicy;
+  readonly callback: (name: string) => RqCallback | undefined;
+  readonly redis: () => RedisConnection;
+  readonly log: () => Logger;
+}
+
+/** How long a worker of ours may be without its connection before its runs count as abandoned. */
+const MISSED_MS = 10_000;
+/** Seconds: whoever holds the lock of a queue for longer is slow, dead, or an RQ that lets it expire. */
+const LOCK_PATIENCE = 60;
+/** Seconds: how long Python has for jobs whose callback only it knows. Its cleaning is every ten minutes. */
+const CALLBACK_PATIENCE = 1_200;
+const ANY_DEADLINE = Number.MAX_SAFE_INTEGER;
+
+/**
+ * What workers do for each other: runs whose worker is gone are ended or run again, registries are cleaned.
+ *
+ * A run is abandoned when its deadline has passed, whoever ran it; one of a worker of ours also when that worker has had no
+ * connection for ten seconds, which is what a kill leaves. Each is taken by a script that looks once more, so that two who see the same
+ * do it once.
+ */
+export class Upkeep implements Agent {
+  readonly name = 'rq: upkeep';
+  readonly #options: UpkeepOptions;
+  readonly #token = randomUUID();
+  #cleanedAt = Number.NEGATIVE_INFINITY;
+  /** This server, or what stands before it, does not say who is connected. */
+  #blind = false;
+
+  constructor(options: UpkeepOptions) {
+    this.#options = options;
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { abandonedInterval, maintenanceInterval } = this.#options;
+    while (!signal.aborted) {
+      await this.#sweep();
+      if (!this.#blind) await this.#missMembers(abandonedInterval * 1000);
+      if (performance.now() - this.#cleanedAt >= maintenanceInterval * 1000) {
+        this.#cleanedAt = performance.now();
+        await this.#clean(signal);
+      }
+      await pause(abandonedInterval * 1000 * (0.9 + Math.random() / 5), signal);
+    }
+  }
+
+  /** Runs past their deadline, and ids that got stuck on the way to a Python worker. */
+  async #sweep(): Promise<void> {
+    const { queues } = this.#options;
+    const now = new Date();
+    const { overdue, stuck } = await this.#redis.run(upkeep.inspect(queues, now));
+    for (const queue of queues) {
+      const runs = overdue.filter((run) => run.queue === queue);
+      if (runs.length === 0 && !stuck.includes(queue)) continue;
+      await this.#locked(queue, async (locked) => {
+        const late = now.getTime() / 1000 - LOCK_PATIENCE;
+        const mine = locked ? runs : runs.filter(({ score }) => score < late);
+        await this.#recover(
+          mine.map(({ member, score }) => ({ member, queue, overdue: now.getTime() / 1000 - score })),
+          this.#options.worker,
+          now.getTime() / 1000,
+        );
+        if (!locked || !stuck.includes(queue)) return;
+        const back = await this.#redis.run(upkeep.unstick(queue, now));
+        if (back > 0)
+          this.#log.warn({ queue, jobs: back }, 'jobs that a worker took and never started are back in their queue');
+      });
+    }
+  }
+
+  /** Workers of ours that were killed: what they ran is known by name. */
+  async #missMembers(intervalMs: number): Promise<void> {
+    const { worker: own } = this.#options;
+    if (!(await this.#redis.run(upkeep.takeTurn(Math.round(intervalMs * 0.8))))) return;
+    let there: Awaited<ReturnType<ReturnType<typeof upkeep.attendance>['read']>>;
+    try {
+      there = await this.#redis.run(upkeep.attendance());
+    } catch (error) {
+      if ((error as Error).name !== 'ReplyError') throw error;
+      this.#blind = true;
+      this.#log.debug({ error }, 'this user may not see who is connected; abandoned jobs are found by their deadline');
+      return;
+    }
+    // Behind a proxy nobody has a name.
+    if (!there.connections.has(upkeep.connectionName(own))) return;
+    const [absent, present] = [[] as string[], [] as string[]];
+    for (const worker of there.workers)
+      (there.connections.has(upkeep.connectionName(worker)) ? present : absent).push(worker);
+    for (const { worker, missedMs, members } of await this.#redis.run(upkeep.missing(absent, new Date()))) {
+      if (missedMs < MISSED_MS) continue;
+      this.#log.warn({ worker, jobs: members.length }, 'a worker is gone; what it ran is recovered');
+      const runs = members.map((member) => ({ member, queue: undefined, overdue: 0 }));
+      await this.#recover(runs, worker, ANY_DEADLINE);
+      await this.#redis.run(upkeep.notMissing([worker]));
+    }
+    // Nothing is remembered of those that came back.
+    await this.#redis.run(upkeep.notMissing(present));
+  }
+
+  async #recover(
+    runs: readonly { readonly member: string; readonly queue: string | undefined; readonly overdue: number }[],
+    worker: string,
+    before: number,
+  ): Promise<void> {
+    const now = new Date();
+    for (let at = 0; at < runs.length; at += 100) {
+      const some = runs.slice(at, at + 100).map((run) => ({ ...run, ...splitExecution(run.member) }));
+      const jobs = await this.#redis.run(upkeep.fetchAll(some.map(({ id }) => id)));
+      const settlements: wire.Settlement[] = [];
+      for (const [index, { id, execution, queue, overdue }] of some.entries()) {
+        const job = jobs[index];
+        const found = queue ?? job?.origin;
+        // Of a job that is gone only the run is left, and expires.
+        if (found === undefined) continue;
+        const run = {
+          job: job === undefined ? gone(id) : lifecycle.unstarted(job),
+          execution,
+          queue: found,
+          worker,
+          startedAt: undefined,
+        };
+        const settlement = await this.#settlement(run, job, overdue, before, now);
+        if (settlement !== undefined) settlements.push(settlement);
+      }
+      if (settlements.length > 0) await this.#redis.run(wire.settle(settlements, { worker }, now));
+    }
+  }
+
+  /** Undefined where it is left to others. */
+  async #settlement(
+    run: lifecycle.Execution,
+    job: JobHash | undefined,
+    overdue: number,
+    before: number,
+    now: Date,
+  ): Promise<wire.Settlement | undefined> {
+    const { policy, abandonedJobs, unknownCallback, callback: find } = this.#options;
+    if (job === undefined || abandonedJobs === 'requeue')
+      return { ...lifecycle.giveBack(run, now, 'head'), abandonedBefore: before };
+    const name = job.failureCallbackName;
+    const callback = name === undefined ? undefined : find(name);
+    if (name !== undefined && callback === undefined && unknownCallback === 'leave' && overdue < CALLBACK_PATIENCE)
+      return undefined;
+    const { write, disposition } = lifecycle.abandoned(run, policy, now, before);
+    const { id, queue } = { id: job.id, queue: run.queue };
+    if (callback !== undefined) {
+      const error = { type: 'AbandonedJobError', module: 'rq.exceptions', message: '', traceback: '' };
+      const told = toJob(job, { funcName: '', instance: null, args: [], kwargs: {} }, run.queue);
+      const thrown = await callBack(callback, job.failureCallbackTimeout, {
+        job: told,
+        hash: job,
+        log: this.#log,
+        event: 'failure',
+        error,
+      });
+      if (thrown !== undefined) this.#log.error({ id, queue, error: thrown }, `the callback '${name}' failed`);
+    }
+    this.#log.warn({ id, queue, state: disposition.state }, 'a job whose worker is gone');
+    return write;
+  }
+
+  async #clean(signal: AbortSignal): Promise<void> {
+    for (const queue of this.#options.queues) {
+      await this.#locked(queue, async (locked) => {
+        if (locked) await this.#redis.run(upkeep.clean(queue, new Date()));
+      });
+    }
+    for (const group of await this.#redis.run(upkeep.groups())) {
+      for (let cursor = '0'; !signal.aborted;) {
+        cursor = await this.#redis.run(upkeep.pruneGroup(group, cursor));
+        if (cursor === '0') break;
+      }
+    }
+  }
+
+  async #locked(queue: string, work: (locked: boolean) => Promise<void>): Promise<void> {
+    const locked = await this.#redis.run(upkeep.lockMaintenance(queue, this.#token));
+    try {
+      await work(locked);
+    } finally {
+      if (locked) await this.#redis.run(upkeep.unlockMaintenance(queue, this.#token));
+    }
+  }
+
+  get #redis(): RedisConnection {
+    return this.#options.redis();
+  }
+  get #log(): Logger {
+    return this.#options.log();
+  }
+}
+
+/** Of a job that is gone, only the run is taken off. */
+function gone(id: string): JobHash {
+  return { id, data: Buffer.alloc(0) };
+}
