@@ -1,6 +1,7 @@
 import type { Buffer } from 'node:buffer';
 import { callScript, type Command, type Exchange, type Script } from '../redis.ts';
 import * as keys from './keys.ts';
+import { epochSeconds } from './times.ts';
 
 /** Queues and their registries: how many, which, and emptying them. Looking changes nothing: RQ's own counts clean up first. */
 
@@ -19,27 +20,38 @@ export function queueNames(): Exchange<readonly string[]> {
   };
 }
 
-/** How many jobs each queue has, by what became of them. */
-export function counts(queues: readonly string[]): Exchange<readonly Counts[]> {
+/** How many jobs each queue has, by what became of them. What is kept no longer is not counted, as if it were cleaned up. */
+export function counts(queues: readonly string[], now: Date): Exchange<readonly Counts[]> {
+  const seconds = epochSeconds(now);
   return {
     commands: queues.flatMap((queue): Command[] => [
       ['LLEN', keys.queueKey(queue)],
       ...REGISTRIES.map((registry): Command => ['ZCARD', keys.registryKey(registry, queue)]),
+      ...EXPIRING.map((registry): Command => ['ZCOUNT', keys.registryKey(registry, queue), 0, seconds]),
     ]),
     atomic: false,
     read: (replies) =>
       queues.map((_, at) => {
-        const [queued, started, finished, failed, deferred, scheduled, canceled] = replies.slice(
-          at * WIDTH,
-          (at + 1) * WIDTH,
-        ) as number[] as [number, number, number, number, number, number, number];
-        return { queued, started, finished, failed, deferred, scheduled, canceled };
+        const own = replies.slice(at * WIDTH, (at + 1) * WIDTH) as number[];
+        const [queued, started, finished, failed, deferred, scheduled, canceled, oldFinished, oldFailed] = own as Nine;
+        return {
+          queued,
+          started,
+          finished: finished - oldFinished,
+          failed: failed - oldFailed,
+          deferred,
+          scheduled,
+          canceled,
+        };
       }),
   };
 }
 
+type Nine = [number, number, number, number, number, number, number, number, number];
+
 const REGISTRIES: readonly keys.RegistryName[] = ['wip', 'finished', 'failed', 'deferred', 'scheduled', 'canceled'];
-const WIDTH = REGISTRIES.length + 1;
+const EXPIRING: readonly keys.RegistryName[] = ['finished', 'failed'];
+const WIDTH = 1 + REGISTRIES.length + EXPIRING.length;
 
 /** Ids of a queue, the next to run first. */
 export function queuedIds(queue: string, offset = 0, length = -1): Exchange<readonly string[]> {

@@ -196,7 +196,7 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
 
   /** How many jobs each of these queues has, by status, in one round trip. */
   counts(queues: readonly string[]): Promise<readonly Counts[]> {
-    return this.run(counts(queues));
+    return this.run(counts(queues, new Date()));
   }
 
   /** Names of groups. */

@@ -23,7 +23,7 @@ export class RqQueue {
 
   /** How many jobs there are by status. */
   async counts(): Promise<queues.Counts> {
-    return (await this.#reader.run(queues.counts([this.name])))[0] as queues.Counts;
+    return (await this.#reader.run(queues.counts([this.name], new Date())))[0] as queues.Counts;
   }
 
   /** Ids of what waits, the next to run first. */
@@ -77,7 +77,7 @@ export class RqRegistry {
   }
 
   async count(): Promise<number> {
-    const [all] = await this.#reader.run(queues.counts([this.queue]));
+    const [all] = await this.#reader.run(queues.counts([this.queue], new Date()));
     return (all as queues.Counts)[this.state];
   }
 
