@@ -1,4 +1,5 @@
 import type { CeleryOptions } from './drivers/celery/options.ts';
+import type { RqOptions } from './drivers/rq/options.ts';
 import { ConfigError } from './errors.ts';
 import type { Logger, LogLevel } from './log.ts';
 import type { Source } from './source.ts';
@@ -11,6 +12,8 @@ export interface Config {
   readonly tasks?: Tasks;
   /** One Celery source, as options, so that flags and CELERY_BROKER_URL can change single ones. Not beside `sources`. */
   readonly celery?: Partial<CeleryOptions>;
+  /** One RQ source, as options, so that flags and RQ_REDIS_URL can change single ones. Not beside `sources`. */
+  readonly rq?: Partial<RqOptions>;
   /** Sources already made, one or several: `[celery({ broker })]`. Flags about the broker or queues are then refused. */
   readonly sources?: readonly Source[];
   readonly middleware?: readonly Middleware[];
@@ -29,6 +32,7 @@ export interface Config {
 const KNOWN: Readonly<Record<keyof Config, (value: unknown) => string | undefined>> = {
   tasks: (value) => (isTasks(value) ? undefined : 'must be a Tasks: new Tasks().handle(task, handler)'),
   celery: (value) => (isRecord(value) ? undefined : "must be an object of options: { broker: 'redis://localhost' }"),
+  rq: (value) => (isRecord(value) ? undefined : "must be an object of options: { url: 'redis://localhost' }"),
   sources: (value) =>
     Array.isArray(value) && value.every(isSource) ? undefined : 'must be a list of sources: [celery({ broker })]',
   middleware: (value) =>
@@ -59,8 +63,9 @@ export function checkConfig(value: unknown, where: string): Config {
     const wrong = option === undefined ? undefined : KNOWN[name as keyof Config](option);
     if (wrong !== undefined) throw new ConfigError(`${where}: ${name} ${wrong}`);
   }
-  if (value['celery'] !== undefined && value['sources'] !== undefined) {
-    throw new ConfigError(`${where}: pass either celery (options) or sources (made by celery()), not both`);
+  for (const system of ['celery', 'rq'] as const) {
+    if (value[system] !== undefined && value['sources'] !== undefined)
+      throw new ConfigError(`${where}: pass either ${system} (options) or sources (made by ${system}()), not both`);
   }
   return value;
 }

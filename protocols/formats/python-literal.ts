@@ -48,7 +48,7 @@ class Reader {
   }
 
   #one(): unknown {
-    const next = this.#text[this.#at];
+    const next = this.#text[this.#at] ?? '';
     switch (next) {
       case '(':
         return this.#tuple();

@@ -41,7 +41,7 @@ export function factsOf(source: Source, tasks: Registry, from: ResolvedSource['t
   return {
     system: source.system,
     name: typeof nodename === 'string' ? nodename : undefined,
-    broker: addressOf(broker),
+    broker: addressOf(broker) ?? from.address,
     brokerFrom: from.broker,
     results: addressOf(backend),
     resultsFrom: from.results,

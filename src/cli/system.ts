@@ -52,6 +52,8 @@ export interface ResolvedSource {
   readonly source: Source;
   /** Who named the broker and the results, and what else was set; for the banner. */
   readonly told: {
+    /** Where it is, for a source that does not tell. */
+    readonly address?: string;
     readonly broker?: string;
     readonly results?: string;
     readonly options?: readonly string[];

@@ -1,5 +1,6 @@
 import { celery } from './celery/system.ts';
+import { rq } from './rq/system.ts';
 import type { System } from './system.ts';
 
 /** The one list of systems the command line knows. The first is the one that nobody has to name. */
-export const systems: readonly System[] = [celery];
+export const systems: readonly System[] = [celery, rq];

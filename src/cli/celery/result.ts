@@ -6,6 +6,7 @@ import type { CeleryClient } from '../../drivers/celery/index.ts';
 import { ResultTimeoutError } from '../../errors.ts';
 import { type ClientFlags, resultClientFor } from './client.ts';
 import { EXIT } from '../exit.ts';
+import { printable } from '../printable.ts';
 import type { Environment, Output } from '../system.ts';
 
 export interface ResultFlags extends ClientFlags {
@@ -88,12 +89,4 @@ function rawMember(stored: Buffer | undefined, name: string): string | undefined
   } catch {
     return undefined; // Stored by another serializer.
   }
-}
-
-/** Messages and tracebacks are the other side's: lines stay lines, control characters are shown. */
-function printable(text: string): string {
-  return text.replaceAll(
-    /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g,
-    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
 }

@@ -232,9 +232,9 @@ export class RqResult {
     this.#limits = limits;
   }
 
-  /** What it returned, null where nothing is stored. Throws WireError. */
-  value(): unknown {
-    return readReturnValue(this.#entry, this.#limits === undefined ? {} : { limits: this.#limits });
+  /** What it returned, null where nothing is stored; `exact` tells 1.0 from 1. Throws WireError. */
+  value({ exact = false }: { readonly exact?: boolean } = {}): unknown {
+    return readReturnValue(this.#entry, { exact, ...(this.#limits === undefined ? {} : { limits: this.#limits }) });
   }
 }
 

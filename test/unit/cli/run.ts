@@ -33,7 +33,9 @@ export interface Running {
 
 /** Starts the built command in an environment of its own: no broker is named but by the test. */
 export function start(args: readonly string[], options: RunOptions): Running {
-  const { CELERY_BROKER_URL: _a, CELERY_RESULT_BACKEND: _b, REDIS_URL: _c, NODE_OPTIONS: _d, ...env } = process.env;
+  const env = { ...process.env };
+  for (const name of ['CELERY_BROKER_URL', 'CELERY_RESULT_BACKEND', 'RQ_REDIS_URL', 'REDIS_URL', 'NODE_OPTIONS'])
+    delete env[name];
   const child = spawn(process.execPath, [options.bin ?? bin, ...args], {
     cwd: options.cwd,
     env: { ...env, ...options.env },
