@@ -15,7 +15,7 @@ await timed({
     for (let i = 0; i < jobs;) {
       const args = [];
       for (const end = Math.min(jobs, i + 1000); i < end; i++) args.push([i, i + 1]);
-      await client.enqueueBulk(add, args, { queue });
+      await client.enqueueMany(add, args, { queue });
     }
   },
 });
