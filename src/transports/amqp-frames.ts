@@ -121,49 +121,62 @@ const PROPERTIES = [
 
 const KNOWN_FLAGS = PROPERTIES.reduce((flags, [, flag]) => flags | flag, 0);
 
-/** What stands before the value's own bytes, or is the value. */
+/** The length before a value, or the value. */
 const FIXED_BYTES = { text: 1, table: 4, octet: 1, long: 8 } as const;
 
+/** One pass without a helper a property: every message passes here. */
 function readProperties(payload: Buffer): AmqpProperties {
   const flags = payload.readUInt16BE(0);
-  const damaged = (reason: string): AmqpProperties => ({ damage: { bytes: payload, reason } });
   // The lowest bit announces more flags, of properties that nobody has defined.
-  if ((flags & ~KNOWN_FLAGS) !== 0) return damaged('the properties of the message have a flag that means nothing');
+  if ((flags & ~KNOWN_FLAGS) !== 0)
+    return damaged(payload, 'the properties of the message have a flag that means nothing');
   const properties: Record<string, unknown> = {};
-  let end = 2;
+  const { length } = payload;
+  let at = 2;
   for (const [name, flag, kind] of PROPERTIES) {
     if ((flags & flag) === 0) continue;
-    const at = end;
-    const start = at + FIXED_BYTES[kind];
-    end = start;
-    if (start <= payload.length) {
-      if (kind === 'text') end = start + (payload[at] as number);
-      else if (kind === 'table') end = start + payload.readUInt32BE(at);
-    }
-    if (end > payload.length) return damaged(`the properties of the message end in the middle of '${name}'`);
     switch (kind) {
       case 'text': {
-        const text = payload.toString('utf8', start, end);
+        const end = at < length ? at + 1 + (payload[at] as number) : at + 1;
+        if (end > length) return cutIn(payload, name);
+        const text = payload.toString('utf8', at + 1, end);
         // Written again it would be another text, and longer than its length can say.
-        if (text.includes('\ufffd') && !isUtf8(payload.subarray(start, end)))
-          return damaged(`the property '${name}' of the message is not UTF-8`);
+        if (text.includes('\ufffd') && !isUtf8(payload.subarray(at + 1, end)))
+          return damaged(payload, `the property '${name}' of the message is not UTF-8`);
         properties[name] = text;
+        at = end;
         break;
       }
-      case 'table':
+      case 'table': {
+        const start = at + 4;
+        const end = start > length ? start : start + payload.readUInt32BE(at);
+        if (end > length) return cutIn(payload, name);
         properties[name] = payload.subarray(start, end);
+        at = end;
         break;
+      }
       case 'octet':
-        properties[name] = payload[at];
+        if (at >= length) return cutIn(payload, name);
+        properties[name] = payload[at++];
         break;
       case 'long': {
+        if (at + 8 > length) return cutIn(payload, name);
         const whole = payload.readBigUInt64BE(at);
         properties[name] = whole <= Number.MAX_SAFE_INTEGER ? Number(whole) : whole;
+        at += 8;
         break;
       }
     }
   }
   return properties as AmqpProperties;
+}
+
+function damaged(bytes: Uint8Array, reason: string): AmqpProperties {
+  return { damage: { bytes, reason } };
+}
+
+function cutIn(bytes: Uint8Array, name: string): AmqpProperties {
+  return damaged(bytes, `the properties of the message end in the middle of '${name}'`);
 }
 
 function methodSize({ exchange, routingKey }: AmqpMessage): number {
