@@ -11,6 +11,8 @@ const apps = join(root, 'test/interop/apps/ruby');
 export interface RubyAppOptions {
   /** Where Redis is, as a URL. */
   readonly redis: string;
+  /** A redis-namespace before every key: Sidekiq up to 6.x. */
+  readonly namespace?: string;
   /** Ruby that is run when the application has been loaded. */
   readonly prelude?: string;
   readonly env?: Readonly<Record<string, string>>;
@@ -162,7 +164,7 @@ class RubyProcess {
   readonly gone: Promise<void>;
   readonly #child: ChildProcess;
 
-  constructor(args: readonly string[], { redis, prelude, env }: RubyAppOptions) {
+  constructor(args: readonly string[], { redis, namespace, prelude, env }: RubyAppOptions) {
     // The set-up has looked whether it has what it needs.
     const ruby = process.env['JOBGLOT_RUBY'] ?? findProgram('ruby');
     if (ruby === undefined) {
@@ -179,6 +181,7 @@ class RubyProcess {
         REDIS_URL: redis,
         TZ: 'UTC',
         LANG: 'C.UTF-8',
+        ...(namespace === undefined ? {} : { JOBGLOT_NAMESPACE: namespace }),
         ...(prelude === undefined ? {} : { JOBGLOT_PRELUDE: prelude }),
         ...env,
       },

@@ -192,18 +192,18 @@ export async function ensureRuby() {
 export function findRuby() {
   const ruby = process.env['JOBGLOT_RUBY'] || findProgram('ruby');
   if (ruby === undefined) return undefined;
-  const needed = ['sidekiq', 'sidekiq/api', 'active_job', 'redis', 'rack', 'webrick'];
+  const needed = ['sidekiq', 'sidekiq/api', 'active_job', 'redis', 'redis-namespace', 'rack', 'webrick'];
   const { status } = spawnSync(ruby, needed.map((library) => `-r${library}`).concat('-e', '0'), { stdio: 'ignore' });
   return status === 0 ? ruby : undefined;
 }
 
-const rubyPackages = ['ruby', 'ruby-sidekiq', 'ruby-activejob', 'ruby-redis', 'ruby-webrick'];
+const rubyPackages = ['ruby', 'ruby-sidekiq', 'ruby-activejob', 'ruby-redis', 'ruby-redis-namespace', 'ruby-webrick'];
 
 function rubyHint() {
   return (
     'Ruby with Sidekiq and Active Job is not installed. Install it: ' +
     `\`apt-get install ${rubyPackages.join(' ')}\` (Debian, Ubuntu), elsewhere Ruby and ` +
-    '`gem install "sidekiq:~>6.4.0" "activejob:~>6.1.0" "redis:~>4.8" webrick`; or set JOBGLOT_RUBY to the path of a Ruby that has them.'
+    '`gem install "sidekiq:~>6.4.0" "activejob:~>6.1.0" "redis:~>4.8" redis-namespace webrick`; or set JOBGLOT_RUBY to the path of a Ruby that has them.'
   );
 }
 

@@ -35,15 +35,29 @@ export class RubyStage implements AsyncDisposable {
   readonly store: Redis;
   readonly #started: AsyncDisposable[] = [];
 
-  private constructor(redis: RedisServer, ruby: Ruby) {
+  readonly #own: { readonly redis: string; readonly namespace?: string };
+
+  private constructor(redis: RedisServer, ruby: Ruby, own: { readonly redis: string; readonly namespace?: string }) {
     this.redis = redis;
     this.ruby = ruby;
-    this.store = redis.client();
+    this.#own = own;
+    this.store = redis.client({ keyPrefix: this.#prefix });
   }
 
-  static async start(): Promise<RubyStage> {
+  /** With a namespace all is under it, what `store` reads too. */
+  static async start(namespace?: string): Promise<RubyStage> {
     const redis = await startRedis();
-    return new RubyStage(redis, await Ruby.start({ redis: redis.url }));
+    const own = { redis: redis.url, ...(namespace === undefined ? {} : { namespace }) };
+    return new RubyStage(redis, await Ruby.start(own), own);
+  }
+
+  get #app(): { readonly url: string; readonly namespace?: string } {
+    const { redis: url, ...more } = this.#own;
+    return { url, ...more };
+  }
+
+  get #prefix(): string {
+    return this.#own.namespace === undefined ? '' : `${this.#own.namespace}:`;
   }
 
   /** Whether this Sidekiq is at least so new: `7.0`. */
@@ -56,7 +70,7 @@ export class RubyStage implements AsyncDisposable {
   /** A worker of ours, gone at the end of the test. */
   async node({ tasks, ...options }: SidekiqNodeOptions = {}): Promise<SidekiqNode> {
     const source = sidekiq({
-      url: this.redis.url,
+      ...this.#app,
       concurrency: 4,
       pollIntervalAverage: 0.3,
       heartbeatInterval: 0.5,
@@ -72,19 +86,19 @@ export class RubyStage implements AsyncDisposable {
 
   /** A real Sidekiq, gone at the end of the test. */
   async sidekiq(options: Partial<RubySidekiqOptions> = {}): Promise<RubySidekiq> {
-    const started = await startSidekiq({ redis: this.redis.url, ...options });
+    const started = await startSidekiq({ ...this.#own, ...options });
     this.#started.push(started);
     return started;
   }
 
   async web(): Promise<SidekiqWeb> {
-    const started = await startSidekiqWeb({ redis: this.redis.url });
+    const started = await startSidekiqWeb(this.#own);
     this.#started.push(started);
     return started;
   }
 
   client(options: Partial<SidekiqClientOptions> = {}): SidekiqClient {
-    const client = new SidekiqClient({ url: this.redis.url, ...options });
+    const client = new SidekiqClient({ ...this.#app, ...options });
     this.#started.push(client);
     return client;
   }
@@ -132,11 +146,16 @@ export class RubyStage implements AsyncDisposable {
     for (const { text } of await this.members(set)) await this.store.zadd(set, 'XX', '1', text);
   }
 
+  /** Keys of this pattern, with their namespace. */
+  keys(pattern: string): Promise<string[]> {
+    return this.store.keys(this.#prefix + pattern);
+  }
+
   /** Nothing waits, and no job of ours is claimed. */
   async empty(): Promise<void> {
     await until('no job is left in queues and claims', async () => {
-      const keys = await this.store.keys('queue:*');
-      const claims = await this.store.keys('jobglot:sidekiq:claims:*');
+      const keys = await this.keys('queue:*');
+      const claims = await this.keys('jobglot:sidekiq:claims:*');
       return keys.length === 0 && claims.length === 0;
     });
   }

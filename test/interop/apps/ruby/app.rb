@@ -1,5 +1,6 @@
 # The Ruby side of the interop tests: jobs that write down what they ran. Those of the same name in Node (apps/sidekiq-tasks.ts) do
-# the same. REDIS_URL says where Redis is.
+# the same. REDIS_URL says where Redis is, JOBGLOT_NAMESPACE under
+# which redis-namespace.
 require 'logger'
 require 'json'
 require 'sidekiq'
@@ -13,6 +14,12 @@ if Sidekiq.respond_to?(:options)
   Sidekiq.options[:poll_interval_average] = 0.3
 else
   Sidekiq.configure_server { |config| config[:poll_interval_average] = 0.3 }
+end
+
+if (namespace = ENV['JOBGLOT_NAMESPACE'])
+  redis = { url: ENV['REDIS_URL'], namespace: namespace }
+  Sidekiq.configure_client { |config| config.redis = redis }
+  Sidekiq.configure_server { |config| config.redis = redis }
 end
 
 Time.zone = 'UTC'
