@@ -1,0 +1,224 @@
+import type { Redis } from 'ioredis';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { sidekiq, SidekiqClient, type SidekiqOptions } from '../../src/drivers/sidekiq/index.ts';
+import { pause } from '../../src/source.ts';
+import { defineTask, Tasks } from '../../src/task.ts';
+import { Worker } from '../../src/worker/worker.ts';
+import { type RedisServer, startRedis } from '../support/redis.ts';
+import { until } from '../support/until.ts';
+
+const DEAD = 'elsewhere:1:00000000dead';
+const CLAIMS = `jobglot:sidekiq:claims:${DEAD}`;
+
+let server: RedisServer;
+let redis: Redis;
+let client: SidekiqClient;
+let gates: Map<string, () => void>;
+let ran: string[];
+const workers: Worker[] = [];
+
+beforeAll(async () => {
+  server = await startRedis();
+  redis = server.client();
+  client = new SidekiqClient({ url: server.url });
+});
+beforeEach(async () => {
+  await redis.flushall();
+  gates = new Map();
+  ran = [];
+});
+afterEach(async () => {
+  for (const open of gates.values()) open();
+  for (const worker of workers.splice(0)) await worker.stop({ timeoutMs: 0 });
+});
+afterAll(async () => {
+  await client.close();
+  await server[Symbol.asyncDispose]();
+});
+
+async function hire(options: Partial<SidekiqOptions> = {}): Promise<Worker> {
+  const tasks = new Tasks()
+    .handle(defineTask<(name: string) => void>('Ran'), ({ args: [name] }) => void ran.push(name))
+    .handle(defineTask<(name: string) => void>('Gate'), async ({ args: [name] }, { signal }) => {
+      ran.push(name);
+      await new Promise<void>((resolve) => {
+        gates.set(name, resolve);
+        signal.addEventListener('abort', () => resolve());
+      });
+    })
+    .handle(defineTask('Boom'), () => {
+      throw new Error('boom');
+    });
+  const source = sidekiq({
+    url: server.url,
+    concurrency: 1,
+    rescueInterval: 0.05,
+    heartbeatInterval: 0.2,
+    prefetch: 0,
+    ...options,
+  });
+  const worker = new Worker({ tasks, sources: [source], abortGraceMs: 100 });
+  workers.push(worker);
+  await worker.start();
+  return worker;
+}
+
+const job = (name: string, extra = ''): string =>
+  `{"class":"Ran","args":["${name}"],"jid":"jid-${name}","queue":"default","retry":true, "x":1.0${extra}}`;
+
+async function abandoned(...names: string[]): Promise<void> {
+  await redis.sadd('jobglot:sidekiq:claimants', DEAD);
+  for (const [at, name] of names.entries()) await redis.hset(CLAIMS, `${at + 8}:default`, job(name));
+}
+
+async function identity(): Promise<string> {
+  await until('a process shows itself', async () => (await redis.scard('processes')) === 1);
+  return (await redis.smembers('processes'))[0] as string;
+}
+
+describe('jobs of a process that is dead', () => {
+  test('run in the order it fetched them, before what waits', async () => {
+    await redis.lpush('queue:default', job('waiting'));
+    // 8, 9, 10: by their numbers, not by their texts.
+    await abandoned('first', 'second', 'third');
+    await hire({ queues: ['other'] });
+    await until('they are back', async () => (await redis.llen('queue:default')) === 4);
+    expect(await redis.lrange('queue:default', 0, -1)).toEqual(
+      ['waiting', 'third', 'second', 'first'].map((name) => job(name)),
+    );
+    await until('nothing is left of the dead', async () => (await redis.exists(CLAIMS)) === 0);
+    expect(await redis.sismember('jobglot:sidekiq:claimants', DEAD)).toBe(0);
+    await hire();
+    await until('all have run', () => ran.length === 4);
+    expect(ran).toEqual(['first', 'second', 'third', 'waiting']);
+  });
+
+  test('are left alone while it beats', async () => {
+    await abandoned('busy');
+    await redis.hset(DEAD, 'info', '{}');
+    const worker = await hire({ queues: ['other'] });
+    const looks: number[] = [];
+    for (let look = 0; look < 5; look++) {
+      await pause(60);
+      looks.push(await redis.hlen(CLAIMS));
+    }
+    expect(looks).toEqual([1, 1, 1, 1, 1]);
+    expect(worker.state).toBe('running');
+  });
+
+  test('that kill their process again and again go to the dead set, and say why', async () => {
+    const worker = await hire({ queues: ['other'], poisonLimit: 2 });
+    const poisoned = worker.once('job:poison');
+    await abandoned('poison');
+    await until('it is back', async () => (await redis.llen('queue:default')) === 1);
+    await redis.del('queue:default');
+    await abandoned('poison');
+    expect(await poisoned).toMatchObject({ system: 'sidekiq', queue: 'default', id: 'jid-poison', code: 'poison' });
+    const [dead] = await redis.zrange('dead', '0', '-1');
+    expect(dead).toContain('"x":1.0,"error_message":"the process died 2 times while this job ran');
+    expect(await redis.llen('queue:default')).toBe(0);
+  });
+
+  test('that are no jobs are given back as they are', async () => {
+    await redis.sadd('jobglot:sidekiq:claimants', DEAD);
+    await redis.hset(CLAIMS, '1:default', Buffer.from([0xff, 0x00]));
+    await hire({ queues: ['other'] });
+    await until('it is back', async () => (await redis.llen('queue:default')) === 1);
+    expect(await redis.lindexBuffer('queue:default', 0)).toEqual(Buffer.from([0xff, 0x00]));
+  });
+});
+
+describe('a process that was taken for dead', () => {
+  test('does not settle a job that others have', async () => {
+    const worker = await hire();
+    await client.enqueue('Gate', { args: ['held'] });
+    await until('it runs', () => gates.has('held'));
+    const claims = `jobglot:sidekiq:claims:${await identity()}`;
+    expect(await redis.hlen(claims)).toBe(1);
+    await redis.del(claims);
+    const settled = worker.once('job:settled');
+    gates.get('held')?.();
+    expect((await settled).disposition.state).toBe('succeeded');
+    expect(await redis.zcard('retry')).toBe(0);
+  });
+
+  test('writes no retry of a job that others have', async () => {
+    const source = sidekiq({ url: server.url, concurrency: 1, heartbeatInterval: 0.2 });
+    const taken = new Worker({
+      tasks: new Tasks().handle(defineTask('Fails'), async () => {
+        await redis.del(...(await redis.keys('jobglot:sidekiq:claims:*')));
+        throw new Error('too late');
+      }),
+      sources: [source],
+    });
+    workers.push(taken);
+    await taken.start();
+    const settled = taken.once('job:settled');
+    await client.enqueue('Fails');
+    expect((await settled).disposition.state).toBe('requeued');
+    expect(await redis.zcard('retry')).toBe(0);
+  });
+
+  test('does not start what waits here and was given to others', async () => {
+    const worker = await hire({ prefetch: 5 });
+    await client.enqueue('Gate', { args: ['first'] });
+    await until('it runs', () => gates.has('first'));
+    const own = await identity();
+    const released = worker.once('job:released', ({ job: one }) => one.args[0] === 'taken');
+    await client.enqueue('Ran', { args: ['taken'] });
+    await until('it is fetched', async () => (await redis.hlen(`jobglot:sidekiq:claims:${own}`)) === 2);
+    // As if it had been silent for a minute, and another process had rescued what it held.
+    for (const field of await redis.hkeys(`jobglot:sidekiq:claims:${own}`)) {
+      const bytes = await redis.hget(`jobglot:sidekiq:claims:${own}`, field);
+      if (bytes?.includes('taken') === true) await redis.hdel(`jobglot:sidekiq:claims:${own}`, field);
+    }
+    await redis.del(own);
+    await until('it beats again', async () => (await redis.exists(own)) === 1);
+    gates.get('first')?.();
+    await released;
+    expect(ran).toEqual(['first']);
+  });
+});
+
+describe('claims whose answer was lost', () => {
+  test('go back to their queue, next out, with the next beat', async () => {
+    await hire({ queues: ['other'] });
+    const own = await identity();
+    await redis.hset(`jobglot:sidekiq:claims:${own}`, '900:default', job('b'), '899:default', job('a'));
+    await until('they are back', async () => (await redis.llen('queue:default')) === 2);
+    expect(await redis.lrange('queue:default', 0, -1)).toEqual([job('b'), job('a')]);
+  });
+});
+
+describe('what waits here too long', () => {
+  test('goes back for others', async () => {
+    await hire({ prefetch: 5 });
+    await client.enqueue('Gate', { args: ['long'] });
+    await until('it runs', () => gates.has('long'));
+    await client.enqueueMany('Ran', [['a'], ['b']]);
+    const own = await identity();
+    await until('both are fetched', async () => (await redis.hlen(`jobglot:sidekiq:claims:${own}`)) === 3);
+    await until('both are back, in their order', async () => {
+      const waiting = await redis.lrange('queue:default', 0, -1);
+      return waiting.length === 2 && waiting[0]?.includes('"b"') === true;
+    });
+    gates.get('long')?.();
+    await until('both have run', () => ran.length === 3);
+    expect(ran).toEqual(['long', 'a', 'b']);
+  });
+});
+
+describe('the end', () => {
+  test('leaves no process, no claims, no claimant; and what ran is counted', async () => {
+    const worker = await hire();
+    await client.enqueue('Ran', { args: ['a'] });
+    await client.enqueue('Boom', { retry: 0 });
+    await until('both are counted', async () => (await redis.zcard('dead')) === 1 && ran.length === 1);
+    const own = await identity();
+    await worker.stop();
+    expect(await redis.smembers('processes')).toEqual([]);
+    expect(await redis.keys('jobglot:*')).toEqual([]);
+    expect(await redis.exists(`${own}:work`)).toBe(0);
+    expect(await redis.mget('stat:processed', 'stat:failed')).toEqual(['2', '1']);
+  });
+});
