@@ -2,11 +2,12 @@ import type { Change } from '../formats/json.ts';
 import { edit, stringify } from '../formats/ruby-json.ts';
 import type { Disposition, Failure, Moment, Outcome, Transition } from '../job.ts';
 import type { Command, Exchange } from '../redis.ts';
+import { again } from './active-job.ts';
 import { compressBacktrace, framesOf } from './backtrace.ts';
 import type { Dialect } from './dialect.ts';
 import type { Keyspace } from './keys.ts';
 import { type JobHash, retryOf, type SidekiqMessage } from './message.ts';
-import { bury, DEAD_LIMITS, type DeadLimits, requeue, retryLater } from './redis.ts';
+import { bury, DEAD_LIMITS, type DeadLimits, push, requeue, retryLater } from './redis.ts';
 import { readTimestamp, timestamp } from './timestamps.ts';
 
 /**
@@ -27,6 +28,8 @@ export interface SidekiqPolicy {
   readonly onError?: (error: unknown) => void;
   /** Milliseconds before retry number `count` (0 is the first), kept to the millisecond, where `retryIn` says nothing. */
   readonly delayMs?: ((count: number) => number) | undefined;
+  /** A job of Active Job: a retry that the handler asks for is a new job, as `retry_on` makes it. */
+  readonly activeJob?: boolean;
   /** Errors that are not `retriable` are final. @default every error is retried */
   readonly onlyRetriable?: boolean;
 }
@@ -71,6 +74,7 @@ export function settle(
         ...(policy.onlyRetriable === true && !outcome.retriable ? { verdict: 'kill' } : {}),
       });
     case 'retry':
+      if (policy.activeJob === true) return enqueuedAgain(message, outcome, policy, moment);
       return failed(message, outcome.error ?? ASKED, policy, moment, { delayMs: outcome.delayMs });
     case 'fail':
       return failed(message, outcome.error, policy, moment, { verdict: 'kill' });
@@ -131,6 +135,19 @@ function failed(
   }
   const write = hash['dead'] === false ? writing([]) : writing(bury(keys, nowMs, text, policy.dead ?? DEAD_LIMITS));
   return { ...done, disposition: { state: 'failed' }, write, exhausted: true };
+}
+
+/** Active Job's own retry: Sidekiq sees a job that succeeded, and a new one. */
+function enqueuedAgain(
+  message: SidekiqMessage,
+  { delayMs, error }: { readonly delayMs: number | undefined; readonly error: Failure | undefined },
+  { keys, dialect }: SidekiqPolicy,
+  { now, mint }: Moment,
+): SidekiqTransition {
+  const jid = mint().replaceAll('-', '').slice(0, 24);
+  const payload = again(message, { delayMs, error }, { now, jid, dialect });
+  const at = new Date(payload.at ?? now.getTime());
+  return ended(message, { state: 'retrying', at }, push(keys, [payload]).commands);
 }
 
 /** The error of a run, written into the job hash. */

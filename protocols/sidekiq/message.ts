@@ -1,5 +1,6 @@
 import { Buffer, isUtf8 } from 'node:buffer';
 import { WireError } from '../errors.ts';
+import type { ActiveJob } from '../formats/active-job/index.ts';
 import type { Job } from '../job.ts';
 import * as json from '../formats/ruby-json.ts';
 import { readTimestamp } from './timestamps.ts';
@@ -30,6 +31,8 @@ export interface SidekiqMessage {
 export interface SidekiqJob<A extends readonly unknown[] = readonly unknown[]> extends Job<A> {
   /** Every member, as it is on the wire: `tags`, `cattr`, keys of your own. */
   readonly hash: JobHash;
+  /** What Active Job says of a job that Rails enqueued; `args` and `kwargs` are those of the job in the wrapper, decoded. */
+  readonly activeJob?: ActiveJob;
 }
 
 /**
@@ -63,8 +66,25 @@ export function jidOf(hash: JobHash): string {
 }
 
 /** The job in a message. `queue` is where it was fetched, which an API may have changed from what the hash says. */
-export function toJob(message: SidekiqMessage, limits: TimeLimits = NO_LIMITS): SidekiqJob {
+export function toJob(
+  message: SidekiqMessage,
+  limits: TimeLimits = NO_LIMITS,
+  wrapped?: {
+    readonly activeJob: ActiveJob;
+    readonly args: readonly unknown[];
+    readonly kwargs: Readonly<Record<string, unknown>>;
+  },
+): SidekiqJob {
   const job = new FetchedJob(message);
+  if (wrapped !== undefined) {
+    job.task = wrapped.activeJob.jobClass;
+    job.args = wrapped.args;
+    job.kwargs = wrapped.kwargs;
+    job.activeJob = wrapped.activeJob;
+    // Active Job counts the runs it asked for itself; Sidekiq those that failed since.
+    const { retry_count: failures } = message.hash;
+    job.attempt = wrapped.activeJob.executions + (typeof failures === 'number' ? job.attempt : 1);
+  }
   if (limits.timeoutMs !== undefined) job.timeoutMs = limits.timeoutMs;
   if (limits.softTimeoutMs !== undefined) job.softTimeoutMs = limits.softTimeoutMs;
   return job;
@@ -83,12 +103,13 @@ const NO_KWARGS: Readonly<Record<string, unknown>> = Object.freeze({});
 /** What few handlers look at is worked out when they do. */
 class FetchedJob implements SidekiqJob {
   readonly id: string;
-  readonly task: string;
-  readonly args: readonly unknown[];
-  readonly kwargs: Readonly<Record<string, unknown>> = NO_KWARGS;
+  task: string;
+  args: readonly unknown[];
+  kwargs: Readonly<Record<string, unknown>> = NO_KWARGS;
   readonly queue: string;
-  readonly attempt: number;
+  attempt: number;
   readonly hash: JobHash;
+  activeJob?: ActiveJob;
   timeoutMs?: number;
   softTimeoutMs?: number;
 

@@ -492,7 +492,7 @@ export interface DueJob {
 /** How many were still there, and are moved. */
 export function moveDue(
   keys: Keyspace,
-  set: 'schedule' | 'retry',
+  set: 'schedule' | 'retry' | 'dead',
   jobs: readonly DueJob[],
   { nowMs, dead }: { readonly nowMs: number; readonly dead: DeadLimits },
 ): Exchange<readonly boolean[]> {

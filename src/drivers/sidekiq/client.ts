@@ -1,4 +1,6 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
+import type { RailsVersion } from '../../../protocols/formats/active-job/index.ts';
+import { wrap } from '../../../protocols/sidekiq/active-job.ts';
 import { type Dialect, NEUTRAL } from '../../../protocols/sidekiq/dialect.ts';
 import * as iteration from '../../../protocols/sidekiq/iteration.ts';
 import { item, type Item, type JobOptions, payload, type Timing } from '../../../protocols/sidekiq/options.ts';
@@ -33,6 +35,20 @@ export type ClientMiddleware = (job: Item, next: () => Promise<void>) => void | 
 
 /** How a job is sent: Sidekiq's options in camelCase, and when it is to run. */
 export type EnqueueOptions = JobOptions & Timing;
+
+/** What Active Job knows beside. */
+export interface PerformLaterOptions extends Omit<EnqueueOptions, 'wrapped' | 'displayClass'> {
+  /** Lower is sooner, for systems that heed it; Sidekiq does not. */
+  readonly priority?: number;
+  /** @default 'en' */
+  readonly locale?: string;
+  /** As Rails names it: `'Europe/Paris'`. @default 'UTC' */
+  readonly timezone?: string;
+  /** A UUID: the same over all runs. @default a new one */
+  readonly jobId?: string;
+  /** The oldest Rails that shall read it: what that one does not know is refused. @default every version from 6.1 on */
+  readonly rails?: RailsVersion;
+}
 
 /** What became of a job. */
 export interface Pushed {
@@ -97,6 +113,10 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
     const now = new Date();
     const one = this.#item(task, call, now);
     await this.#ready();
+    return this.#sendItem(one, now);
+  }
+
+  async #sendItem(one: Item, now: Date): Promise<Pushed> {
     if (this.#middleware.length > 0 && !(await this.#passes(one))) return { jid: one.jid, state: 'halted' };
     const { dialect } = this;
     const ready = payload(one, { now, dialect });
@@ -105,6 +125,38 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
       return { jid, state: await this.#spool.send([ready], async () => this.#send(ready)) };
     await this.#send(ready);
     return { jid, state: 'pushed' };
+  }
+
+  /**
+   * Send a job of Active Job: `UserMailerJob.perform_later`. Its arguments may be what Rails can encode: GlobalId, RubySymbol, Date,
+   * Duration, keywords and more. Throws as `enqueue`.
+   */
+  async performLater<A extends readonly unknown[], K, R>(
+    task: Task<A, K, R> | string,
+    call: { readonly args?: NoInfer<A>; readonly kwargs?: NoInfer<K> } & PerformLaterOptions = {},
+  ): Promise<Pushed & { readonly jobId: string }> {
+    const { args = [], kwargs, priority, locale, timezone, jobId = randomUUID(), rails, ...options } = call;
+    const jobClass = taskName(task, 'sidekiq');
+    await this.#ready();
+    const now = new Date();
+    const one = this.#item(
+      this.#dialect.activeJobWrapper,
+      { ...options, args: [], wrapped: jobClass } as Call<unknown, unknown>,
+      now,
+    );
+    const inner = {
+      jobClass,
+      jobId,
+      queue: one.queue,
+      args: args as readonly unknown[],
+      ...(kwargs === undefined ? {} : { kwargs: kwargs as Readonly<Record<string, unknown>> }),
+      priority,
+      locale,
+      timezone,
+      at: one.at,
+    };
+    one.args = [wrap(inner, now, rails === undefined ? {} : { rails })];
+    return { ...(await this.#sendItem(one, now)), jobId };
   }
 
   /**

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Disposition, Outcome } from '../../../protocols/job.ts';
+import type { WrappedJob } from '../../../protocols/sidekiq/active-job.ts';
 import * as lifecycle from '../../../protocols/sidekiq/lifecycle.ts';
 import { displayClass, type SidekiqJob, type SidekiqMessage, toJob } from '../../../protocols/sidekiq/message.ts';
 import type { Work } from '../../../protocols/sidekiq/presence.ts';
@@ -33,7 +34,7 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
     message: SidekiqMessage,
     claim: string | undefined,
     rule: ClassRule | undefined,
-    fetchedFor?: { readonly look: number },
+    { fetchedFor, wrapped }: { readonly fetchedFor?: { readonly look: number }; readonly wrapped?: WrappedJob } = {},
   ) {
     this.#process = process;
     this.message = message;
@@ -41,7 +42,7 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
     this.#rule = rule;
     this.#fetchedFor = fetchedFor;
     this.#look = fetchedFor?.look ?? 0;
-    this.job = toJob(message, rule?.limits);
+    this.job = toJob(message, rule?.limits, wrapped);
     if (claim !== undefined) process.claims.holds(claim, this);
   }
 
@@ -109,6 +110,7 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
       outcome,
       {
         ...policy,
+        ...(this.job.activeJob === undefined ? {} : { activeJob: true }),
         keys,
         dialect,
         maxRetries: options.maxRetries,

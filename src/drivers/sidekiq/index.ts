@@ -2,10 +2,20 @@ import { resolveApp, resolveWorker, type SidekiqOptions } from './options.ts';
 import { SidekiqProcess } from './process.ts';
 import { SidekiqSource } from './source.ts';
 
+export {
+  type ProcessState,
+  type QueueState,
+  type SetEntry,
+  type SetName,
+  SidekiqApi,
+  type Stats,
+  type WorkState,
+} from './api.ts';
 export type { CapsuleOptions, SidekiqAppOptions, SidekiqOptions } from './options.ts';
 export {
   type ClientMiddleware,
   type EnqueueOptions,
+  type PerformLaterOptions,
   type Pushed,
   SidekiqClient,
   type SidekiqClientOptions,
@@ -16,6 +26,25 @@ export type { JobHash, SidekiqJob } from '../../../protocols/sidekiq/message.ts'
 export type { JobOptions, Timing } from '../../../protocols/sidekiq/options.ts';
 export type { QueuesOption } from '../../../protocols/sidekiq/queues.ts';
 export { float, Numeral } from '../../../protocols/formats/values.ts';
+export {
+  type ActiveJob,
+  DateTime,
+  Decimal,
+  Duration,
+  GlobalId,
+  indifferentHash,
+  keywordHash,
+  PlainDate,
+  RubyDateTime,
+  RubyHash,
+  RubyModule,
+  RubyRange,
+  RubySymbol,
+  RubyTime,
+  SerializedObject,
+  symbolKeys,
+  TimeWithZone,
+} from '../../../protocols/formats/active-job/index.ts';
 
 /**
  * Queues of Sidekiq as a source of a worker: `new Worker({ tasks, sources: [sidekiq({ url: 'redis://localhost' })] })`.

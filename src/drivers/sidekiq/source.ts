@@ -1,12 +1,14 @@
 import { setMaxListeners } from 'node:events';
 import type { Command } from '../../../protocols/redis.ts';
+import { readWrapped, wrappedClass } from '../../../protocols/sidekiq/active-job.ts';
 import { quarantineKey } from '../../../protocols/sidekiq/keys.ts';
 import { decodeJob, expiryOf, type SidekiqMessage } from '../../../protocols/sidekiq/message.ts';
 import { asDead } from '../../../protocols/sidekiq/morgue.ts';
 import type { Capsule } from '../../../protocols/sidekiq/presence.ts';
 import { fetchOrder } from '../../../protocols/sidekiq/queues.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
-import { WireError } from '../../../protocols/errors.ts';
+import { toFailure, WireError } from '../../../protocols/errors.ts';
+import type { Failure } from '../../../protocols/job.ts';
 import { persist } from '../../persist.ts';
 import { type Agent, type Delivery, type Host, pause, type Source } from '../../source.ts';
 import { type ClassRule, ClassRules } from './class-rules.ts';
@@ -157,17 +159,44 @@ export class SidekiqSource implements Source, FetchHost {
       this.#bury(fetched, error);
       return undefined;
     }
-    const name = message.hash['class'] as string;
+    const own = message.hash['class'] as string;
+    const inner = wrappedClass(message.hash);
+    // A handler of the wrapper itself gets what is in it as it is.
+    const wraps = inner !== undefined && this.#rules?.find(own) === undefined;
+    const name = wraps ? inner : own;
     const rule = this.#rules?.find(name);
     const expiry = expiryOf(message.hash);
     if (expiry !== undefined && expiry < Date.now()) {
       this.#expire(new SidekiqDelivery(this.#process, message, claim, rule));
       return undefined;
     }
-    if (rule !== undefined) return new SidekiqDelivery(this.#process, message, claim, rule, this.#prefetch);
+    if (rule !== undefined) return this.#deliver(message, claim, rule, wraps);
     if (this.#process.options.unknownClass === 'leave') this.#hold(fetched, name);
     else this.#failUnknown(message, claim, name, rule);
     return undefined;
+  }
+
+  #deliver(
+    message: SidekiqMessage,
+    claim: string | undefined,
+    rule: ClassRule,
+    wraps: boolean,
+  ): SidekiqDelivery | undefined {
+    const fetchedFor = this.#prefetch;
+    if (!wraps) return new SidekiqDelivery(this.#process, message, claim, rule, { fetchedFor });
+    try {
+      return new SidekiqDelivery(this.#process, message, claim, rule, {
+        fetchedFor,
+        wrapped: readWrapped(message.hash),
+      });
+    } catch (error) {
+      // As in Rails: the job fails with it, and is retried.
+      this.#failUnread(new SidekiqDelivery(this.#process, message, claim, rule), {
+        ...toFailure(error),
+        type: 'ActiveJob::DeserializationError',
+      });
+      return undefined;
+    }
   }
 
   #bury(fetched: Fetched, error: unknown): void {
@@ -217,9 +246,17 @@ export class SidekiqSource implements Source, FetchHost {
       traceback: '',
     };
     this.#say(name, message.queue);
-    this.#carryOut('retry a job of an unknown class', () =>
-      delivery.settle({ kind: 'error', error, retriable: false }),
+    this.#failUnread(delivery, error);
+  }
+
+  /** It fails without having run. */
+  #failUnread(delivery: SidekiqDelivery, error: Failure): void {
+    const { task, id, queue } = delivery.job;
+    this.#process.log.error(
+      { system: this.system, task, id, queue, error: error.message },
+      'failed before it could run',
     );
+    this.#carryOut('retry a job that could not run', () => delivery.settle({ kind: 'error', error, retriable: true }));
   }
 
   #say(name: string, queue: string): void {
