@@ -89,6 +89,19 @@ export function settle(
   }
 }
 
+/**
+ * An iterable job that goes on later: behind the others, so that it does not hold them up (job/interrupt_handler.rb). The same
+ * job, put in its queue anew.
+ */
+export function interrupted(
+  message: SidekiqMessage,
+  { keys, dialect }: Pick<SidekiqPolicy, 'keys' | 'dialect'>,
+  now: Date,
+): SidekiqTransition {
+  const text = edit(message.text, [{ path: ['enqueued_at'], value: timestamp(now.getTime(), dialect) }]);
+  return ended(message, { state: 'requeued' }, push(keys, [{ queue: message.queue, text }]).commands);
+}
+
 /** The worker stops: back to its queue, next out, the same bytes. */
 export function release(message: SidekiqMessage, keys: Keyspace): readonly Command[] {
   return requeue(keys, message.queue, message.bytes, 'front');

@@ -15,7 +15,7 @@ interface Store extends AsyncDisposable {
 }
 
 const NO_RESULTS = 'Sidekiq keeps no results, nor states of a job that has ended';
-const NO_LIMITS = 'a job hash has no time limit; limits of the handler are in test/unit/drivers/sidekiq.test.ts';
+const NO_LIMITS = 'a job hash has no time limit; limits of the handler are in test/conformance/sidekiq-worker.test.ts';
 
 for (const fetch of ['reliable', 'basic'] as const) {
   conformance<Store>({

@@ -2,12 +2,15 @@ import type { SidekiqPolicy } from '../../../protocols/sidekiq/lifecycle.ts';
 import type { TimeLimits } from '../../../protocols/sidekiq/message.ts';
 import { backoff } from '../../backoff.ts';
 import type { Registration, Registry, RetryPolicy, TaskOptions } from '../../task.ts';
+import { ITERABLE } from './iterable.ts';
 
 /** How jobs of one class are run here. */
 export interface ClassRule {
   readonly limits: TimeLimits;
   readonly policy: Pick<SidekiqPolicy, 'retry' | 'delayMs' | 'onlyRetriable'>;
   readonly options: TaskOptions;
+  /** Its handler was made by `iterable`. */
+  readonly iterable: boolean;
 }
 
 /** Rules by class, made once for each that is handled here. */
@@ -32,7 +35,7 @@ export class ClassRules {
   }
 }
 
-function ruleOf({ options }: Registration): ClassRule {
+function ruleOf({ options, handler }: Registration): ClassRule {
   const { timeoutMs, softTimeoutMs, retry } = options;
   return {
     limits: { timeoutMs, softTimeoutMs },
@@ -42,6 +45,7 @@ function ruleOf({ options }: Registration): ClassRule {
       ...(retry?.on === undefined ? {} : { onlyRetriable: true }),
     },
     options,
+    iterable: ITERABLE in handler,
   };
 }
 

@@ -7,6 +7,8 @@ import type { Work } from '../../../protocols/sidekiq/presence.ts';
 import type { Delivery } from '../../source.ts';
 import type { ClassRule } from './class-rules.ts';
 import type { Holder } from './claims.ts';
+import { ITERATION } from './iterable.ts';
+import { RedisIteration } from './iteration-store.ts';
 import { type SidekiqProcess, SUCCEEDED, type Working } from './process.ts';
 
 const REQUEUED: Disposition = { state: 'requeued' };
@@ -22,6 +24,7 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
   readonly #rule: ClassRule | undefined;
   readonly #fetchedFor: { readonly look: number } | undefined;
   readonly #look: number;
+  readonly #iteration: RedisIteration | undefined;
   #tid: string | undefined;
   #startedAtMs = 0;
   #counted = false;
@@ -43,6 +46,10 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
     this.#fetchedFor = fetchedFor;
     this.#look = fetchedFor?.look ?? 0;
     this.job = toJob(message, rule?.limits, wrapped);
+    if (rule?.iterable === true) {
+      this.#iteration = new RedisIteration(process, this.job.id);
+      Object.defineProperty(this.job, ITERATION, { value: this.#iteration });
+    }
     if (claim !== undefined) process.claims.holds(claim, this);
   }
 
@@ -104,6 +111,9 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
   #decide(outcome: Outcome): lifecycle.SidekiqTransition {
     const { keys, dialect, options, log } = this.#process;
     const { options: own, policy } = this.#rule ?? {};
+    const now = new Date();
+    if (this.#iteration?.wasInterrupted === true && outcome.kind === 'reject')
+      return lifecycle.interrupted(this.message, { keys, dialect }, now);
     const retryIn = own?.retryIn;
     return lifecycle.settle(
       this.message,
@@ -119,7 +129,7 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
         onError: (error) =>
           log.error({ task: this.job.task, id: this.job.id, error }, "retryIn threw; Sidekiq's own delay counts"),
       },
-      { now: new Date(), random: Math.random(), mint: randomUUID },
+      { now, random: Math.random(), mint: randomUUID },
     );
   }
 

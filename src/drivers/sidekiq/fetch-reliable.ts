@@ -67,13 +67,16 @@ export class ReliableFetch implements Fetch {
   async receive(max: number, signal: AbortSignal): Promise<readonly Fetched[]> {
     this.#receiving = true;
     try {
-      return await this.#receive(max, signal);
+      const jobs = await this.#receive(max, signal);
+      // A waiter was served, and so was the fetch beside it.
+      if (jobs.length > max) await this.#giveBack(jobs.splice(max));
+      return jobs;
     } finally {
       this.#receiving = false;
     }
   }
 
-  async #receive(max: number, signal: AbortSignal): Promise<readonly Fetched[]> {
+  async #receive(max: number, signal: AbortSignal): Promise<Fetched[]> {
     const watch = this.#watch as PushWatch;
     for (let waited = false; !signal.aborted && !waited;) {
       if (this.#arrived.length > 0) break;

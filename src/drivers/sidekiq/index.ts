@@ -20,6 +20,7 @@ export {
   SidekiqClient,
   type SidekiqClientOptions,
 } from './client.ts';
+export { iterable, type Iterable, type IterableOptions } from './iterable.ts';
 export { SidekiqSource } from './source.ts';
 export type { DialectName } from '../../../protocols/sidekiq/dialect.ts';
 export type { JobHash, SidekiqJob } from '../../../protocols/sidekiq/message.ts';

@@ -1,0 +1,217 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { float, SidekiqApi, SidekiqClient } from '../../src/drivers/sidekiq/index.ts';
+import { defineTask } from '../../src/task.ts';
+import { startRedis } from '../support/redis.ts';
+import { until } from '../support/until.ts';
+import { SidekiqScene } from './sidekiq-scene.ts';
+
+let scene: SidekiqScene;
+beforeAll(async () => {
+  scene = await SidekiqScene.start();
+});
+afterEach(() => scene.reset());
+afterAll(() => scene[Symbol.asyncDispose]());
+
+const hard = defineTask<(id: number, what?: unknown) => void>('HardJob');
+
+describe('a push', () => {
+  test('has the members Sidekiq writes, in its order and spacing', async () => {
+    const { jid, state } = await scene.client.enqueue(hard, { args: [1, { a: float(1) }], queue: 'critical' });
+    expect(state).toBe('pushed');
+    expect(await scene.redis.smembers('queues')).toEqual(['critical']);
+    const [text] = await scene.queue('critical');
+    expect(text).toMatch(
+      new RegExp(
+        `^\\{"retry":true,"queue":"critical","args":\\[1,\\{"a":1\\.0\\}\\],"class":"HardJob","jid":"${jid}","created_at":\\d{10}\\.\\d+,"enqueued_at":\\d{10}\\.\\d+\\}$`,
+      ),
+    );
+    expect(jid).toMatch(/^[0-9a-f]{24}$/);
+  });
+
+  test('has every option under its name on the wire', async () => {
+    await scene.client.enqueue(hard, {
+      args: [1],
+      retry: 5,
+      retryFor: 3600,
+      retryQueue: 'low',
+      dead: false,
+      backtrace: 3,
+      tags: ['a'],
+      jid: 'mine',
+      cattr: { user_id: 7 },
+      displayClass: 'Shown',
+      custom: { tenant_id: 7 },
+    });
+    expect(JSON.parse((await scene.queue())[0]!)).toMatchObject({
+      retry: 5,
+      retry_for: 3600,
+      retry_queue: 'low',
+      dead: false,
+      backtrace: 3,
+      tags: ['a'],
+      jid: 'mine',
+      cattr: { user_id: 7 },
+      display_class: 'Shown',
+      tenant_id: 7,
+    });
+  });
+
+  test('for later is in schedule, without a queue and enqueued_at; for earlier it is now', async () => {
+    await scene.client.enqueue(hard, { args: [1], in: 300 });
+    const [later] = await scene.set('schedule');
+    expect(later!.text).not.toContain('enqueued_at');
+    expect(later!.score - Date.now() / 1000).toBeGreaterThan(290);
+    expect(await scene.redis.exists('queues')).toBe(0);
+    await scene.client.enqueue(hard, { args: [2], at: new Date(0) });
+    expect(await scene.queue()).toHaveLength(1);
+  });
+
+  test.each([
+    [{ retry: -1 }, 'HardJob: retry must be true, false or a number of retries, not -1'],
+    [{ retryFor: 2e9 }, 'retryFor must be seconds, at most 1e9'],
+    [{ queue: '' }, 'queue must be a name, not ""'],
+    [{ tags: 'a' }, 'tags must be an array of strings'],
+    [{ in: Number.NaN }, 'in must be a number of seconds, not NaN'],
+    [{ at: new Date(Number.NaN) }, 'at must be a Date'],
+    [{ in: 1, at: new Date(0) }, 'at must be left out'],
+    [{ args: [1, new Date(0)] }, 'HardJob: cannot write args[1]: a Date has no form in JSON'],
+    [{ args: 'x' }, 'args must be an array'],
+    [{ custom: { jid: 'x' } }, 'custom.jid must be a member that no option of its own sets'],
+    [{ kwargs: { a: 1 } }, 'no keyword arguments'],
+  ])('that cannot be is refused before anything is sent: %j', async (call, why) => {
+    await expect(scene.client.enqueue(hard, { args: [1], ...call } as never)).rejects.toThrow(why);
+    expect(await scene.redis.keys('*')).toEqual([]);
+  });
+
+  test('of many is few trips, in their order; times may be a list', async () => {
+    const pushed = await scene.client.enqueueMany(
+      hard,
+      Array.from({ length: 2_500 }, (_, at) => [at] as [number]),
+    );
+    expect(new Set(pushed.map(({ jid }) => jid)).size).toBe(2_500);
+    const queue = await scene.queue();
+    expect(queue.map((text) => (JSON.parse(text) as { args: number[] }).args[0])).toEqual(
+      Array.from({ length: 2_500 }, (_, at) => at),
+    );
+    await scene.client.enqueueMany(hard, [[1], [2]], { in: [100, 200], queue: 'x' });
+    const [first, second] = await scene.set('schedule');
+    expect(Math.round(second!.score - first!.score)).toBe(100);
+    await expect(scene.client.enqueueMany(hard, [[1], [2]], { in: [1] })).rejects.toThrow('1 times for 2 jobs');
+  });
+
+  test('speaks what the fleet reads', async () => {
+    await scene.redis.sadd('processes', 'new:2:b');
+    await scene.redis.hset('new:2:b', 'info', '{"version":"8.1.0","queues":["default"]}');
+    await using client = new SidekiqClient({ url: scene.server.url });
+    await client.enqueue(hard, { args: [1] });
+    expect((await scene.queue())[0]).toMatch(/"created_at":\d{13},"enqueued_at":\d{13}}/);
+    await using older = new SidekiqClient({ url: scene.server.url, dialect: '6.4', namespace: 'shop' });
+    await older.enqueue(hard, { args: [1] });
+    expect((await scene.redis.lrange('shop:queue:default', 0, -1))[0]).toMatch(/"created_at":\d{10}\.\d+/);
+  });
+});
+
+describe('middleware', () => {
+  test('changes what is pushed, in its order, and may halt it', async () => {
+    await using client = new SidekiqClient({
+      url: scene.server.url,
+      middleware: [
+        async (job, next) => {
+          job.members.set('tenant', 7);
+          await next();
+        },
+      ],
+    });
+    client.use((job, next) => (job.args[0] === 13 ? undefined : next()));
+    expect((await client.enqueue(hard, { args: [13] })).state).toBe('halted');
+    const pushed = await client.enqueueMany(hard, [[1], [13], [2]]);
+    expect(pushed.map(({ state }) => state)).toEqual(['pushed', 'halted', 'pushed']);
+    expect((await scene.queue()).map((text) => JSON.parse(text) as object)).toMatchObject([
+      { args: [1], tenant: 7 },
+      { args: [2], tenant: 7 },
+    ]);
+  });
+});
+
+describe('while Redis is away', () => {
+  test('the caller gets the error, or jobs are kept, bounded, and sent in their order', async () => {
+    await using server = await startRedis({ persistence: true });
+    await using plain = new SidekiqClient({ url: server.url });
+    const client = new SidekiqClient({ url: server.url, whenAway: 'buffer', bufferLimit: 3 });
+    await plain.open();
+    await client.enqueue(hard, { args: [0] });
+    await server.kill();
+    await until('the connection is known to be lost', async () => {
+      const { state } = await client.enqueue(hard, { args: [1] });
+      return state === 'buffered';
+    });
+    await expect(plain.enqueue(hard, { args: [99] })).rejects.toThrow('redis:');
+    const before = client.buffered;
+    for (let at = before; at < 3; at++) await client.enqueue(hard, { args: [at + 1] });
+    await expect(client.enqueue(hard, { args: [98] })).rejects.toThrow('the buffer is full (3 of 3 jobs)');
+    await server.restart();
+    await until('all are sent', () => client.buffered === 0);
+    const redis = server.client();
+    const queue = (await redis.lrange('queue:default', 0, -1)).reverse();
+    expect(queue.map((text) => (JSON.parse(text) as { args: number[] }).args[0])).toEqual([0, 1, 2, 3]);
+    await client.close();
+  });
+
+  test('a client that is closed with jobs that were never sent says so', async () => {
+    const client = new SidekiqClient({ url: 'redis://127.0.0.1:1', whenAway: 'buffer', connectTimeoutMs: 500 });
+    expect((await client.enqueue(hard, { args: [1] })).state).toBe('buffered');
+    await expect(client.close()).rejects.toThrow('1 jobs that were never sent');
+  });
+});
+
+describe('the API', () => {
+  const job = (name: string, extra: string): string =>
+    `{"class":"X","args":["${name}",1.0],"jid":"jid-${name}","queue":"q"${extra}}`;
+
+  test('retries, kills, deletes, each once and only what is still there', async () => {
+    await using api = new SidekiqApi({ url: scene.server.url });
+    const soon = String(Date.now() / 1000 + 60);
+    for (const name of ['a', 'b', 'c', 'd']) await scene.redis.zadd('retry', soon, job(name, ',"retry_count":2'));
+    const entries = await api.list('retry');
+    expect(entries.map(({ jid }) => jid)).toEqual(['jid-a', 'jid-b', 'jid-c', 'jid-d']);
+    const [a, b, c] = entries as [never, never, never];
+    expect(await api.retry([a])).toBe(1);
+    expect(await api.retry([a])).toBe(0);
+    expect((await scene.queue('q'))[0]).toMatch(/\["a",1\.0\].*"retry_count":1,"enqueued_at":/);
+    expect(await api.kill([b])).toBe(1);
+    expect((await scene.set('dead')).map(({ text }) => text)).toEqual([job('b', ',"retry_count":2')]);
+    expect(await api.delete([c, a])).toBe(1);
+    expect((await api.find('retry', 'jid-d')).map(({ jid }) => jid)).toEqual(['jid-d']);
+    expect(await api.find('retry', '[*')).toEqual([]);
+    expect(await api.retry(await api.list('dead'))).toBe(1);
+    expect(await scene.set('dead')).toEqual([]);
+  });
+
+  test('shows queues and what is in them, and empties them', async () => {
+    await using api = new SidekiqApi({ url: scene.server.url });
+    await scene.client.enqueueMany(hard, [[1], [2], [3]], { queue: 'q' });
+    expect(await api.queues()).toMatchObject([{ name: 'q', size: 3, paused: false }]);
+    const [first, second] = await api.jobs('q', { limit: 2 });
+    expect(String(first)).toContain('"args":[1]');
+    expect(await api.deleteJob('q', second!)).toBe(true);
+    expect(await api.deleteJob('q', second!)).toBe(false);
+    expect((await scene.queue('q')).length).toBe(2);
+    await api.clearQueue('q');
+    expect(await api.queues()).toEqual([]);
+  });
+
+  test('entries that are no jobs stay where they are, and can be deleted', async () => {
+    await using api = new SidekiqApi({ url: scene.server.url });
+    await scene.redis.zadd('dead', '1', '{not json', '2', '[1]');
+    const entries = await api.list('dead');
+    expect(entries.map(({ hash }) => hash)).toEqual([undefined, undefined]);
+    expect(await api.retry(entries)).toBe(0);
+    expect(await api.delete(entries)).toBe(2);
+  });
+
+  test('a process that is not there cannot be told', async () => {
+    await using api = new SidekiqApi({ url: scene.server.url });
+    await expect(api.quiet('host:1:x')).rejects.toThrow("no process 'host:1:x'");
+    expect(await api.stop()).toEqual([]);
+  });
+});
