@@ -20,7 +20,7 @@ interface Failed {
 }
 
 const RESULTS = 'Resque keeps no results';
-const LIMITS = 'a payload has no time limits; those of a task are asked in test/unit/drivers/resque.test.ts';
+const LIMITS = 'a payload has no time limits; those of a task are asked in test/interop/resque-worker.test.ts';
 const EXPIRY = 'a payload does not expire';
 
 conformance<Store>({

@@ -37,18 +37,15 @@ if (withScheduler) {
 }
 say({ event: 'ready' });
 
-const lines = createInterface({ input: process.stdin });
-lines.on('line', async (line) => {
-  const { id, method, args } = JSON.parse(line);
+const answer = async ({ id, method, args }) => {
   try {
     say({ id, value: (await queue[method](...args)) ?? null });
   } catch (error) {
     say({ id, error: String(error) });
   }
-});
-lines.on('close', async () => {
-  await worker?.end();
-  await scheduler?.end();
-  await queue.end();
-  process.exit(0);
-});
+};
+for await (const line of createInterface({ input: process.stdin })) void answer(JSON.parse(line));
+await worker?.end();
+await scheduler?.end();
+await queue.end();
+process.exit(0);

@@ -1,0 +1,123 @@
+import type { Redis } from 'ioredis';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { resque, ResqueClient } from '../../src/drivers/resque/index.ts';
+import type { PoisonReport } from '../../src/source.ts';
+import { defineTask, Tasks } from '../../src/task.ts';
+import { Worker } from '../../src/worker/worker.ts';
+import { type RedisServer, startRedis } from '../support/redis.ts';
+import { until } from '../support/until.ts';
+
+/** What is no payload is set aside as it is, with the reason; what is only odd is run; the worker goes on. A Ruby worker dies of the former. */
+let server: RedisServer;
+let redis: Redis;
+let worker: Worker;
+let client: ResqueClient;
+let poisons: PoisonReport[] = [];
+let ran: (readonly unknown[])[] = [];
+
+const LIMIT = 1024 * 1024;
+
+beforeAll(async () => {
+  server = await startRedis();
+  redis = server.client();
+  client = new ResqueClient({ url: server.url, defaultQueue: 'default' });
+  const tasks = new Tasks()
+    .handle(defineTask('OkJob'), ({ args }) => void ran.push(args))
+    .handle(defineTask('MyJob'), ({ args }) => void ran.push(args));
+  const source = resque({
+    url: server.url,
+    queues: ['default'],
+    maxJobBytes: LIMIT,
+    scheduler: { interval: 0.2 },
+    processTitle: false,
+  });
+  worker = new Worker({ tasks, sources: [source] });
+  worker.on('job:poison', (report) => poisons.push(report));
+  await worker.start();
+});
+afterEach(async () => {
+  poisons = [];
+  ran = [];
+  await redis.del('resque:jobglot:quarantine:default', 'resque:jobglot:quarantine:default:why');
+});
+afterAll(async () => {
+  await worker.stop({ timeoutMs: 1_000 });
+  await client.close();
+  await server[Symbol.asyncDispose]();
+});
+
+const nested = (levels: number): string => '['.repeat(levels) + ']'.repeat(levels);
+
+const BAD: readonly { readonly what: string; readonly item: string | Buffer; readonly code?: string }[] = [
+  { what: 'nothing', item: '' },
+  { what: 'words', item: '{nope' },
+  { what: 'half an object', item: '{"class":"OkJob","args":[' },
+  { what: 'two objects', item: '{"class":"OkJob","args":[]}{"class":"OkJob","args":[]}' },
+  { what: 'NaN', item: '{"class":"OkJob","args":[NaN]}' },
+  { what: 'bytes that are no UTF-8', item: Buffer.from([0x7b, 0xff, 0x00, 0xfe, 0x7d]) },
+  { what: 'JSON in Latin-1', item: Buffer.from('{"class":"OkJob","args":["é"]}', 'latin1') },
+  { what: 'a pickle', item: Buffer.from('80049511000000000000008c0568656c6c6f942e', 'hex') },
+  { what: 'arguments nested 200 deep', item: `{"class":"OkJob","args":${nested(200)}}` },
+  { what: 'arguments nested 100,000 deep', item: `{"class":"OkJob","args":${nested(100_000)}}` },
+  { what: 'a list', item: '["OkJob", []]' },
+  { what: 'a number', item: '42' },
+  { what: 'null', item: 'null' },
+  { what: 'an empty object', item: '{}' },
+  { what: 'a class that is null', item: '{"class":null,"args":[]}' },
+  { what: 'a class that is a list', item: '{"class":["OkJob"],"args":[]}' },
+  { what: 'a class without letters', item: '{"class":"","args":[]}' },
+  { what: 'args that are an object', item: '{"class":"OkJob","args":{"a":1}}' },
+  { what: 'args that are a text', item: '{"class":"OkJob","args":"[]"}' },
+  { what: 'more bytes than allowed', item: `{"class":"OkJob","args":["${'x'.repeat(LIMIT)}"]}`, code: 'too-large' },
+];
+
+describe('set aside', () => {
+  test.each(BAD)('$what', async ({ item, code = 'undecodable' }) => {
+    const bytes = Buffer.from(item);
+    await redis.rpush('resque:queue:default', bytes);
+    await client.enqueue('OkJob', { args: ['after'] });
+    await until('the one behind it has run', () => ran.length === 1);
+    await until('the worker says so', () => poisons.length === 1);
+    expect(poisons[0]).toMatchObject({ system: 'resque', queue: 'default', code });
+    expect(poisons[0]?.kept).toContain("LMOVE 'resque:jobglot:quarantine:default' 'resque:queue:default' LEFT RIGHT");
+    const [kept] = await redis.lrangeBuffer('resque:jobglot:quarantine:default', 0, -1);
+    expect(kept?.equals(bytes)).toBe(true);
+    expect(await redis.llen('resque:queue:default')).toBe(0);
+    expect(await redis.keys('resque:jobglot:claims:*')).toEqual([]);
+    expect(await redis.llen('resque:failed')).toBe(0);
+  });
+
+  test('a delayed item that is none', async () => {
+    await redis.rpush('resque:delayed:1', '{nope', '{"class":"OkJob","args":["due"],"queue":"default"}');
+    await redis.zadd('resque:delayed_queue_schedule', 1, '1');
+    await until('the one behind it has run', () => ran.length === 1);
+    expect(ran).toEqual([['due']]);
+    expect(await redis.lrange('resque:jobglot:quarantine:delayed', 0, -1)).toEqual(['{nope']);
+    expect(await redis.exists('resque:delayed:1')).toBe(0);
+    expect(poisons[0]).toMatchObject({ queue: 'delayed', code: 'undecodable' });
+  });
+});
+
+describe('run', () => {
+  const ODD: readonly (readonly [what: string, item: string, args: readonly unknown[]])[] = [
+    ['no args', '{"class":"OkJob"}', []],
+    ['args that are null', '{"class":"OkJob","args":null}', []],
+    ['members nobody knows', '{"x":{"y":1},"class":"OkJob","args":[1],"queue":"other"}', [1]],
+    ['white space', ' { "class" : "OkJob" , "args" : [ 1 ] } ', [1]],
+    ['a class with a dash', '{"class":"my-job","args":[2]}', [2]],
+    [
+      'names that JavaScript gives meaning',
+      '{"class":"OkJob","args":[{"__proto__":{"a":1}}],"__proto__":{"class":"X"}}',
+      [],
+    ],
+    ['large integers', '{"class":"OkJob","args":[18446744073709551617]}', [18446744073709551617n]],
+  ];
+
+  test.each(ODD)('%s', async (what, item, args) => {
+    await redis.rpush('resque:queue:default', item);
+    await until('it has run', () => ran.length === 1);
+    if (what.startsWith('names')) expect(JSON.stringify(ran[0])).toBe('[{"__proto__":{"a":1}}]');
+    else expect(ran).toEqual([args]);
+    expect(poisons).toEqual([]);
+  });
+});
