@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect } from 'vitest';
-import { celery, type CeleryOptions } from '../../src/drivers/celery/index.ts';
+import { celery, CeleryControl, type CeleryOptions } from '../../src/drivers/celery/index.ts';
 import { Worker } from '../../src/worker/worker.ts';
 import { type CeleryVersion, type PythonWorker, startPythonWorker } from '../support/python.ts';
 import { type RabbitServer, startRabbit } from '../support/rabbit.ts';
-import { until } from '../support/until.ts';
+import { PATIENCE_MS, until } from '../support/until.ts';
 import { interopTasks } from './apps/tasks.ts';
 import { facts, type Lacks } from './support/table.ts';
 
@@ -210,6 +210,19 @@ describe.each<CeleryVersion>(['5.2', '5.6'])('what a worker of Celery %s declare
       .join('\n');
   }
 
+  /** What both say of their queues when they are asked, but for those with several bindings: Python names an exchange they have not. */
+  async function told(where: string): Promise<readonly unknown[]> {
+    await using control = new CeleryControl({ broker: rabbit.urlOf(where) });
+    const replies = await control.call('active_queues', {}, { limit: 2, timeoutMs: PATIENCE_MS });
+    return ['them@test', 'us@test'].map((worker) =>
+      (replies.get(worker) as readonly QueueTold[])
+        .filter(({ name }) => !['several', 'bound'].includes(name))
+        .map(({ name, exchange, routing_key: key }) => [name, exchange.name, exchange.type, key])
+        .map((told) => told.map((text) => text?.replace(worker, '<worker>')))
+        .toSorted(),
+    );
+  }
+
   /** Its mailbox and its ear for the events of others are bound: these come last. */
   function isWhole(text: string): boolean {
     return ['<worker>.celery.pidbox', 'celeryev.<uuid>'].every((to) =>
@@ -231,6 +244,8 @@ describe.each<CeleryVersion>(['5.2', '5.6'])('what a worker of Celery %s declare
           await until('all is declared', async () => isWhole(await listing(theirs)));
           declared = await listing(theirs);
           await using _node = await node(theirs, configuration);
+          const [them, us] = await told(theirs);
+          expect(us).toEqual(them);
         }
         {
           await using _node = await node(ours, configuration);
@@ -247,6 +262,12 @@ describe.each<CeleryVersion>(['5.2', '5.6'])('what a worker of Celery %s declare
     );
   }
 });
+
+interface QueueTold {
+  readonly name: string;
+  readonly exchange: { readonly name: string; readonly type: string };
+  readonly routing_key: string;
+}
 
 /** Where answers to remote control come: only while somebody waits. */
 const REPLIES = 'reply.celery.pidbox';

@@ -14,7 +14,7 @@ import { acceptSet, type DecodeOptions, plain } from '../../../protocols/celery/
 import { apply } from '../../../protocols/celery/apply.ts';
 import { published } from '../../../protocols/celery/follow.ts';
 import { readSignature } from '../../../protocols/celery/signature.ts';
-import { configuredQueue, workerDirectQueue } from '../../../protocols/celery/topology.ts';
+import { configuredQueue, withSettings, workerDirectQueue } from '../../../protocols/celery/topology.ts';
 import { type ErrbackCall, NO_WRITES } from '../../../protocols/celery/writes.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import type { Job, Outcome } from '../../../protocols/job.ts';
@@ -237,7 +237,7 @@ export class CelerySource implements Source {
       revoked,
       events,
       log: () => this.#log,
-      queues: () => this.#queueSpecs,
+      queues: () => this.#queueSpecs.map((queue) => asDeclared(queue, this.#options)),
       concurrency: () => this.concurrency,
       scheduled: () => this.#holds.items.map(({ scheduled }) => scheduled).filter((held) => held !== undefined),
       taskNames: (builtins) => this.#taskNames(builtins),
@@ -614,6 +614,12 @@ function forwarded(wire: WireMessage, queue: string): Publication {
 function asConfigured(queue: QueueSpec, options: CeleryOptions): QueueSpec {
   const isOnlyName = Object.keys(queue).length === 1;
   return isOnlyName || queue.exchangeType === 'fanout' ? queue : configuredQueue(queue, options);
+}
+
+/** With all that the settings add, also where it is only a name here. */
+function asDeclared(queue: QueueSpec, options: CeleryOptions): QueueSpec {
+  const known = Object.keys(queue).length === 1 && options.taskQueues?.find(({ name }) => name === queue.name);
+  return known ? configuredQueue(known, options) : withSettings(queue, options);
 }
 
 function namesOf(specs: readonly QueueSpec[]): readonly string[] {
