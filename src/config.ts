@@ -1,5 +1,6 @@
 import type { CeleryOptions } from './drivers/celery/options.ts';
 import type { RqOptions } from './drivers/rq/options.ts';
+import type { SidekiqOptions } from './drivers/sidekiq/options.ts';
 import { ConfigError } from './errors.ts';
 import type { Logger, LogLevel } from './log.ts';
 import type { Source } from './source.ts';
@@ -14,6 +15,8 @@ export interface Config {
   readonly celery?: Partial<CeleryOptions>;
   /** One RQ source, as options, so that flags and RQ_REDIS_URL can change single ones. Not beside `sources`. */
   readonly rq?: Partial<RqOptions>;
+  /** One Sidekiq source, as options, so that flags and REDIS_URL can change single ones. Not beside `sources`. */
+  readonly sidekiq?: Partial<SidekiqOptions>;
   /** Sources already made, one or several: `[celery({ broker })]`. Flags about the broker or queues are then refused. */
   readonly sources?: readonly Source[];
   readonly middleware?: readonly Middleware[];
@@ -33,6 +36,7 @@ const KNOWN: Readonly<Record<keyof Config, (value: unknown) => string | undefine
   tasks: (value) => (isTasks(value) ? undefined : 'must be a Tasks: new Tasks().handle(task, handler)'),
   celery: (value) => (isRecord(value) ? undefined : "must be an object of options: { broker: 'redis://localhost' }"),
   rq: (value) => (isRecord(value) ? undefined : "must be an object of options: { url: 'redis://localhost' }"),
+  sidekiq: (value) => (isRecord(value) ? undefined : "must be an object of options: { url: 'redis://localhost' }"),
   sources: (value) =>
     Array.isArray(value) && value.every(isSource) ? undefined : 'must be a list of sources: [celery({ broker })]',
   middleware: (value) =>
@@ -63,7 +67,7 @@ export function checkConfig(value: unknown, where: string): Config {
     const wrong = option === undefined ? undefined : KNOWN[name as keyof Config](option);
     if (wrong !== undefined) throw new ConfigError(`${where}: ${name} ${wrong}`);
   }
-  for (const system of ['celery', 'rq'] as const) {
+  for (const system of ['celery', 'rq', 'sidekiq'] as const) {
     if (value[system] !== undefined && value['sources'] !== undefined)
       throw new ConfigError(`${where}: pass either ${system} (options) or sources (made by ${system}()), not both`);
   }

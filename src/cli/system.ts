@@ -50,6 +50,10 @@ export interface WorkerFlags {
 /** A source that flags, environment and config file have asked for, and who asked for what. */
 export interface ResolvedSource {
   readonly source: Source;
+  /** Sources that belong to it: capsules. */
+  readonly more?: readonly Source[];
+  /** What the system's own configuration says of it; flags and the config file win. */
+  readonly shutdownTimeoutMs?: number;
   /** Who named the broker and the results, and what else was set; for the banner. */
   readonly told: {
     /** Where it is, for a source that does not tell. */

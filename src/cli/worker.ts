@@ -19,7 +19,7 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
   const config = loaded?.config ?? {};
   const { tasks, file: app } = await tasksFor(flags, config, cwd);
   const resolved = await resolveSources(flags, env, config, cwd, loaded?.file);
-  const sources = resolved.map(({ source }) => source);
+  const sources = resolved.flatMap(({ source, more = [] }) => [source, ...more]);
   const tryOut = resolved.find((one) => one.tryOut !== undefined)?.tryOut;
   const level = flags.loglevel ?? config.logLevel ?? 'info';
   const format = flags.logFormat ?? config.logFormat ?? (process.stderr.isTTY ? 'text' : 'json');
@@ -28,7 +28,11 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
     throw new ConfigError('there are no tasks to run; pass the file that exports them: -A ./tasks.ts');
   }
   const shutdownTimeoutMs =
-    flags.shutdownTimeout === undefined ? (config.shutdownTimeoutMs ?? 25_000) : flags.shutdownTimeout * 1000;
+    flags.shutdownTimeout !== undefined
+      ? flags.shutdownTimeout * 1000
+      : (config.shutdownTimeoutMs ??
+        resolved.find((one) => one.shutdownTimeoutMs !== undefined)?.shutdownTimeoutMs ??
+        25_000);
   const worker = new Worker({
     tasks,
     sources,
@@ -47,7 +51,9 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
       app,
       shutdownTimeoutMs,
       logLevel: config.log?.level ?? level,
-      sources: resolved.map(({ source, told }) => factsOf(source, tasks, told)),
+      sources: resolved.flatMap(({ source, more = [], told }) =>
+        [source, ...more].map((one) => factsOf(one, tasks, told)),
+      ),
       tryOut,
     },
     log,

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { toFailure } from '../../../protocols/errors.ts';
 import type { Disposition, Outcome } from '../../../protocols/job.ts';
 import type { WrappedJob } from '../../../protocols/sidekiq/active-job.ts';
 import * as lifecycle from '../../../protocols/sidekiq/lifecycle.ts';
@@ -115,22 +116,25 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
     if (this.#iteration?.wasInterrupted === true && outcome.kind === 'reject')
       return lifecycle.interrupted(this.message, { keys, dialect }, now);
     const retryIn = own?.retryIn;
-    return lifecycle.settle(
-      this.message,
-      outcome,
-      {
-        ...policy,
-        ...(this.job.activeJob === undefined ? {} : { activeJob: true }),
-        keys,
-        dialect,
-        maxRetries: options.maxRetries,
-        dead: options.dead,
-        retryIn: retryIn === undefined ? undefined : (count, error) => retryIn(count, error, this.job),
-        onError: (error) =>
-          log.error({ task: this.job.task, id: this.job.id, error }, "retryIn threw; Sidekiq's own delay counts"),
-      },
-      { now, random: Math.random(), mint: randomUUID },
-    );
+    const rules: lifecycle.SidekiqPolicy = {
+      ...policy,
+      keys,
+      dialect,
+      maxRetries: options.maxRetries,
+      dead: options.dead,
+      retryIn: retryIn === undefined ? undefined : (count, error) => retryIn(count, error, this.job),
+      onError: (error) =>
+        log.error({ task: this.job.task, id: this.job.id, error }, "retryIn threw; Sidekiq's own delay counts"),
+    };
+    const moment = { now, random: Math.random(), mint: randomUUID };
+    try {
+      const activeJob = this.job.activeJob !== undefined;
+      return lifecycle.settle(this.message, outcome, { ...rules, activeJob }, moment);
+    } catch (error) {
+      // A job that cannot be written anew (half a surrogate pair among its arguments): tried for ever, it would never end.
+      const failed = { kind: 'error', error: toFailure(error), retriable: true } as const;
+      return lifecycle.settle(this.message, failed, rules, moment);
+    }
   }
 
   /** Whether the class will not have it in the dead set. */

@@ -1,0 +1,130 @@
+import * as json from '../../../protocols/formats/json.ts';
+import type { SetEntry, SetName, SidekiqApi } from '../../drivers/sidekiq/index.ts';
+import { ConfigError } from '../../errors.ts';
+import { EXIT } from '../exit.ts';
+import { printable } from '../printable.ts';
+import type { Environment, Output } from '../system.ts';
+import { appFor, type ClientFlags } from './settings.ts';
+
+export interface InspectFlags extends ClientFlags {
+  readonly find?: string;
+  readonly limit?: number;
+  readonly json?: boolean;
+}
+
+/** One command on the API, which is closed behind it. */
+export async function withApi(
+  flags: ClientFlags,
+  env: Environment,
+  cwd: string,
+  work: (api: SidekiqApi) => Promise<number>,
+): Promise<number> {
+  const { SidekiqApi } = await import('../../drivers/sidekiq/index.ts');
+  const api = new SidekiqApi(await appFor(flags, env, cwd));
+  try {
+    return await work(api);
+  } finally {
+    await api.close();
+  }
+}
+
+/** `jobglot inspect sidekiq [WHAT] [NAME]`. */
+export function inspect(
+  what: string,
+  name: string | undefined,
+  flags: InspectFlags,
+  env: Environment,
+  cwd: string,
+  { out }: Output,
+): Promise<number> {
+  return withApi(flags, env, cwd, async (api) => {
+    const { lines, plain } = await look(api, what, name, flags);
+    if (flags.json === true) out(`${json.stringify(plain, { replace: plainly })}\n`);
+    else for (const line of lines) out(`${printable(line)}\n`);
+    return EXIT.ok;
+  });
+}
+
+interface Seen {
+  readonly lines: readonly string[];
+  readonly plain: unknown;
+}
+
+async function look(api: SidekiqApi, what: string, name: string | undefined, flags: InspectFlags): Promise<Seen> {
+  switch (what) {
+    case 'stats': {
+      const stats = await api.stats();
+      const lines = Object.entries(stats).map(([key, value]) => `${key.padEnd(10)} ${value}`);
+      return { lines, plain: stats };
+    }
+    case 'queues': {
+      const queues = await api.queues();
+      const lines = queues.map(({ name: queue, size, latencyMs, paused }) => {
+        const waits =
+          latencyMs === undefined ? 'the next does not say since when' : `the next waits ${seconds(latencyMs)}`;
+        return `${queue}: ${size}${size === 0 ? '' : `, ${waits}`}${paused ? ', paused' : ''}`;
+      });
+      return { lines: lines.length === 0 ? ['no queues'] : lines, plain: queues };
+    }
+    case 'processes': {
+      const processes = await api.processes();
+      const lines = processes.map(({ identity, busy, concurrency, quiet, info, rssKilobytes, beatMs }) => {
+        const { tag, queues, version, jobglot } = info;
+        const speaks = jobglot === undefined ? `Sidekiq ${text(version, '6')}` : `jobglot ${text(jobglot, '')}`;
+        const state = quiet ? ', quiet' : '';
+        return `${identity} [${text(tag, '')}] ${speaks}: ${busy} of ${concurrency} busy${state}, ${Math.round(rssKilobytes / 1024)} MiB, beat ${seconds(Date.now() - beatMs)} ago; ${Array.isArray(queues) ? queues.join(', ') : ''}`;
+      });
+      return { lines: lines.length === 0 ? ['no processes'] : lines, plain: processes };
+    }
+    case 'work': {
+      const work = await api.work();
+      const lines = work.map(
+        ({ identity, tid, queue, runAtMs, hash }) =>
+          `${text(hash['wrapped'] ?? hash['class'], '?')} ${text(hash['jid'], '')} of ${queue}: for ${seconds(Date.now() - runAtMs)} in ${identity} ${tid}`,
+      );
+      return { lines: lines.length === 0 ? ['nothing runs'] : lines, plain: work };
+    }
+    case 'retry':
+    case 'schedule':
+    case 'dead': {
+      const entries = await entriesOf(api, what, flags);
+      return { lines: entries.length === 0 ? ['none'] : entries.map(entryLine), plain: entries };
+    }
+    case 'queue': {
+      if (name === undefined)
+        throw new ConfigError('inspect sidekiq queue: which? Name one: inspect sidekiq queue default');
+      const jobs = (await api.jobs(name, { limit: flags.limit ?? 25 })).map(String);
+      return { lines: jobs.length === 0 ? ['empty'] : jobs, plain: jobs };
+    }
+    default:
+      throw new ConfigError(
+        `inspect sidekiq shows stats, queues, processes, work, retry, schedule, dead or queue NAME, not '${what}'`,
+      );
+  }
+}
+
+function entriesOf(api: SidekiqApi, set: SetName, { find, limit = 25 }: InspectFlags): Promise<readonly SetEntry[]> {
+  return find === undefined ? api.list(set, { limit }) : api.find(set, find);
+}
+
+function entryLine({ atMs, jid, class: name, hash, set, member }: SetEntry): string {
+  const when = new Date(atMs).toISOString();
+  if (hash === undefined) return `${when} no job: ${Buffer.from(member).toString('latin1').slice(0, 100)}`;
+  const { error_class: error, error_message: message, retry_count: count, queue } = hash;
+  const why = error === undefined ? '' : ` ${text(error, '')}: ${text(message, '').split('\n')[0]}`;
+  const times = set === 'schedule' || typeof count !== 'number' ? '' : ` failed ${count + 1} times,`;
+  return `${when} ${name} ${jid} of ${text(queue, 'default')}${times}${why}`;
+}
+
+function text(value: unknown, otherwise: string): string {
+  return typeof value === 'string' ? value : typeof value === 'number' ? String(value) : otherwise;
+}
+
+function seconds(ms: number): string {
+  return ms < 10_000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms / 1000)} s`;
+}
+
+/** Bytes of a member as their text. */
+function plainly(value: object): unknown {
+  return value instanceof Uint8Array ? Buffer.from(value).toString() : undefined;
+}

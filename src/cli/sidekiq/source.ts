@@ -1,0 +1,30 @@
+import type { Config } from '../../config.ts';
+import type { Environment, ResolvedSource } from '../system.ts';
+import { maskUrl } from '../url.ts';
+import { resolveSidekiq, type SidekiqWorkerFlags } from './settings.ts';
+
+/** The Sidekiq source of `jobglot worker`, with the capsules of `config/sidekiq.yml`. */
+export async function sidekiqSource(
+  flags: SidekiqWorkerFlags,
+  env: Environment,
+  config: Config,
+  cwd: string,
+): Promise<ResolvedSource> {
+  const { options, from, yml } = resolveSidekiq(flags, env, config, cwd);
+  const { sidekiq } = await import('../../drivers/sidekiq/index.ts');
+  const source = sidekiq(options);
+  const told: string[] = [];
+  if (options.fetch === 'basic') told.push('basic fetch: a job is lost with its process');
+  if (options.dialect !== undefined) told.push(`speaks Sidekiq ${options.dialect}`);
+  if (options.unknownClass !== undefined) told.push(`unknown classes: ${options.unknownClass}`);
+  if (yml !== undefined) told.push(`options from ${yml.file}`);
+  if (yml !== undefined && yml.ignored.length > 0) told.push(`not for us there: ${yml.ignored.join(', ')}`);
+  // Queues named by a flag are all there is to work on.
+  const capsules = flags.queues === undefined ? (yml?.capsules ?? []) : [];
+  return {
+    source,
+    more: capsules.map(([name, own]) => source.capsule(name, own)),
+    ...(yml?.shutdownTimeoutMs === undefined ? {} : { shutdownTimeoutMs: yml.shutdownTimeoutMs }),
+    told: { address: maskUrl(options.url), broker: `from ${from}`, options: told },
+  };
+}
