@@ -1,6 +1,7 @@
 import type { Buffer } from 'node:buffer';
 import { callScript, type Command, type Exchange, type Script } from '../redis.ts';
 import * as keys from './keys.ts';
+import { RELEASING } from './lua.ts';
 import { type BrokenField, type JobHash, type JobStatus, readJob } from './message.ts';
 import { readResult, type StoredEntry } from './result.ts';
 import { dateText, epochSeconds } from './times.ts';
@@ -124,44 +125,8 @@ export function saveMeta(id: string, meta: Uint8Array): Exchange<boolean> {
   };
 }
 
-/** Lua that several changes share. `release` lets the jobs go that wait for this one and for nothing else any more. */
-const SHARED = `
-local function keep(id, ttl)
-  redis.call('EXPIRE', 'rq:job:' .. id, ttl)
-  redis.call('EXPIRE', 'rq:job:' .. id .. ':dependents', ttl)
-  redis.call('EXPIRE', 'rq:job::' .. id .. ':dependencies', ttl)
-end
-local function push(id, queue, front)
-  redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
-  redis.call(front and 'LPUSH' or 'RPUSH', 'rq:queue:' .. queue, id)
-end
-local function may_run(id, without, failures)
-  local others = redis.call('SMEMBERS', 'rq:job::' .. id .. ':dependencies')
-  for i = 1, #others do
-    if others[i] ~= without then
-      local status = redis.call('HGET', 'rq:job:' .. others[i], 'status')
-      if status and status ~= 'finished' and not (status == 'failed' and failures) then return false end
-    end
-  end
-  return true
-end
-local function release(id, date)
-  local key = 'rq:job:' .. id .. ':dependents'
-  local waiting, released = redis.call('SMEMBERS', key), 0
-  for i = 1, #waiting do
-    local d = waiting[i]
-    local job = redis.call('HMGET', 'rq:job:' .. d, 'status', 'origin', 'allow_dependency_failures', 'enqueue_at_front', 'ttl')
-    if job[1] == 'deferred' and job[2] and job[2] ~= '' and may_run(d, id, job[3] == '1') then
-      redis.call('ZREM', 'rq:deferred:' .. job[2], d)
-      redis.call('HSET', 'rq:job:' .. d, 'status', 'queued', 'enqueued_at', date)
-      if job[5] and (tonumber(job[5]) or 0) > 0 then keep(d, job[5]) end
-      push(d, job[2], job[4] == '1')
-      redis.call('SREM', key, d)
-      released = released + 1
-    end
-  end
-  return released
-end
+/** Lua that several changes share. */
+const SHARED = `${RELEASING}
 -- Out of its queue and every registry; what runs of it counts as nobody's any more.
 local function take_off(id, queue)
   redis.call('LREM', 'rq:queue:' .. queue, 0, id)
@@ -197,7 +162,7 @@ if not job[1] then return -1 end
 if job[1] == 'canceled' then return -2 end
 local queue, released = job[2] or '', 0
 redis.call('HSET', KEYS[1], 'status', 'canceled')
-if ARGV[4] == '1' then released = release(id, date) end
+if ARGV[4] == '1' then released = release(id, 'finished', date) end
 if ARGV[5] == '1' then
   local dependencies = redis.call('SMEMBERS', 'rq:job::' .. id .. ':dependencies')
   for i = 1, #dependencies do redis.call('SREM', 'rq:job:' .. dependencies[i] .. ':dependents', id) end

@@ -67,12 +67,12 @@ function workerKeys(record: WorkerRecord): string[] {
 }
 
 /** Takes a worker off the lists; its hash is kept for a minute, as RQ does. Source: rq/worker/base.py register_death. */
-export function death(record: WorkerRecord, now: Date): Exchange<void> {
-  const key = keys.workerKey(record.name);
+export function unregister(worker: string, queues: readonly string[], now: Date): Exchange<void> {
+  const key = keys.workerKey(worker);
   return {
     commands: [
       ['SREM', keys.WORKERS, key],
-      ...record.queues.map((queue) => ['SREM', keys.workersKey(queue), key] as const),
+      ...queues.map((queue) => ['SREM', keys.workersKey(queue), key] as const),
       ['HSET', key, 'death', dateText(now)],
       ['EXPIRE', key, 60],
     ],
@@ -104,9 +104,11 @@ local date, epoch, now, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV
 local count = tonumber(ARGV[8])
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[1], unpack(ARGV, 9, 8 + count))
-  redis.call('SADD', KEYS[2], KEYS[1])
-  for i = 4, #KEYS do redis.call('SADD', KEYS[i], KEYS[1]) end
 end
+-- Also where somebody took it for dead.
+redis.call('HDEL', KEYS[1], 'death')
+redis.call('SADD', KEYS[2], KEYS[1])
+for i = 4, #KEYS do redis.call('SADD', KEYS[i], KEYS[1]) end
 redis.call('HSET', KEYS[1], 'last_heartbeat', date, 'state', ARGV[5], 'current_job_working_time', ARGV[7])
 if ARGV[6] == '' then redis.call('HDEL', KEYS[1], 'current_job') else redis.call('HSET', KEYS[1], 'current_job', ARGV[6]) end
 redis.call('EXPIRE', KEYS[1], ttl)
@@ -167,6 +169,15 @@ export function heartbeat(runs: readonly Beat[], options: HeartbeatOptions): Exc
 export function show(change: WorkerChange | undefined): Exchange<void> {
   if (change === undefined) return { commands: [], atomic: false, read: () => undefined };
   return { ...settle([], change, new Date(0)), read: () => undefined };
+}
+
+/** A worker that runs its last jobs shows since when. Source: rq/worker/base.py set_shutdown_requested_date. */
+export function shutdownRequested(worker: string, now: Date): Exchange<void> {
+  return {
+    commands: [['HSET', keys.workerKey(worker), 'shutdown_requested_date', dateText(now)]],
+    atomic: false,
+    read: () => undefined,
+  };
 }
 
 /** `address:port` of this connection, as RQ shows it; undefined where the server does not say. */

@@ -1,6 +1,7 @@
 import type { Buffer } from 'node:buffer';
 import { callScript, type Command, type Exchange, type Script } from '../redis.ts';
 import * as keys from './keys.ts';
+import { RELEASING } from './lua.ts';
 import { type JobHash, readJob } from './message.ts';
 import { dateText, epochSeconds, epochText } from './times.ts';
 
@@ -287,7 +288,7 @@ export type Settled = 'done' | { readonly status: string | undefined };
 export const SETTLE: Script = {
   name: 'settle',
   keys: 2,
-  lua: `
+  lua: `${RELEASING}
 local date, at, out, gone = ARGV[1], 6, {}, {}
 local worker, executions = KEYS[1], KEYS[2]
 local good, bad, seconds = 0, 0, 0
@@ -305,49 +306,6 @@ local function is_ours(id, e, queue, member, before)
   local job = redis.call('HMGET', 'rq:job:' .. id, 'status', 'worker_name')
   return job[1] == 'started' and job[2] == ARGV[5] and redis.call('ZCARD', 'rq:executions:' .. id) == 1
     and redis.call('ZSCORE', 'rq:executions:' .. id, e) ~= false
-end
-
-local function push(id, side, queue)
-  redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
-  redis.call(side == 'H' and 'LPUSH' or 'RPUSH', 'rq:queue:' .. queue, id)
-end
-
-local function keep(id, ttl)
-  redis.call('EXPIRE', 'rq:job:' .. id, ttl)
-  redis.call('EXPIRE', 'rq:job:' .. id .. ':dependents', ttl)
-  redis.call('EXPIRE', 'rq:job::' .. id .. ':dependencies', ttl)
-end
-
--- Whether what it waits for beside its parent has ended as it should; what is not there any more is not waited for.
-local function may_run(id, parent, failures)
-  local others = redis.call('SMEMBERS', 'rq:job::' .. id .. ':dependencies')
-  for i = 1, #others do
-    if others[i] ~= parent then
-      local status = redis.call('HGET', 'rq:job:' .. others[i], 'status')
-      if status and status ~= 'finished' and not (status == 'failed' and failures) then return false end
-    end
-  end
-  return true
-end
-
-local function release(id, ended)
-  if ended == 'stopped' then return end
-  local key = 'rq:job:' .. id .. ':dependents'
-  local waiting = redis.call('SMEMBERS', key)
-  for i = 1, #waiting do
-    local d = waiting[i]
-    local job = redis.call('HMGET', 'rq:job:' .. d, 'status', 'origin', 'allow_dependency_failures', 'enqueue_at_front', 'ttl')
-    if job[1] == 'deferred' and job[2] and job[2] ~= '' then
-      local failures = job[3] and (tonumber(job[3]) or 0) ~= 0
-      if (ended == 'finished' or failures) and may_run(d, id, failures) then
-        redis.call('ZREM', 'rq:deferred:' .. job[2], d)
-        redis.call('HSET', 'rq:job:' .. d, 'status', 'queued', 'enqueued_at', date)
-        if job[5] and (tonumber(job[5]) or 0) > 0 then keep(d, job[5]) end
-        push(d, job[4] and (tonumber(job[4]) or 0) ~= 0 and 'H' or 'T', job[2])
-        redis.call('SREM', key, d)
-      end
-    end
-  end
 end
 
 for item = 1, tonumber(ARGV[6]) do
@@ -378,7 +336,7 @@ for item = 1, tonumber(ARGV[6]) do
       -- What is taken away may be set anew: a status that was none.
       if ttl ~= '0' and #take > 0 then redis.call('HDEL', key, unpack(take)) end
       if ttl ~= '0' and #set > 0 then redis.call('HSET', key, unpack(set)) end
-      if ended ~= '' then release(id, ended) end
+      if ended ~= '' then release(id, ended, date) end
       if at > results and ttl ~= '0' then
         local stream = 'rq:results:' .. id
         redis.call('XADD', stream, 'MAXLEN', '~', 10, '*', unpack(ARGV, results + 1, at))
@@ -391,7 +349,7 @@ for item = 1, tonumber(ARGV[6]) do
         redis.call('DEL', key, key .. ':dependents', 'rq:job::' .. id .. ':dependencies', 'rq:results:' .. id)
       else
         if registry ~= '' then redis.call('ZADD', registry, score, id) end
-        if next_ == 'H' or next_ == 'T' then push(id, next_, next_queue)
+        if next_ == 'H' or next_ == 'T' then push(id, next_queue, next_ == 'H')
         elseif next_ ~= '' then redis.call('ZADD', 'rq:scheduled:' .. next_queue, next_, id) end
         if ttl ~= '' and ttl ~= '-1' then keep(id, ttl) end
       end

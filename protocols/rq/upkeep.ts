@@ -227,6 +227,7 @@ export function attendance(): Exchange<{
 /** A worker of ours without a connection: how long others have missed it, and what it ran. */
 export interface Missing {
   readonly worker: string;
+  readonly queues: readonly string[];
   readonly missedMs: number;
   readonly members: readonly string[];
 }
@@ -245,7 +246,7 @@ for i = 1, #KEYS, 3 do
   local runs = redis.call('SMEMBERS', KEYS[i + 1])
   if #runs > 0 and (not version or string.sub(version, 1, 7) == 'jobglot') then
     redis.call('SET', KEYS[i + 2], ARGV[1], 'NX', 'EX', 600)
-    out[#out + 1] = {(i - 1) / 3, redis.call('GET', KEYS[i + 2]), runs}
+    out[#out + 1] = {(i - 1) / 3, redis.call('GET', KEYS[i + 2]), runs, redis.call('HGET', KEYS[i], 'queues') or ''}
   end
 end
 return out
@@ -263,11 +264,16 @@ export function missing(workers: readonly string[], now: Date): Exchange<readonl
     commands: [callScript(MISS, scriptKeys, [now.getTime()])],
     atomic: false,
     read: ([reply]) =>
-      (reply as readonly (readonly [number, Buffer, readonly Buffer[]])[]).map(([at, since, members]) => ({
-        worker: workers[at] as string,
-        missedMs: now.getTime() - Number(since),
-        members: members.map(String),
-      })),
+      (reply as readonly (readonly [number, Buffer, readonly Buffer[], Buffer])[]).map(
+        ([at, since, members, queues]) => ({
+          worker: workers[at] as string,
+          queues: String(queues)
+            .split(',')
+            .filter((queue) => queue !== ''),
+          missedMs: now.getTime() - Number(since),
+          members: members.map(String),
+        }),
+      ),
   };
 }
 

@@ -4,7 +4,15 @@ import { WireError } from '../../../protocols/errors.ts';
 import type { Job } from '../../../protocols/job.ts';
 import * as lifecycle from '../../../protocols/rq/lifecycle.ts';
 import { splitExecution } from '../../../protocols/rq/keys.ts';
-import { type BrokenField, type Call, readCall, type ReadCall, readJob, toJob } from '../../../protocols/rq/message.ts';
+import {
+  type BrokenField,
+  type Call,
+  type JobHash,
+  readCall,
+  type ReadCall,
+  readJob,
+  toJob,
+} from '../../../protocols/rq/message.ts';
 import * as presenceWire from '../../../protocols/rq/presence.ts';
 import * as wire from '../../../protocols/rq/redis.ts';
 import { connectionName } from '../../../protocols/rq/upkeep.ts';
@@ -171,6 +179,8 @@ export class RqSource implements Source, DeliveryHost {
 
   async quiet(): Promise<void> {
     this.#strangers.releaseAll();
+    if (this.presence.size > this.#strangers.size && this.#redis?.ready === true)
+      void this.#redis.run(presenceWire.shutdownRequested(this.presence.name, new Date())).catch(() => undefined);
     await Promise.all(this.#chores);
   }
 
@@ -180,7 +190,7 @@ export class RqSource implements Source, DeliveryHost {
     const redis = this.#redis;
     if (redis?.ready === true) {
       const goodbyes = [
-        redis.run(presenceWire.death(this.presence.record, new Date())),
+        redis.run(presenceWire.unregister(this.presence.name, this.queues, new Date())),
         this.#scheduler?.resign() ?? Promise.resolve(),
       ];
       await Promise.race([Promise.allSettled(goodbyes), pause(1_000)]);
@@ -339,17 +349,13 @@ export class RqSource implements Source, DeliveryHost {
     }
     const job = toJob(read.job, call, queue);
     const registration = call.instance === null ? this.#host?.tasks.find('rq', call.funcName) : undefined;
-    const why =
-      call.instance !== null
-        ? `'${call.funcName.slice(0, 200)}' is a method of a Python object`
-        : registration === undefined
-          ? `no handler for '${call.funcName.slice(0, 200)}'`
-          : this.#unknownCallback(read.job);
+    const why = this.#strange(call, read.job, registration);
     const own: Job & { [CURRENT]?: CurrentJob } = limited(job, registration);
     own[CURRENT] = new RunningJob(read.job, call.serializer, () => this.#connection());
     const delivery = this.#track(run, own, call.serializer, registration);
     if (why === undefined) return delivery;
-    this.#strangers.take(delivery, why, this.#log);
+    const failed = this.#options.unknownCallback === 'fail' && registration !== undefined;
+    this.#strangers.take(delivery, why, this.#log, failed ? 'reject' : undefined);
     return undefined;
   }
 
@@ -376,13 +382,22 @@ export class RqSource implements Source, DeliveryHost {
     };
   }
 
-  #unknownCallback(job: RqDelivery['run']['job']): string | undefined {
+  /** Why nobody here can run it; undefined where somebody can. */
+  #strange(call: Call, job: JobHash, registration: Registration | undefined): string | undefined {
+    const name = call.funcName.slice(0, 200);
+    if (call.instance !== null) return `'${name}' is a method of a Python object`;
+    if (registration === undefined) return `no handler for '${name}'`;
+    // RQ after 2.10 counts who runs under such a key, and lets the next one go when one has ended.
+    if (job.rateLimitKey !== undefined) return "it has a rate limit, which only RQ's own workers keep";
     if (this.#options.unknownCallback === 'skip') return undefined;
-    for (const name of [job.successCallbackName, job.failureCallbackName, job.stoppedCallbackName]) {
-      if (name !== undefined && this.callback(name) === undefined)
-        return `its callback '${name.slice(0, 200)}' is not among callbacks`;
-    }
-    return undefined;
+    const callback = this.#unknownCallback(job);
+    return callback === undefined ? undefined : `its callback '${callback.slice(0, 200)}' is not among callbacks`;
+  }
+
+  #unknownCallback(job: JobHash): string | undefined {
+    return [job.successCallbackName, job.failureCallbackName, job.stoppedCallbackName].find(
+      (name) => name !== undefined && this.callback(name) === undefined,
+    );
   }
 
   /** It cannot be run. It fails, with the reason; what RQ's readers would raise over stands aside in the hash. */

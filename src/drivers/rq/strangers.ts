@@ -4,6 +4,8 @@ import type { Logger } from '../../log.ts';
 import type { RqDelivery } from './delivery.ts';
 import type { RqOptions } from './options.ts';
 
+type Way = NonNullable<RqOptions['unknownTask']>;
+
 /** How many are held at once, at most. */
 const MOST = 1_000;
 
@@ -26,8 +28,7 @@ export class Strangers {
     return this.#held.size;
   }
 
-  take(delivery: RqDelivery, why: string, log: Logger): void {
-    const way = this.#options.unknownTask ?? 'requeue';
+  take(delivery: RqDelivery, why: string, log: Logger, way: Way = this.#options.unknownTask ?? 'requeue'): void {
     this.#tell(delivery, why, way, log);
     if (way === 'requeue') {
       const back = (): void => {
@@ -54,7 +55,7 @@ export class Strangers {
     this.#held.clear();
   }
 
-  #tell(delivery: RqDelivery, why: string, way: NonNullable<RqOptions['unknownTask']>, log: Logger): void {
+  #tell(delivery: RqDelivery, why: string, way: Way, log: Logger): void {
     const { id, queue } = delivery.job;
     // Names of other people's functions: any length, any number.
     const task = delivery.job.task.slice(0, 200);

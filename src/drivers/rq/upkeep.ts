@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import * as lifecycle from '../../../protocols/rq/lifecycle.ts';
 import { splitExecution } from '../../../protocols/rq/keys.ts';
 import { type JobHash, toJob } from '../../../protocols/rq/message.ts';
+import { unregister } from '../../../protocols/rq/presence.ts';
 import * as wire from '../../../protocols/rq/redis.ts';
 import * as upkeep from '../../../protocols/rq/upkeep.ts';
 import type { Logger } from '../../log.ts';
@@ -106,11 +107,12 @@ export class Upkeep implements Agent {
     const [absent, present] = [[] as string[], [] as string[]];
     for (const worker of there.workers)
       (there.connections.has(upkeep.connectionName(worker)) ? present : absent).push(worker);
-    for (const { worker, missedMs, members } of await this.#redis.run(upkeep.missing(absent, new Date()))) {
+    for (const { worker, queues, missedMs, members } of await this.#redis.run(upkeep.missing(absent, new Date()))) {
       if (missedMs < MISSED_MS) continue;
       this.#log.warn({ worker, jobs: members.length }, 'a worker is gone; what it ran is recovered');
       const runs = members.map((member) => ({ member, queue: undefined, overdue: 0 }));
       await this.#recover(runs, worker, ANY_DEADLINE);
+      await this.#redis.run(unregister(worker, queues, new Date()));
       await this.#redis.run(upkeep.notMissing([worker]));
     }
     // Nothing is remembered of those that came back.

@@ -1,0 +1,53 @@
+/**
+ * Lua that several scripts begin with.
+ *
+ * `keep` gives a job and its two sets a time to live. `push` puts it into a queue. `release` lets the jobs go that waited for this one to
+ * end as it did, and for nothing else any more: to the head of their own queues where they say so. Of what a job waits for, what is not
+ * there any more is not waited for. Mirrors rq/job.py cleanup, dependencies_are_met; rq/queue.py push_job_id, enqueue_dependents.
+ */
+export const RELEASING: string = `
+local function keep(id, ttl)
+  local key, dependents, dependencies = 'rq:job:' .. id, 'rq:job:' .. id .. ':dependents', 'rq:job::' .. id .. ':dependencies'
+  redis.call('EXPIRE', key, ttl)
+  if redis.call('EXISTS', dependents, dependencies) > 0 then
+    redis.call('EXPIRE', dependents, ttl)
+    redis.call('EXPIRE', dependencies, ttl)
+  end
+end
+local function push(id, queue, front)
+  redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
+  redis.call(front and 'LPUSH' or 'RPUSH', 'rq:queue:' .. queue, id)
+end
+local function is_on(flag)
+  return flag and (tonumber(flag) or 0) ~= 0
+end
+local function may_run(id, without, failures)
+  local others = redis.call('SMEMBERS', 'rq:job::' .. id .. ':dependencies')
+  for i = 1, #others do
+    if others[i] ~= without then
+      local status = redis.call('HGET', 'rq:job:' .. others[i], 'status')
+      if status and status ~= 'finished' and not (status == 'failed' and failures) then return false end
+    end
+  end
+  return true
+end
+local function release(id, ended, date)
+  local key, released = 'rq:job:' .. id .. ':dependents', 0
+  if ended == 'stopped' then return released end
+  local waiting = redis.call('SMEMBERS', key)
+  for i = 1, #waiting do
+    local d = waiting[i]
+    local job = redis.call('HMGET', 'rq:job:' .. d, 'status', 'origin', 'allow_dependency_failures', 'enqueue_at_front', 'ttl')
+    local failures = is_on(job[3])
+    if job[1] == 'deferred' and job[2] and job[2] ~= '' and (ended == 'finished' or failures) and may_run(d, id, failures) then
+      redis.call('ZREM', 'rq:deferred:' .. job[2], d)
+      redis.call('HSET', 'rq:job:' .. d, 'status', 'queued', 'enqueued_at', date)
+      if is_on(job[5]) then keep(d, job[5]) end
+      push(d, job[2], is_on(job[4]))
+      redis.call('SREM', key, d)
+      released = released + 1
+    end
+  end
+  return released
+end
+`;
