@@ -40,7 +40,7 @@ export const executionsKey = (id: string): string => `rq:executions:${id}`;
 export const registryKey = (registry: RegistryName, queue: string): string => `rq:${registry}:${queue}`;
 export const workerKey = (worker: string): string => `rq:worker:${worker}`;
 export const workersKey = (queue: string): string => `rq:workers:${queue}`;
-/** RQ after 2.10: which runs a worker has. */
+/** RQ after 2.12: which runs a worker has. */
 export const workerExecutionsKey = (worker: string): string => `rq:worker:${worker}:executions`;
 export const commandChannel = (worker: string): string => `rq:pubsub:${worker}`;
 export const maintenanceLockKey = (queue: string): string => `rq:clean_registries:${queue}`;

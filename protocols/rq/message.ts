@@ -60,7 +60,7 @@ export interface JobHash {
   readonly ttl?: number;
   readonly allowDependencyFailures?: boolean;
   readonly enqueueAtFront?: boolean;
-  /** RQ after 2.10. */
+  /** RQ after 2.12. */
   readonly rateLimitKey?: string;
   readonly rateLimitConcurrency?: number;
   /** Ours: runs that ended in an exception and were retried; RQ does not count them. */
@@ -79,7 +79,7 @@ export const STATUSES = [
   'scheduled',
   'stopped',
   'canceled',
-  // RQ after 2.10; never written by us.
+  // RQ after 2.12; never written by us.
   'rate_limited',
   'ready_to_enqueue',
 ] as const;

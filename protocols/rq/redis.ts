@@ -53,7 +53,7 @@ export interface ClaimReply {
 
 /**
  * Takes up to `max` jobs and starts them, in one step: there is no moment at which an id is in this process only, so the
- * intermediate list is not needed. What runs is listed as Python lists it, and under `rq:worker:W:executions` as RQ after 2.10
+ * intermediate list is not needed. What runs is listed as Python lists it, and under `rq:worker:W:executions` as RQ after 2.12
  * does. Mirrors rq/queue.py dequeue_any, rq/executions.py create, rq/worker/base.py prepare_job_execution, rq/job.py perform.
  *
  * The ids are read first and taken off last: a script that ends in an error has lost none.

@@ -84,7 +84,7 @@ function readWorker(name: string, flat: readonly Buffer[], executions: readonly 
 export type WorkerCommand =
   | { readonly command: 'shutdown' | 'kill-horse' }
   | { readonly command: 'stop-job'; readonly jobId: string }
-  /** RQ after 2.10, and ours. */
+  /** RQ after 2.12, and ours. */
   | { readonly command: 'stop-execution'; readonly jobId: string; readonly executionId: string };
 
 /** Says it to a worker. Returns whether anybody listens under that name; nobody answers. Source: rq/command.py send_command. */

@@ -5,7 +5,7 @@ import { version as ownVersion } from '../../version.ts';
 import type { RqDelivery } from './delivery.ts';
 
 /**
- * What this worker runs, and what RQ shows of it: one worker, with the job that runs longest as its current one. RQ 2.10 has no
+ * What this worker runs, and what RQ shows of it: one worker, with the job that runs longest as its current one. RQ 2.12 has no
  * form for more than one; RQ after it reads them all from `rq:worker:W:executions`.
  */
 export class Presence {

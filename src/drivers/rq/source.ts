@@ -387,7 +387,7 @@ export class RqSource implements Source, DeliveryHost {
     const name = call.funcName.slice(0, 200);
     if (call.instance !== null) return `'${name}' is a method of a Python object`;
     if (registration === undefined) return `no handler for '${name}'`;
-    // RQ after 2.10 counts who runs under such a key, and lets the next one go when one has ended.
+    // RQ after 2.12 counts who runs under such a key, and lets the next one go when one has ended.
     if (job.rateLimitKey !== undefined) return "it has a rate limit, which only RQ's own workers keep";
     if (this.#options.unknownCallback === 'skip') return undefined;
     const callback = this.#unknownCallback(job);
