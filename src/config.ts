@@ -1,4 +1,5 @@
 import type { CeleryOptions } from './drivers/celery/options.ts';
+import type { RqCronJob } from './drivers/rq/cron.ts';
 import type { RqOptions } from './drivers/rq/options.ts';
 import type { SidekiqOptions } from './drivers/sidekiq/options.ts';
 import { ConfigError } from './errors.ts';
@@ -13,8 +14,11 @@ export interface Config {
   readonly tasks?: Tasks;
   /** One Celery source, as options, so that flags and CELERY_BROKER_URL can change single ones. Not beside `sources`. */
   readonly celery?: Partial<CeleryOptions>;
-  /** One RQ source, as options, so that flags and RQ_REDIS_URL can change single ones. Not beside `sources`. */
-  readonly rq?: Partial<RqOptions>;
+  /**
+   * One RQ source, as options, so that flags and RQ_REDIS_URL can change single ones; and what `jobglot cron rq` enqueues when. Not
+   * beside `sources`.
+   */
+  readonly rq?: Partial<RqOptions> & { readonly cron?: readonly RqCronJob[] };
   /** One Sidekiq source, as options, so that flags and REDIS_URL can change single ones. Not beside `sources`. */
   readonly sidekiq?: Partial<SidekiqOptions>;
   /** Sources already made, one or several: `[celery({ broker })]`. Flags about the broker or queues are then refused. */

@@ -4,6 +4,8 @@ export type { Command, Exchange, Script } from '../redis.ts';
 export { WireError } from '../errors.ts';
 export { DateTime, Decimal, float, Numeral, PlainDate, PlainTime, Uuid } from '../formats/values.ts';
 export * as pickle from '../formats/pickle/index.ts';
+export * as cron from './cron.ts';
+export * from './crontab.ts';
 export * from './description.ts';
 export * from './enqueue.ts';
 export * from './failure.ts';

@@ -10,3 +10,18 @@ Examples:
   redis-cli --no-raw hgetall rq:job:3f1c… | jobglot decode rq
   redis-cli --raw hget rq:job:3f1c… data | jobglot decode rq
   redis-cli --no-raw xrevrange rq:results:3f1c… + - count 1 | jobglot decode rq`;
+
+export const CRON_HELP: string = `
+A config file:
+  import { defineConfig } from 'jobglot';
+  export default defineConfig({
+    rq: {
+      url: 'redis://localhost',
+      cron: [
+        { func: 'app.tasks.tidy', queueName: 'default', interval: 30 },
+        { func: 'app.tasks.report', queueName: 'slow', cron: '0 7 * * mon-fri', args: ['daily'] },
+      ],
+    },
+  });
+
+Times are UTC. Several processes may run: each run is sent once. TERM or INT stops.`;

@@ -59,7 +59,7 @@ export function resolveRq(
   const file = config.rq ?? {};
   const { url, from } = resolveUrl({ value: flags.rq === true ? undefined : flags.rq, name: '--rq' }, env, file);
   const options: RqOptions = {
-    ...without(file, ['url']),
+    ...without(file, ['url', 'cron']),
     url,
     ...given('queues', flags.queues),
     ...given('concurrency', flags.concurrency),

@@ -1,8 +1,9 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { collect, seconds, whole } from '../flag-values.ts';
+import { collect, logOptions, seconds, whole } from '../flag-values.ts';
 import type { ResolvedSource, Surroundings, System, Verb } from '../system.ts';
+import type { CronFlags } from './cron.ts';
 import type { EnqueueFlags } from './enqueue.ts';
-import { DECODE_HELP, ENQUEUE_HELP } from './help.ts';
+import { CRON_HELP, DECODE_HELP, ENQUEUE_HELP } from './help.ts';
 import type { InfoFlags } from './info.ts';
 import type { EmptyFlags, RequeueFlags, SuspendFlags } from './manage.ts';
 import type { ResultFlags } from './result.ts';
@@ -113,6 +114,11 @@ function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: S
     .action(async (name: string, target: string, flags: ClientFlags) =>
       done(await (await import('./manage.ts')).control(name, target, flags, env, cwd, output)),
     );
+
+  logOptions(command('cron', 'send jobs to RQ workers when they are due: rq: { cron: [...] } of jobglot.config.ts'))
+    .option('--name <name>', 'how RQ shows it (default: host:pid:6 hex digits)')
+    .addHelpText('after', CRON_HELP)
+    .action(async (flags: CronFlags) => done(await (await import('./cron.ts')).runCron(flags, env, cwd)));
 
   command('requeue', 'put failed jobs into their queue again')
     .argument('[ids...]', 'which')
