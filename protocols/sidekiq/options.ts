@@ -109,19 +109,30 @@ export function item(
 }
 
 /** The text of an item, with the times of now. Throws WireError `unencodable`, naming the argument. */
-export function payload(one: Item, { now, dialect }: Pick<PushMoment, 'now' | 'dialect'>): Payload {
-  const nowMs = now.getTime();
-  const created = timestamp(nowMs, dialect);
+export function payload(one: Item, moment: Pick<PushMoment, 'now' | 'dialect'>): Payload {
+  return payloads(one, [{ args: one.args, jid: one.jid }], moment)[0] as Payload;
+}
+
+/** The texts of many jobs that differ in nothing but their arguments and jids; `one` says the rest. Throws as `payload`. */
+export function payloads(
+  one: Item,
+  jobs: readonly { readonly args: readonly unknown[]; readonly jid: string }[],
+  { now, dialect }: Pick<PushMoment, 'now' | 'dialect'>,
+): Payload[] {
+  const created = timestamp(now.getTime(), dialect);
+  const { members, queue, at } = one;
   // client.rb: options, then args, class, jid, created_at, enqueued_at.
-  let text = '{';
-  const { members } = one;
-  text += `"retry":${written(one, members.get('retry'), 'retry')},"queue":${JSON.stringify(one.queue)}`;
+  let before = `{"retry":${written(one, members.get('retry'), 'retry')},"queue":${JSON.stringify(queue)}`;
   for (const [key, value] of members) {
-    if (key !== 'retry' && value !== undefined) text += `,${JSON.stringify(key)}:${written(one, value, key)}`;
+    if (key !== 'retry' && value !== undefined) before += `,${JSON.stringify(key)}:${written(one, value, key)}`;
   }
-  text += `,"args":${written(one, one.args, 'args')},"class":${JSON.stringify(one.class)},"jid":${JSON.stringify(one.jid)},"created_at":${created}`;
-  if (one.at !== undefined) return { queue: one.queue, text: `${text}}`, at: one.at };
-  return { queue: one.queue, text: `${text},"enqueued_at":${created}}` };
+  before += ',"args":';
+  const between = `,"class":${JSON.stringify(one.class)},"jid":`;
+  const after = `,"created_at":${created}${at === undefined ? `,"enqueued_at":${created}` : ''}}`;
+  return jobs.map(({ args, jid }) => {
+    const text = before + written(one, args, 'args') + between + JSON.stringify(jid) + after;
+    return at === undefined ? { queue, text } : { queue, text, at };
+  });
 }
 
 /** When it runs, in milliseconds; undefined for now, and for what is past: client.rb perform_in. */

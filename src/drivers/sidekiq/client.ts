@@ -3,7 +3,14 @@ import type { RailsVersion } from '../../../protocols/formats/active-job/index.t
 import { wrap } from '../../../protocols/sidekiq/active-job.ts';
 import { type Dialect, NEUTRAL } from '../../../protocols/sidekiq/dialect.ts';
 import * as iteration from '../../../protocols/sidekiq/iteration.ts';
-import { item, type Item, type JobOptions, payload, type Timing } from '../../../protocols/sidekiq/options.ts';
+import {
+  item,
+  type Item,
+  type JobOptions,
+  payload,
+  payloads,
+  type Timing,
+} from '../../../protocols/sidekiq/options.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
 import type { Client } from '../../client.ts';
 import { ConfigError, ConnectionError } from '../../errors.ts';
@@ -181,33 +188,41 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
       if (Array.isArray(list) && list.length !== args.length)
         throw new ConfigError(`sidekiq: enqueueMany: ${name} has ${list.length} times for ${args.length} jobs`);
     }
+    if (!Number.isInteger(batchSize) || batchSize < 1)
+      throw new ConfigError(`sidekiq: enqueueMany: batchSize must be a whole number of at least 1, not ${batchSize}`);
     const now = new Date();
-    const items = args.map((one, index) => {
+    const timeOf = (index: number): Timing => {
       const when = Array.isArray(at) ? (at as readonly Date[])[index] : (at as Date | undefined);
       const after = Array.isArray(delay) ? (delay as readonly number[])[index] : (delay as number | undefined);
-      return this.#item(
-        task,
-        {
-          ...common,
-          args: one,
-          ...(when === undefined ? {} : { at: when }),
-          ...(after === undefined ? {} : { in: after }),
-        } as Call<A, K>,
-        now,
-      );
-    });
+      return { ...(when === undefined ? {} : { at: when }), ...(after === undefined ? {} : { in: after }) };
+    };
+    const itemOf = (index: number): Item =>
+      this.#item(task, { ...common, ...timeOf(index), args: args[index] } as Call<A, K>, now);
+    const alike = this.#middleware.length === 0 && !Array.isArray(at) && !Array.isArray(delay);
+    // Checked before anything is sent; what all have in common is checked and written once.
+    const items = alike ? undefined : args.map((_, index) => itemOf(index));
+    const pattern = alike && args.length > 0 ? itemOf(0) : undefined;
+    if (alike) checkLists(args);
     await this.#ready();
-    const { dialect } = this;
     const pushed: Pushed[] = [];
-    for (let from = 0; from < items.length; from += batchSize) {
-      const some = items.slice(from, from + batchSize);
+    for (let from = 0; from < args.length; from += batchSize) {
+      const to = Math.min(args.length, from + batchSize);
+      const some = items?.slice(from, to) ?? args.slice(from, to).map((one) => ({ args: one, jid: newJid() }));
       const passed =
-        this.#middleware.length === 0 ? some.map(() => true) : await Promise.all(some.map((one) => this.#passes(one)));
-      const payloads = some.filter((_, index) => passed[index]).map((one) => payload(one, { now, dialect }));
-      const send = async (): Promise<void> => this.#connection().run(wire.push(this.#app.keys, payloads));
+        items === undefined || this.#middleware.length === 0
+          ? undefined
+          : await Promise.all(items.slice(from, to).map((one) => this.#passes(one)));
+      const { dialect } = this;
+      const ready =
+        pattern !== undefined
+          ? payloads(pattern, some, { now, dialect })
+          : (some as readonly Item[])
+              .filter((_, index) => passed?.[index] !== false)
+              .map((one) => payload(one, { now, dialect }));
+      const send = async (): Promise<void> => this.#connection().run(wire.push(this.#app.keys, ready));
       const state =
-        this.#spool === undefined ? await send().then(() => 'pushed' as const) : await this.#spool.send(payloads, send);
-      some.forEach(({ jid }, index) => pushed.push({ jid, state: passed[index] === true ? state : 'halted' }));
+        this.#spool === undefined ? await send().then(() => 'pushed' as const) : await this.#spool.send(ready, send);
+      some.forEach(({ jid }, index) => pushed.push({ jid, state: passed?.[index] === false ? 'halted' : state }));
     }
     return pushed;
   }
@@ -336,7 +351,22 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
   }
 }
 
+function checkLists(args: readonly unknown[]): void {
+  const wrong = args.findIndex((one) => !Array.isArray(one));
+  if (wrong >= 0)
+    throw new ConfigError(`sidekiq: enqueueMany: args[${wrong}] must be an array: the arguments of one job`);
+}
+
+const BYTES = 12;
+/** Asking for random bytes costs more than making a job: many at once. */
+let pool = '';
+let used = 0;
+
 /** 24 hex digits, as Sidekiq's. */
 function newJid(): string {
-  return randomBytes(12).toString('hex');
+  if (used === pool.length) {
+    pool = randomBytes(BYTES * 1_024).toString('hex');
+    used = 0;
+  }
+  return pool.slice(used, (used += 2 * BYTES));
 }
