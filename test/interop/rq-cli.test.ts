@@ -52,6 +52,16 @@ show([job.return_value() for job in jobs] + [failed.latest_result().exc_string])
   expect(ended.stderr).not.toContain('hunter2');
 });
 
+test('a burst ends when the queues are empty', async () => {
+  await python(`
+from rq import Queue
+for number in range(20):
+    Queue('default', connection=connection).enqueue('proj.add', number, 1)`);
+  const ended = await run(['worker', '--rq', redis.url, '--burst', '--name', 'burst'], { cwd });
+  expect(ended.code, ended.stderr).toBe(0);
+  expect(await raw.zcard('rq:finished:default')).toBe(20);
+});
+
 describe('beside a Python worker', () => {
   test('enqueue and result: what goes there is what was written, and what comes back', async () => {
     const sent = await run(
