@@ -11,10 +11,15 @@ const run = promisify(execFile);
 const tsx = ['--import', 'tsx'];
 
 describe('the README', () => {
-  it.each(['tasks.ts', 'worker.ts', 'client.ts', 'workflow.ts'])('shows test/examples/%s word for word', (file) => {
-    const readme = readFileSync(join(root, 'README.md'), 'utf8');
-    expect(readme).toContain(`\`\`\`ts\n${readFileSync(join(root, 'test/examples', file), 'utf8').trimEnd()}\n\`\`\``);
-  });
+  it.each(['tasks.ts', 'worker.ts', 'client.ts', 'workflow.ts', 'rq-worker.ts', 'rq-client.ts'])(
+    'shows test/examples/%s word for word',
+    (file) => {
+      const readme = readFileSync(join(root, 'README.md'), 'utf8');
+      expect(readme).toContain(
+        `\`\`\`ts\n${readFileSync(join(root, 'test/examples', file), 'utf8').trimEnd()}\n\`\`\``,
+      );
+    },
+  );
 
   it('has a worker and a client that work together as they stand', async () => {
     await using redis = await startRedis();
@@ -30,6 +35,25 @@ describe('the README', () => {
       expect(stdout).toContain('not an image: notes.txt');
       const workflow = await run(process.execPath, [...tsx, join(root, 'test/examples/workflow.ts')], { env });
       expect(workflow.stdout).toBe("16 8\n[ 2, 'img/a.png@640' ]\n12\n");
+    } finally {
+      worker.kill('SIGTERM');
+    }
+    expect(await gone).toBe(0);
+  });
+
+  it('has a worker and a client of RQ that work together as they stand', async () => {
+    await using redis = await startRedis();
+    const env = { ...process.env, RQ_REDIS_URL: redis.url };
+    const worker = spawn(process.execPath, [...tsx, join(root, 'test/examples/rq-worker.ts')], {
+      env,
+      stdio: 'ignore',
+    });
+    hold(worker);
+    const gone = new Promise<number | null>((resolve) => worker.once('exit', resolve));
+    try {
+      await until('the worker is ready', async () => (await redis.client().scard('rq:workers')) === 1);
+      const { stdout } = await run(process.execPath, [...tsx, join(root, 'test/examples/rq-client.ts')], { env });
+      expect(stdout).toMatch(/^5 img\/a\.png@320\nfinished \{/);
     } finally {
       worker.kill('SIGTERM');
     }
