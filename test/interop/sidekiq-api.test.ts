@@ -31,16 +31,17 @@ describe('Sidekiq::API on what Node wrote', () => {
     await stage.node();
     const jid = await stage.push({ class: 'SlowJob', args: [3] });
     await stage.runsOf(jid);
-    await until('Ruby sees it run', async () => (await ruby<number>('Sidekiq::Workers.new.size')) === 1);
+    await until('Ruby sees it run', async () => (await ruby<number>('Sidekiq::WorkSet.new.size')) === 1);
     const [row] = await ruby<readonly (readonly unknown[])[]>(
-      `Sidekiq::Workers.new.map { |process, thread, work|
+      `Sidekiq::WorkSet.new.map { |process, thread, work|
+         work = { 'queue' => work.queue, 'payload' => work.payload, 'run_at' => work.run_at.to_i } unless work.is_a?(Hash)
          payload = work['payload']
          payload = JSON.parse(payload) if payload.is_a?(String)
          [process.count(':'), thread.class.name, work['queue'], payload['jid'], payload['args'], Time.now.to_i - work['run_at'] < 60] }`,
     );
     expect(row).toEqual([2, 'String', 'default', jid, [3], true]);
     await stage.runsOf(jid, 2);
-    await until('Ruby sees nothing run', async () => (await ruby<number>('Sidekiq::Workers.new.size')) === 0);
+    await until('Ruby sees nothing run', async () => (await ruby<number>('Sidekiq::WorkSet.new.size')) === 0);
   });
 
   test('Stats count what ran, what failed, what waits', async () => {

@@ -65,16 +65,15 @@ describe("Sidekiq's own pages", () => {
       return (await browser.text()).includes(jid);
     });
     expect(await browser.text()).toMatch(new RegExp(`:${process.pid}\\s+shop`));
-    expect(await cells(browser, '.processes tbody tr:last-child td')).toEqual(
-      expect.arrayContaining([expect.stringContaining('shop') as string, '4', '1']),
-    );
-    await browser.click('.processes button[name=quiet]');
+    const row = await cells(browser, 'shop');
+    expect(row).toEqual(expect.arrayContaining([expect.stringContaining('shop') as string, '4', '1']));
+    await browser.click('td [name=quiet], .process [name=quiet]');
     await until('it is quiet', () => worker.state === 'quiet');
     await until('the page shows that it is', async () => {
       await browser.open(`${web.url}/busy`);
       return (await browser.text()).includes('quiet');
     });
-    await browser.click('.processes button[name=stop]');
+    await browser.click('td [name=stop], .process [name=stop]');
     await until('it has stopped', () => worker.state === 'stopped');
     await browser.open(`${web.url}/busy`);
     expect(await browser.text()).not.toContain('shop');
@@ -99,9 +98,10 @@ describe("Sidekiq's own pages", () => {
   });
 });
 
-/** The texts of the cells of a row. */
-async function cells(browser: Browser, selector: string): Promise<readonly string[]> {
+/** The texts of the cells of the row that has this word. */
+async function cells(browser: Browser, word: string): Promise<readonly string[]> {
   return browser.evaluate(
-    `[...document.querySelectorAll(${JSON.stringify(selector)})].map((cell) => cell.innerText.trim())`,
+    `[...document.querySelectorAll('tr')].filter((row) => row.innerText.includes(${JSON.stringify(word)}))
+       .flatMap((row) => [...row.querySelectorAll('td')].map((cell) => cell.innerText.trim()))`,
   );
 }

@@ -149,10 +149,10 @@ export async function startSidekiqWeb(options: RubyAppOptions): Promise<SidekiqW
   const own = new RubyProcess(['web.rb', String(port)], options);
   await until("Sidekiq's pages are served", async () => {
     if (own.isGone) throw new Error(`the Ruby process ended:\n${own.log}`);
-    return fetch(`${url}/stats`).then(
-      ({ ok }) => ok,
-      () => false,
-    );
+    const response = await fetch(`${url}/stats`).catch(() => undefined);
+    // An answer that is none is told at once.
+    if (response?.status === 500) throw new Error(`Sidekiq's pages fail:\n${own.log}`);
+    return response?.ok === true;
   });
   return { url, log: () => own.log, [Symbol.asyncDispose]: () => own.end('SIGTERM', 2_000) };
 }

@@ -6,13 +6,14 @@ require 'securerandom'
 require 'webrick'
 
 begin
+  require 'rackup/handler/webrick'
+  handler = Rackup::Handler::WEBrick
+rescue LoadError
   require 'rack/handler/webrick'
   handler = Rack::Handler::WEBrick
-rescue LoadError
-  require 'rackup'
-  handler = Rackup::Handler::WEBrick
 end
 
-Sidekiq::Web.use(Rack::Session::Cookie, secret: SecureRandom.hex(32), same_site: true)
+require 'rack/session' unless defined?(Rack::Session)
+pages = Rack::Session::Cookie.new(Sidekiq::Web, secret: SecureRandom.hex(64), same_site: true)
 log = WEBrick::Log.new($stderr, WEBrick::Log::WARN)
-handler.run(Sidekiq::Web, Port: Integer(ARGV.fetch(0)), Host: '127.0.0.1', Logger: log, AccessLog: [])
+handler.run(pages, Port: Integer(ARGV.fetch(0)), Host: '127.0.0.1', Logger: log, AccessLog: [])
