@@ -8,6 +8,7 @@ import { defineTask, Tasks } from '../../src/task.ts';
 import { Worker } from '../../src/worker/worker.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
+import { startProxy } from './proxy.ts';
 
 let server: RedisServer;
 let redis: Redis;
@@ -450,5 +451,45 @@ describe('a worker', () => {
     await redis.publish('rq:pubsub:w', '{"command": "kill-horse"}');
     await reaches(killed, 'failed');
     expect(await reason(killed)).toContain('Work-horse terminated unexpectedly');
+  });
+});
+
+describe('an answer that is lost with its connection', () => {
+  it('to a claim: what it took is given back by the same worker, and runs once', async () => {
+    await using proxy = await startProxy(server.port);
+    const dropped = proxy.dropAnswerWith('lose-this-answer');
+    await hire({ url: proxy.url, name: 'w' });
+    const ids = [await put('ok', { description: 'lose-this-answer' }), await put('ok')];
+    await dropped;
+    for (const id of ids) await reaches(id, 'finished');
+    expect([...ran].sort()).toEqual([...ids].sort());
+    await nothingRuns();
+  });
+  it('to a settle: it is written once, and told as what it was', async () => {
+    await using proxy = await startProxy(server.port);
+    const worker = await hire({ url: proxy.url, name: 'w', withScheduler: false });
+    const id = await put('gate');
+    await started(id);
+    const settled = worker.once('job:settled');
+    // One item, done.
+    const dropped = proxy.dropAnswerWith('*1\r\n:1\r\n');
+    gates.get(id)?.();
+    await dropped;
+    expect((await settled).disposition.state).toBe('succeeded');
+    expect(await redis.xlen(`rq:results:${id}`)).toBe(1);
+    expect(await redis.hget('rq:worker:w', 'successful_job_count')).toBe('1');
+    await nothingRuns();
+  });
+  it('of all connections: an idle worker hears of pushes again', async () => {
+    await using proxy = await startProxy(server.port);
+    await hire({ url: proxy.url, name: 'w' });
+    await reaches(await put('ok'), 'finished');
+    proxy.cut();
+    await reaches(await put('ok'), 'finished');
+    const id = await put('gate');
+    await started(id);
+    await until('it hears commands again', async () => (await redis.pubsub('NUMSUB', 'rq:pubsub:w'))[1] === 1);
+    await redis.publish('rq:pubsub:w', JSON.stringify({ command: 'stop-job', job_id: id }));
+    await reaches(id, 'stopped');
   });
 });
