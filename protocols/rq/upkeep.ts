@@ -2,7 +2,8 @@ import type { Buffer } from 'node:buffer';
 import { callScript, type Exchange, type Script } from '../redis.ts';
 import * as keys from './keys.ts';
 import { type JobHash, readJob } from './message.ts';
-import { epochSeconds } from './times.ts';
+import { RELEASING } from './lua.ts';
+import { dateText, epochSeconds } from './times.ts';
 
 /**
  * What workers do for each other: runs whose worker is gone, ids that got stuck, registries and lists of workers. Source:
@@ -116,6 +117,62 @@ export function unstick(queue: string, now: Date): Exchange<number> {
     commands: [callScript(UNSTICK, lists, [now.getTime() / 1000, keys.firstSeenKey(queue, '')])],
     atomic: false,
     read: ([reply]) => reply as number,
+  };
+}
+
+/**
+ * Jobs that wait for what has ended already. Python's `enqueue` defers a job also where what it depends on has just failed and it would
+ * allow that; nobody wakes it then. Jobs all of whose dependencies are gone stay: somebody deleted those.
+ *
+ * KEYS rq:deferred:Q. ARGV date, lowest score, highest score, offset, limit. Returns [how many were looked at, how many were released].
+ */
+export const WAKE: Script = {
+  name: 'wake',
+  keys: 1,
+  lua: `${RELEASING}
+local ids, woken = redis.call('ZREVRANGEBYSCORE', KEYS[1], ARGV[3], ARGV[2], 'LIMIT', ARGV[4], ARGV[5]), 0
+for i = 1, #ids do
+  local id = ids[i]
+  local job = redis.call('HMGET', 'rq:job:' .. id, 'status', 'origin', 'allow_dependency_failures', 'enqueue_at_front', 'ttl')
+  if job[1] == 'deferred' and job[2] and job[2] ~= '' then
+    local parents, there = redis.call('SMEMBERS', 'rq:job::' .. id .. ':dependencies'), 0
+    for p = 1, #parents do there = there + redis.call('EXISTS', 'rq:job:' .. parents[p]) end
+    if there > 0 and may_run(id, '', is_on(job[3])) then
+      redis.call('ZREM', KEYS[1], id)
+      redis.call('HSET', 'rq:job:' .. id, 'status', 'queued', 'enqueued_at', ARGV[1])
+      if is_on(job[5]) then keep(id, job[5]) end
+      -- Python watches these while it releases, and then sees that it is done.
+      for p = 1, #parents do redis.call('SREM', 'rq:job:' .. parents[p] .. ':dependents', id) end
+      push(id, job[2], is_on(job[4]))
+      woken = woken + 1
+    end
+  end
+end
+return {#ids, woken}
+`,
+};
+
+/** How many are looked at in one go. */
+export const WAKE_BATCH = 200;
+
+/** `since`: only those that were deferred after it; else from the `offset`-th on. */
+export function wake(
+  queue: string,
+  now: Date,
+  which: { readonly since: Date } | { readonly offset: number },
+): Exchange<{ readonly seen: number; readonly woken: number }> {
+  const range =
+    'since' in which
+      ? // Whoever deferred it has had time to see to it.
+        [epochSeconds(which.since), epochSeconds(now) - 3, 0]
+      : ['-inf', '+inf', which.offset];
+  return {
+    commands: [callScript(WAKE, [keys.registryKey('deferred', queue)], [dateText(now), ...range, WAKE_BATCH])],
+    atomic: false,
+    read([reply]) {
+      const [seen, woken] = reply as readonly number[];
+      return { seen: seen as number, woken: woken as number };
+    },
   };
 }
 

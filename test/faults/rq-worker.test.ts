@@ -209,6 +209,29 @@ it('an id that a Python worker took and never started goes back to its queue aft
   expect(await redis.ttl(`rq:queue:q:intermediate:first_seen:${fresh}`)).toBeGreaterThan(0);
 });
 
+it('a job that was deferred although what it waits for has failed already, which it allows, runs', async () => {
+  const parent = await put('ok', { status: 'failed' });
+  const other = await put('ok', { status: 'canceled' });
+  await redis.del('rq:queue:q');
+  const children = [
+    await put('ok', { status: 'deferred', allow_dependency_failures: '1' }),
+    await put('ok', { status: 'deferred' }),
+    await put('ok', { status: 'deferred', allow_dependency_failures: '1' }),
+    await put('ok', { status: 'deferred', allow_dependency_failures: '1' }),
+  ];
+  await redis.del('rq:queue:q');
+  for (const [at, on] of [parent, parent, other, 'gone'].entries()) {
+    const child = children[at]!;
+    await redis.zadd('rq:deferred:q', past(), child);
+    await redis.sadd(`rq:job:${on}:dependents`, child);
+    await redis.sadd(`rq:job::${child}:dependencies`, on);
+  }
+  await hire();
+  await reaches(children[0]!, 'finished');
+  expect(await redis.smembers(`rq:job:${parent}:dependents`)).toEqual([children[1]]);
+  for (const child of children.slice(1)) expect(await status(child)).toBe('deferred');
+});
+
 describe('a run that was taken from its worker', () => {
   it('by the one who counted it as abandoned is not written', async () => {
     const worker = await hire();
@@ -464,6 +487,8 @@ describe('an answer that is lost with its connection', () => {
     for (const id of ids) await reaches(id, 'finished');
     expect([...ran].sort()).toEqual([...ids].sort());
     await nothingRuns();
+    // Before its way to Redis is gone.
+    await workers[0]!.stop({ timeoutMs: 0 });
   });
   it('to a settle: it is written once, and told as what it was', async () => {
     await using proxy = await startProxy(server.port);
@@ -479,6 +504,7 @@ describe('an answer that is lost with its connection', () => {
     expect(await redis.xlen(`rq:results:${id}`)).toBe(1);
     expect(await redis.hget('rq:worker:w', 'successful_job_count')).toBe('1');
     await nothingRuns();
+    await worker.stop({ timeoutMs: 0 });
   });
   it('of all connections: an idle worker hears of pushes again', async () => {
     await using proxy = await startProxy(server.port);
@@ -491,5 +517,6 @@ describe('an answer that is lost with its connection', () => {
     await until('it hears commands again', async () => (await redis.pubsub('NUMSUB', 'rq:pubsub:w'))[1] === 1);
     await redis.publish('rq:pubsub:w', JSON.stringify({ command: 'stop-job', job_id: id }));
     await reaches(id, 'stopped');
+    await workers[0]!.stop({ timeoutMs: 0 });
   });
 });

@@ -31,6 +31,8 @@ const MISSED_MS = 10_000;
 const LOCK_PATIENCE = 60;
 /** Seconds: how long Python has for jobs whose callback only it knows. Its cleaning is every ten minutes. */
 const CALLBACK_PATIENCE = 1_200;
+/** Jobs that were deferred since then are looked at each time; all of them when the registries are cleaned. */
+const RECENTLY_MS = 120_000;
 const ANY_DEADLINE = Number.MAX_SAFE_INTEGER;
 
 /**
@@ -56,6 +58,8 @@ export class Upkeep implements Agent {
     const { abandonedInterval, maintenanceInterval } = this.#options;
     while (!signal.aborted) {
       await this.#sweep();
+      const since = new Date(Date.now() - RECENTLY_MS);
+      for (const queue of this.#options.queues) await this.#wake(queue, { since });
       if (!this.#blind) await this.#missMembers(abandonedInterval * 1000);
       if (performance.now() - this.#cleanedAt >= maintenanceInterval * 1000) {
         this.#cleanedAt = performance.now();
@@ -181,8 +185,17 @@ export class Upkeep implements Agent {
     return write;
   }
 
+  /** Whether there may be more to look at. */
+  async #wake(queue: string, which: Parameters<typeof upkeep.wake>[2]): Promise<boolean> {
+    const { seen, woken } = await this.#redis.run(upkeep.wake(queue, new Date(), which));
+    if (woken > 0)
+      this.#log.warn({ queue, jobs: woken }, 'jobs that waited for what had ended already are in their queues now');
+    return seen === upkeep.WAKE_BATCH;
+  }
+
   async #clean(signal: AbortSignal): Promise<void> {
     for (const queue of this.#options.queues) {
+      for (let offset = 0; !signal.aborted && (await this.#wake(queue, { offset }));) offset += upkeep.WAKE_BATCH;
       await this.#locked(queue, async (locked) => {
         if (locked) await this.#redis.run(upkeep.clean(queue, new Date()));
       });
