@@ -11,15 +11,19 @@ const run = promisify(execFile);
 const tsx = ['--import', 'tsx'];
 
 describe('the README', () => {
-  it.each(['tasks.ts', 'worker.ts', 'client.ts', 'workflow.ts', 'rq-worker.ts', 'rq-client.ts'])(
-    'shows test/examples/%s word for word',
-    (file) => {
-      const readme = readFileSync(join(root, 'README.md'), 'utf8');
-      expect(readme).toContain(
-        `\`\`\`ts\n${readFileSync(join(root, 'test/examples', file), 'utf8').trimEnd()}\n\`\`\``,
-      );
-    },
-  );
+  it.each([
+    'tasks.ts',
+    'worker.ts',
+    'client.ts',
+    'workflow.ts',
+    'rq-worker.ts',
+    'rq-client.ts',
+    'rails-worker.ts',
+    'rails-client.ts',
+  ])('shows test/examples/%s word for word', (file) => {
+    const readme = readFileSync(join(root, 'README.md'), 'utf8');
+    expect(readme).toContain(`\`\`\`ts\n${readFileSync(join(root, 'test/examples', file), 'utf8').trimEnd()}\n\`\`\``);
+  });
 
   it('has a worker and a client that work together as they stand', async () => {
     await using redis = await startRedis();
@@ -54,6 +58,25 @@ describe('the README', () => {
       await until('the worker is ready', async () => (await redis.client().scard('rq:workers')) === 1);
       const { stdout } = await run(process.execPath, [...tsx, join(root, 'test/examples/rq-client.ts')], { env });
       expect(stdout).toMatch(/^5 img\/a\.png@320\nfinished \{/);
+    } finally {
+      worker.kill('SIGTERM');
+    }
+    expect(await gone).toBe(0);
+  });
+
+  it('has a worker for Sidekiq and a client that work together as they stand', async () => {
+    await using redis = await startRedis();
+    const env = { ...process.env, REDIS_URL: redis.url };
+    const worker = spawn(process.execPath, [...tsx, join(root, 'test/examples/rails-worker.ts')], { env });
+    hold(worker);
+    let said = '';
+    worker.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    const gone = new Promise<number | null>((resolve) => worker.once('exit', resolve));
+    try {
+      const { stdout } = await run(process.execPath, [...tsx, join(root, 'test/examples/rails-client.ts')], { env });
+      expect(stdout).toMatch(/^[0-9a-f]{24}\n$/);
+      for (const words of ['hard 42', 'hard 3', 'ship gid://shop/Order/42'])
+        await until(`it says '${words}'`, () => said.includes(words));
     } finally {
       worker.kill('SIGTERM');
     }
