@@ -49,6 +49,8 @@ export interface ClaimReply {
   readonly gone: number;
   /** Every queue was seen empty. */
   readonly drained: boolean;
+  /** Queues whose key is no list; nothing can be taken from them. */
+  readonly spoiled: readonly string[];
 }
 
 /**
@@ -60,15 +62,16 @@ export interface ClaimReply {
  *
  * KEYS rq:suspended, rq:worker:W:executions, then per queue its list, `rq:wip:Q`, the quarantine and its reasons.
  * ARGV max, prefix, number, date, epoch, deadline, ttl, worker, strategy, bytes, then the queues' names.
- * Returns [suspended, claimed, aside, gone, drained]; claimed is flat: queue number, id, hash; aside: queue number, id, code.
+ * Returns [suspended, claimed, aside, gone, drained, spoiled]; claimed is flat: queue number, id, hash; aside: queue number, id, code;
+ * spoiled: queue numbers.
  */
 export const CLAIM: Script = {
   name: 'claim',
   keys: 'variable',
   lua: `
-if redis.call('EXISTS', KEYS[1]) == 1 then return {1, {}, {}, 0, 0} end
+if redis.call('EXISTS', KEYS[1]) == 1 then return {1, {}, {}, 0, 0, {}} end
 local left, prefix, number, date, epoch, deadline, ttl, worker, strategy, budget = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9], tonumber(ARGV[10])
-local claimed, aside, members, wip, gone, seen = {}, {}, {}, {}, 0, 0
+local claimed, aside, members, wip, gone, seen, spoiled, is_spoiled = {}, {}, {}, {}, 0, 0, {}, {}
 local function start(q, id, key, hash)
   local e = prefix .. string.format('%012x', number)
   number = number + 1
@@ -100,9 +103,20 @@ local function set_aside(q, id, code)
   aside[#aside + 1] = id
   aside[#aside + 1] = code
 end
+-- Python reads ids as UTF-8, in all its registries.
+local function is_text(id)
+  if not string.find(id, '[\\128-\\255]') then return true end
+  local rest = id
+  for _, character in ipairs({
+    '[\\194-\\223][\\128-\\191]', '\\224[\\160-\\191][\\128-\\191]', '[\\225-\\236\\238\\239][\\128-\\191][\\128-\\191]',
+    '\\237[\\128-\\159][\\128-\\191]', '\\240[\\144-\\191][\\128-\\191][\\128-\\191]',
+    '[\\241-\\243][\\128-\\191][\\128-\\191][\\128-\\191]', '\\244[\\128-\\143][\\128-\\191][\\128-\\191]'
+  }) do rest = string.gsub(rest, character, '-') end
+  return not string.find(rest, '[\\128-\\255]')
+end
 local function take(q, id)
   seen = seen + 1
-  if id == '' or string.find(id, ':', 1, true) then return set_aside(q, id, 'bad-id') end
+  if id == '' or string.find(id, ':', 1, true) or not is_text(id) then return set_aside(q, id, 'bad-id') end
   local key = 'rq:job:' .. id
   local hash = redis.pcall('HGETALL', key)
   if hash.err then return set_aside(q, id, 'not-a-hash') end
@@ -113,12 +127,19 @@ local function take(q, id)
   for i = 2, #hash, 2 do budget = budget - #hash[i] end
   start(q, id, key, hash)
 end
+local function waiting(q, last)
+  local ids = redis.pcall('LRANGE', KEYS[4 * q - 1], 0, last)
+  if not ids.err then return ids end
+  if not is_spoiled[q] then spoiled[#spoiled + 1] = q end
+  is_spoiled[q] = true
+  return {}
+end
 local queues, drained = (#KEYS - 2) / 4, 1
 if strategy == 'order' then
   for q = 1, queues do
     local list = KEYS[4 * q - 1]
     while left > 0 and budget > 0 and seen < 2000 do
-      local ids = redis.call('LRANGE', list, 0, left - 1)
+      local ids = waiting(q, left - 1)
       if #ids == 0 then break end
       local taken = 0
       for i = 1, #ids do
@@ -140,7 +161,7 @@ else
     for q = 1, queues do
       if left <= 0 or budget <= 0 then break end
       local list = KEYS[4 * q - 1]
-      local ids = redis.call('LRANGE', list, 0, 0)
+      local ids = waiting(q, 0)
       if #ids == 1 then
         found = true
         take(q, ids[1])
@@ -155,7 +176,7 @@ if #members > 0 then
   redis.call('SADD', KEYS[2], unpack(members))
   redis.call('EXPIRE', KEYS[2], ttl)
 end
-return {0, claimed, aside, gone, drained}
+return {0, claimed, aside, gone, drained, spoiled}
 `,
 };
 
@@ -183,7 +204,14 @@ export function claim(queues: readonly string[], options: ClaimOptions): Exchang
 }
 
 function readClaim(reply: unknown, queues: readonly string[], prefix: string, first: number): ClaimReply {
-  const [suspended, flat, odd, gone, drained] = reply as [number, unknown[], unknown[], number, number];
+  const [suspended, flat, odd, gone, drained, wrong] = reply as [
+    number,
+    unknown[],
+    unknown[],
+    number,
+    number,
+    number[],
+  ];
   const claimed: Claimed[] = [];
   for (let at = 0; at < flat.length; at += 3) {
     claimed.push({
@@ -198,7 +226,8 @@ function readClaim(reply: unknown, queues: readonly string[], prefix: string, fi
     const code = String(odd[at + 2]) as 'bad-id' | 'not-a-hash';
     aside.push({ queue: queues[(odd[at] as number) - 1] as string, id: odd[at + 1] as Buffer, code });
   }
-  return { suspended: suspended === 1, claimed, aside, gone, drained: drained === 1 };
+  const spoiled = wrong.map((queue) => queues[queue - 1] as string);
+  return { suspended: suspended === 1, claimed, aside, gone, drained: drained === 1, spoiled };
 }
 
 export function executionName(prefix: string, number: number): string {
@@ -212,7 +241,8 @@ export const LOOK: Script = {
   lua: `
 local waiting = 0
 for i = 2, #KEYS do
-  if redis.call('LLEN', KEYS[i]) > 0 then waiting = 1 end
+  local length = redis.pcall('LLEN', KEYS[i])
+  if type(length) == 'number' and length > 0 then waiting = 1 end
 end
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 return waiting

@@ -78,6 +78,7 @@ export class RqSource implements Source, DeliveryHost {
   #show: ((item: undefined) => Promise<void>) | undefined;
   #settle: ((item: Settling) => Promise<void>) | undefined;
   #drained = false;
+  #spoiled: readonly string[] = [];
   /** A claim's answer was lost: what it took has to be looked for. */
   #uncertain = false;
   #lookAgainAt = Number.POSITIVE_INFINITY;
@@ -297,6 +298,7 @@ export class RqSource implements Source, DeliveryHost {
     }
     this.#drained = reply.drained || reply.suspended;
     this.presence.suspended = reply.suspended;
+    this.#tellOfSpoiled(reply.spoiled);
     for (const { queue, id, code } of reply.aside) this.#tellOfQuarantine(queue, id.toString('utf8'), code);
     const deliveries: Delivery[] = [];
     for (const claimed of reply.claimed) {
@@ -427,6 +429,16 @@ export class RqSource implements Source, DeliveryHost {
     this.#host?.poison({ system: 'rq', queue: claimed.queue, id, code: error.code, reason, kept });
   }
 
+  /** Once, and again when it was mended meanwhile. */
+  #tellOfSpoiled(queues: readonly string[]): void {
+    for (const queue of queues) {
+      if (this.#spoiled.includes(queue)) continue;
+      const what = `the key 'rq:queue:${queue}' is no list, so that nothing can be taken from this queue; rename it or delete it`;
+      this.#log.error({ queue }, what);
+    }
+    this.#spoiled = queues;
+  }
+
   #tellOfQuarantine(queue: string, id: string, code: string): void {
     this.#host?.poison({
       system: 'rq',
@@ -498,7 +510,7 @@ const NO_DATA = Buffer.alloc(0);
 const NO_CALL: Call = { funcName: '', instance: null, args: [], kwargs: {} };
 
 const QUARANTINED: Readonly<Record<string, string>> = {
-  'bad-id': 'the id has a colon, which takes the registries of RQ 2 apart',
+  'bad-id': 'the id is empty, no UTF-8, or has a colon, which takes the registries of RQ 2 apart',
   'not-a-hash': 'the key of the job is no hash',
   'no-data': 'the hash of the job has no data, which to RQ is no job',
 };
