@@ -42,7 +42,7 @@ export async function startWorker(
   return { worker, lines, poisons, started, [Symbol.asyncDispose]: () => worker.stop({ timeoutMs: 1_000 }) };
 }
 
-function recorder(lines: Line[]): Logger {
+export function recorder(lines: Line[]): Logger {
   const at =
     (level: string) =>
     (fields: object, message: string): void =>
