@@ -61,6 +61,18 @@ export class JobTimeoutError extends JobglotError {
   }
 }
 
+/** The process of a job ended before the job did: it was killed, or the handler ended it. */
+export class ChildDiedError extends JobglotError {
+  override readonly name: string = 'ChildDiedError';
+  readonly exitCode: number | null;
+  readonly signal: string | null;
+  constructor(message: string, exitCode: number | null, signal: string | null) {
+    super('child-died', message);
+    this.exitCode = exitCode;
+    this.signal = signal;
+  }
+}
+
 /** Nobody answered in time: the result of a job was awaited for `timeoutMs`. The job itself is not touched. */
 export class ResultTimeoutError extends JobglotError {
   override readonly name: string = 'ResultTimeoutError';

@@ -3,6 +3,7 @@ export type { Client, ResultStore } from './client.ts';
 export { type Config, defineConfig } from './config.ts';
 export {
   CanceledJobError,
+  ChildDiedError,
   ConfigError,
   ConnectionError,
   DuplicateJobError,
@@ -31,6 +32,7 @@ export {
   type TaskOptions,
   Tasks,
 } from './task.ts';
+export { childProcess, type ChildProcessOptions } from './worker/child-process.ts';
 export type { WorkerEvents, WorkerState } from './worker/events.ts';
 export type { Middleware } from './worker/middleware.ts';
 export { CancelledError, ShutdownError } from './worker/runner.ts';

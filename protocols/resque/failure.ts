@@ -61,7 +61,7 @@ export function failureOf(failure: Failure): {
   // The child of a job that was killed: perform_with_fork's DirtyExit.
   if (failure.type === CHILD_DIED) return { exception: DIRTY_EXIT, error: failure.message, backtrace: [] };
   const lines = failure.traceback.split('\n').map((line) => line.trim());
-  const frames = lines.filter((line) => line.startsWith('at ') || line.startsWith('[cause]: '));
+  const frames = lines.filter((line) => line.startsWith('at ') || line.startsWith('Caused by: '));
   const shown =
     frames.length > 0 ? frames.map((line) => line.replace(/^at /, '')) : lines.filter((line) => line !== '');
   const type =

@@ -3,6 +3,7 @@ import type { ResqueOptions } from './options.ts';
 
 export { ResqueClient, type ResqueClientOptions, type EnqueueOptions, type ClientHooks } from './client.ts';
 export { ResqueScheduler, type ResqueSchedulerOptions } from './scheduler.ts';
+export { DontPerform, jobTitle, performHooks, type PerformHooks } from './hooks.ts';
 export { ResqueSource } from './source.ts';
 export type {
   FailureFunction,

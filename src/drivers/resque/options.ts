@@ -132,7 +132,7 @@ export function readUrl(text: string): { readonly url: string; readonly namespac
   const slash = text.indexOf('/');
   const server = slash < 0 ? text : text.slice(0, slash);
   const namespace = slash < 0 ? undefined : text.slice(slash + 1);
-  const match = /^([^:]+)(?::(\d+))?(?::(\d+))?$/.exec(server);
+  const match = /^([^:\s]+)(?::(\d+))?(?::(\d+))?$/.exec(server);
   if (match === null || namespace === '')
     throw new ConfigError(
       `resque: '${text}' is no address of Redis; expected redis://host:6379/0, or host:port:db/namespace`,

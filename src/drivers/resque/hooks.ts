@@ -1,0 +1,93 @@
+import type { Job } from '../../../protocols/job.ts';
+import { procline } from '../../../protocols/resque/presence.ts';
+import { Discard, Reject, Replace, Retry } from '../../signals.ts';
+import type { TaskContext } from '../../task.ts';
+import { FOLLOWS } from './process.ts';
+
+type Args = readonly unknown[];
+/** What a worker takes as middleware. */
+type Around = (job: Job, next: () => Promise<unknown>, context: TaskContext) => unknown;
+
+/**
+ * Resque's hooks around a job, by its names in camelCase. Each may be there several times under a longer name, and they run in the order
+ * of their names: `beforePerform`, `beforePerformA`. What they get are the job's arguments.
+ */
+export interface PerformHooks {
+  /** Throw `DontPerform` to forget the job; anything else fails it. */
+  readonly [before: `beforePerform${string}`]: (...args: Args) => unknown;
+  /** Inside each other in the order of their names; each calls `perform`, or the job is not run. */
+  readonly [around: `aroundPerform${string}`]: (perform: () => Promise<unknown>, ...args: Args) => unknown;
+  readonly [after: `afterPerform${string}`]: (...args: Args) => unknown;
+  /** Told why the job failed, which it does all the same. */
+  readonly [failure: `onFailure${string}`]: (error: unknown, ...args: Args) => unknown;
+}
+
+/** What a `beforePerform` hook throws to have the job forgotten: no failure is recorded. Resque::Job::DontPerform. */
+export class DontPerform extends Discard {
+  constructor(reason = 'a hook would not have it performed') {
+    super(reason);
+  }
+}
+
+/**
+ * Hooks of classes as middleware: `worker.use(performHooks({ HardJob: { beforePerform: … } }))`. Jobs of other systems pass through.
+ * Source: resque job.rb perform, run_failure_hooks; plugin.rb.
+ */
+export function performHooks(byClass: Readonly<Record<string, PerformHooks>>): Around {
+  const known = new Map(Object.entries(byClass).map(([name, hooks]) => [name, sorted(hooks)]));
+  return async (job, next, { system }) => {
+    const hooks = system === 'resque' ? known.get(job.task) : undefined;
+    if (hooks === undefined) return next();
+    const { args } = job;
+    try {
+      for (const before of hooks.before) await before(...args);
+      const value = await inside(hooks.around, args, next);
+      for (const after of hooks.after) await after(...args);
+      return value;
+    } catch (error) {
+      // Thrown on purpose, these are no failures.
+      if (error instanceof Discard || error instanceof Retry || error instanceof Reject || error instanceof Replace)
+        throw error;
+      for (const hear of hooks.failure) await hear(error, ...args);
+      throw error;
+    }
+  };
+}
+
+type Hook = (...args: readonly never[]) => unknown;
+interface Sorted {
+  readonly before: readonly ((...args: Args) => unknown)[];
+  readonly around: readonly ((perform: () => Promise<unknown>, ...args: Args) => unknown)[];
+  readonly after: readonly ((...args: Args) => unknown)[];
+  readonly failure: readonly ((error: unknown, ...args: Args) => unknown)[];
+}
+
+function sorted(hooks: PerformHooks): Sorted {
+  const of = <T extends Hook>(prefix: string): readonly T[] =>
+    Object.entries(hooks)
+      .filter(([name]) => name.startsWith(prefix))
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([, hook]) => hook as unknown as T);
+  return {
+    before: of('beforePerform'),
+    around: of('aroundPerform'),
+    after: of('afterPerform'),
+    failure: of('onFailure'),
+  };
+}
+
+function inside(around: Sorted['around'], args: Args, perform: () => Promise<unknown>): Promise<unknown> {
+  let value: unknown;
+  const call = async (index: number): Promise<unknown> => {
+    const layer = around[index];
+    if (layer === undefined) return (value = await perform());
+    await layer(() => call(index + 1), ...args);
+    return value;
+  };
+  return call(0);
+}
+
+/** The title of a child process that runs a job, as Resque's: `childProcess({ tasks, title: jobTitle })`. worker.rb perform. */
+export function jobTitle(job: Job): string {
+  return procline(FOLLOWS, `Processing ${job.queue} since ${Math.floor(Date.now() / 1000)} [${job.task}]`);
+}

@@ -1,0 +1,479 @@
+import type { Redis } from 'ioredis';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { FailureRecord } from '../../protocols/resque/failure.ts';
+import {
+  DontPerform,
+  jobTitle,
+  performHooks,
+  resque,
+  ResqueClient,
+  type ResqueOptions,
+  ResqueScheduler,
+  type ResqueSource,
+} from '../../src/drivers/resque/index.ts';
+import { defineTask, Tasks } from '../../src/task.ts';
+import { childProcess } from '../../src/worker/child-process.ts';
+import type { Middleware } from '../../src/worker/middleware.ts';
+import { Worker } from '../../src/worker/worker.ts';
+import { type RedisServer, startRedis } from '../support/redis.ts';
+import { until } from '../support/until.ts';
+import { tasks as inChildren } from './apps/resque-tasks.ts';
+
+let server: RedisServer;
+let redis: Redis;
+let client: ResqueClient;
+const open: AsyncDisposable[] = [];
+
+beforeAll(async () => {
+  server = await startRedis();
+  redis = server.client();
+});
+beforeEach(() => {
+  client = new ResqueClient({ url: server.url, defaultQueue: 'default' });
+  open.push(client);
+});
+afterEach(async () => {
+  for (const one of open.splice(0).reverse()) await one[Symbol.asyncDispose]();
+  await redis.flushall();
+});
+afterAll(() => server[Symbol.asyncDispose]());
+
+interface Crew {
+  readonly worker: Worker;
+  readonly source: ResqueSource;
+  readonly ran: string[];
+  readonly gate: { open: () => void };
+}
+
+async function hire(
+  options: Partial<ResqueOptions> = {},
+  more: { readonly middleware?: readonly Middleware[]; readonly tasks?: Tasks } = {},
+): Promise<Crew> {
+  const ran: string[] = [];
+  const gate = { open: (): void => {} };
+  const closed = new Promise<void>((resolve) => (gate.open = resolve));
+  const tasks =
+    more.tasks ??
+    new Tasks()
+      .handle(defineTask('OkJob'), ({ queue, args: [word] }) => void ran.push(`${queue}:${String(word)}`))
+      .handle(defineTask('GateJob'), async ({ args: [word] }) => {
+        ran.push(`gate:${String(word)}`);
+        await closed;
+      })
+      .handle(defineTask('FailJob'), ({ args: [word] }) => {
+        throw new RangeError(String(word));
+      })
+      .handle(defineTask('DeafJob'), () => new Promise(() => {}), { timeoutMs: 100 })
+      .handle(
+        defineTask('SoftJob'),
+        (_job, { signal }) =>
+          new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error))),
+        { softTimeoutMs: 50 },
+      );
+  const source = resque({ url: server.url, queues: ['default'], concurrency: 1, processTitle: false, ...options });
+  const worker = new Worker({ tasks, sources: [source], middleware: more.middleware ?? [], abortGraceMs: 3_000 });
+  open.push({ [Symbol.asyncDispose]: () => worker.stop({ timeoutMs: 0 }) });
+  await worker.start();
+  return { worker, source, ran, gate };
+}
+
+const failures = async (list = 'resque:failed'): Promise<Record<string, unknown>[]> =>
+  (await redis.lrange(list, 0, -1)).map((text) => JSON.parse(text) as Record<string, unknown>);
+const processed = (count: number): Promise<void> =>
+  until(`${count} are processed`, async () => Number(await redis.get('resque:stat:processed')) >= count);
+
+describe('queues', () => {
+  test('the first that has any is asked first, always', async () => {
+    for (const queue of ['low', 'high', 'low', 'high']) await client.enqueue('OkJob', { queue, args: [queue] });
+    const { ran } = await hire({ queues: ['high', 'low'] });
+    await processed(4);
+    expect(ran).toEqual(['high:high', 'high:high', 'low:low', 'low:low']);
+  });
+
+  test('a star is all of them in the order of the alphabet, less those with a mark; new ones are seen', async () => {
+    for (const queue of ['b', 'a', 'secret', 'c_slow']) await client.enqueue('OkJob', { queue, args: [queue] });
+    const { ran, worker } = await hire({ queues: ['c*', '*', '!secret'] });
+    await processed(3);
+    expect(ran).toEqual(['c_slow:c_slow', 'a:a', 'b:b']);
+    await client.enqueue('OkJob', { queue: 'brand-new', args: ['new'] });
+    await processed(4);
+    expect(ran.at(-1)).toBe('brand-new:new');
+    expect(await client.size('secret')).toBe(1);
+    expect((await redis.smembers('resque:workers'))[0]).toMatch(/:c\*,\*$/);
+    await worker.stop();
+  });
+
+  test('polling finds them as well', async () => {
+    const { ran } = await hire({ fetch: 'poll', interval: 0.05, queues: ['*'] });
+    await client.enqueue('OkJob', { args: ['polled'] });
+    await until('it has run', () => ran.length === 1);
+  });
+
+  test('in another namespace', async () => {
+    await using other = new ResqueClient({ url: `127.0.0.1:${server.port}:0/apps:shop`, defaultQueue: 'default' });
+    const { ran } = await hire({ namespace: 'apps:shop' });
+    await client.enqueue('OkJob', { args: ['not here'] });
+    await other.enqueue('OkJob', { args: ['here'] });
+    await until('it has run', () => ran.length === 1);
+    expect(ran).toEqual(['default:here']);
+    expect(await redis.llen('resque:queue:default')).toBe(1);
+  });
+});
+
+describe('pausing', () => {
+  test('pause-all-workers holds every worker, and lets it go on', async () => {
+    await client.pauseAll();
+    const { ran } = await hire();
+    await client.enqueue('OkJob', { args: [1] });
+    expect(await redis.get('resque:pause-all-workers')).toBe('true');
+    await redis.set('resque:pause-all-workers', ' TRUE\n');
+    await client.enqueue('OkJob', { args: [2] });
+    expect(ran).toEqual([]);
+    expect(await client.size('default')).toBe(2);
+    await client.resumeAll();
+    await processed(2);
+    expect(ran).toEqual(['default:1', 'default:2']);
+  });
+
+  test('one worker is paused and resumed, with its hooks', async () => {
+    const heard: string[] = [];
+    const { source, ran } = await hire({
+      hooks: { beforePause: () => void heard.push('before'), afterPause: () => void heard.push('after') },
+    });
+    await source.pause();
+    await client.enqueue('OkJob', { args: ['later'] });
+    expect(ran).toEqual([]);
+    await source.resume();
+    await processed(1);
+    expect(heard).toEqual(['before', 'after']);
+  });
+});
+
+describe('what is shown while a job runs, and after', () => {
+  test('worker:<id>, then nothing; totals and counters of the worker, until it goes', async () => {
+    const { worker, source, ran, gate } = await hire();
+    const [id] = source.workers;
+    await client.enqueue('GateJob', { args: ['x', 1.5] });
+    await until('it is shown', async () => (await redis.exists(`resque:worker:${id}`)) === 1);
+    const shown = await redis.get(`resque:worker:${id}`);
+    expect(shown).toMatch(
+      /^\{"queue":"default","run_at":"[-\d]{10}T[:\d]{8}Z","payload":\{"class":"GateJob","args":\["x",1.5\]\}\}$/,
+    );
+    expect(await redis.get(`resque:worker:${id}:started`)).toMatch(/^[-\d]{10} [:\d]{8} \+0000$/);
+    expect(await redis.hget('resque:workers:heartbeat', id!)).toMatch(/^[-\d]{10}T[:\d]{8}\+00:00$/);
+    gate.open();
+    await until('it is not shown any more', async () => (await redis.exists(`resque:worker:${id}`)) === 0);
+    expect(await redis.get(`resque:stat:processed:${id}`)).toBe('1');
+    expect(ran).toEqual(['gate:x']);
+    await client.enqueue('FailJob', { args: ['no'] });
+    await processed(2);
+    expect(await redis.get(`resque:stat:failed:${id}`)).toBe('1');
+    expect(await failures()).toMatchObject([{ exception: 'RangeError', error: 'no', worker: id, queue: 'default' }]);
+    await worker.stop();
+    expect((await redis.keys('resque:*')).sort()).toEqual(
+      ['failed', 'pruning_dead_workers_in_progress', 'queues', 'stat:failed', 'stat:processed'].map(
+        (key) => `resque:${key}`,
+      ),
+    );
+  });
+});
+
+describe('failures', () => {
+  test('go to each backend that is asked for, and a function is told', async () => {
+    const told: FailureRecord[] = [];
+    await hire({ failure: ['redis', 'redis_multi_queue', (failure) => void told.push(failure)] });
+    await client.enqueue('FailJob', { args: ['twice'] });
+    await processed(1);
+    expect(await failures()).toEqual(await failures('resque:default_failed'));
+    expect(await redis.smembers('resque:failed_queues')).toEqual(['default_failed']);
+    expect(told).toMatchObject([
+      { exception: 'RangeError', error: 'twice', payload: '{"class":"FailJob","args":["twice"]}' },
+    ]);
+  });
+
+  test('go nowhere where none is asked for, and a function that throws keeps nothing from its end', async () => {
+    await hire({
+      failure: [
+        'none',
+        () => {
+          throw new Error('out of order');
+        },
+      ],
+    });
+    await client.enqueue('FailJob', { args: ['gone'] });
+    await processed(1);
+    expect(await failures()).toEqual([]);
+    expect(await redis.get('resque:stat:failed')).toBe('1');
+  });
+
+  test('limits of the task fail the job', async () => {
+    await hire({ concurrency: 2 });
+    await client.enqueue('DeafJob');
+    await client.enqueue('SoftJob');
+    await processed(2);
+    const errors = (await failures()).map(({ error }) => error).sort();
+    expect(errors).toEqual(['hard time limit (0.1s) exceeded', 'soft time limit (0.05s) exceeded']);
+  });
+
+  test('a class that nobody handles fails, where that is asked for', async () => {
+    await hire({ unknownTask: 'fail' });
+    await client.enqueue('Nobody::Here', { args: [1] });
+    await processed(1);
+    expect(await failures()).toMatchObject([
+      { exception: 'UnknownTaskError', payload: { class: 'Nobody::Here', args: [1] } },
+    ]);
+  });
+
+  test('jobs that run can be killed, and the worker goes on', async () => {
+    const { source, ran } = await hire();
+    await client.enqueue('GateJob', { args: ['never'] });
+    await until('it runs', () => ran.length === 1);
+    expect(source.killJobs()).toBe(1);
+    await client.enqueue('OkJob', { args: ['next'] });
+    await processed(2);
+    expect(await failures()).toMatchObject([{ exception: 'Resque::DirtyExit', backtrace: [] }]);
+    expect(await redis.get('resque:stat:failed')).toBeNull();
+  });
+});
+
+describe('hooks', () => {
+  const log: string[] = [];
+  const say = (word: string) => (): void => void log.push(word);
+  beforeEach(() => void log.splice(0));
+
+  test('run in the order of Resque', async () => {
+    await using hooked = new ResqueClient({
+      url: server.url,
+      defaultQueue: 'default',
+      hooks: { OkJob: { beforeEnqueue: say('before_enqueue'), afterEnqueue: say('after_enqueue') } },
+    });
+    await hooked.enqueue('OkJob', { args: ['x'] });
+    const hooks = performHooks({
+      OkJob: {
+        beforePerformB: say('before_perform_b'),
+        beforePerform: say('before_perform'),
+        beforePerformA: say('before_perform_a'),
+        aroundPerform2: async (perform) => {
+          log.push('around2>');
+          await perform();
+          log.push('<around2');
+        },
+        aroundPerform1: async (perform) => {
+          log.push('around1>');
+          await perform();
+          log.push('<around1');
+        },
+        afterPerformA: say('after_perform_a'),
+        onFailure: say('on_failure'),
+      },
+    });
+    const perform: Middleware = (_job, next) => {
+      log.push('perform');
+      return next();
+    };
+    await hire({}, { middleware: [hooks, perform] });
+    await processed(1);
+    // As captured from Ruby: fixtures/resque/3.0/job-hooks.json.
+    expect(log).toEqual(
+      ['before_enqueue', 'after_enqueue', 'before_perform', 'before_perform_a', 'before_perform_b'].concat([
+        'around1>',
+        'around2>',
+        'perform',
+        '<around2',
+        '<around1',
+        'after_perform_a',
+      ]),
+    );
+  });
+
+  test('a hook that would not have it: not enqueued, or forgotten', async () => {
+    await using hooked = new ResqueClient({
+      url: server.url,
+      defaultQueue: 'default',
+      hooks: { OkJob: { beforeEnqueue: (word) => word !== 'no' } },
+    });
+    expect(await hooked.enqueue('OkJob', { args: ['no'] })).toBe(false);
+    expect(await hooked.enqueue('OkJob', { args: ['yes'] })).toBe(true);
+    const hooks = performHooks({
+      OkJob: {
+        beforePerform: () => {
+          throw new DontPerform();
+        },
+        onFailure: say('on_failure'),
+      },
+      FailJob: { onFailure: (error, word) => void log.push(`${(error as Error).name} ${String(word)}`) },
+    });
+    const { ran } = await hire({}, { middleware: [hooks] });
+    await client.enqueue('FailJob', { args: ['seen'] });
+    await processed(2);
+    expect(ran).toEqual([]);
+    expect(log).toEqual(['RangeError seen']);
+    expect(await failures()).toHaveLength(1);
+  });
+});
+
+describe('a process for each job', () => {
+  const children = childProcess({
+    tasks: new URL('apps/resque-tasks.ts', import.meta.url),
+    execArgv: ['--import', 'tsx'],
+    title: jobTitle,
+    termTimeoutMs: 500,
+  });
+  const values = new Map<string, unknown>();
+  const keep: Middleware = async (job, next) => {
+    const value = await next();
+    values.set(job.task, value);
+    return value;
+  };
+  const start = (options: Partial<ResqueOptions> = {}): Promise<Crew> =>
+    hire({ concurrency: 2, ...options }, { middleware: [keep, children], tasks: inChildren });
+
+  test('runs it elsewhere, and its end is told as ever', async () => {
+    await start({ scheduler: true });
+    for (const name of ['PidJob', 'TitleJob', 'FailJob', 'DiscardJob', 'RetryJob'])
+      await client.enqueue(name, { args: [] });
+    await processed(6);
+    expect(values.get('PidJob')).not.toBe(process.pid);
+    expect(values.get('TitleJob')).toMatch(/^resque-3\.0\.0: Processing default since \d+ \[TitleJob\]/);
+    expect(values.get('RetryJob')).toBe(2);
+    const all = await failures();
+    expect(all).toMatchObject([{ exception: 'RangeError', error: 'in the child', payload: { class: 'FailJob' } }]);
+    expect((all[0]?.['backtrace'] as string[])[0]).toContain('resque-tasks.ts');
+  });
+
+  test('its death is a DirtyExit, as Resque tells it', async () => {
+    await start();
+    await client.enqueue('KillJob', { args: [] });
+    await client.enqueue('ExitJob', { args: [] });
+    await client.enqueue('PidJob', { args: [] });
+    await processed(3);
+    const errors = (await failures()).map(({ exception, error }) => `${String(exception)}: ${String(error)}`).sort();
+    expect(errors[0]).toMatch(
+      /^Resque::DirtyExit: Child process exited with code 3 before its job had ended, pid \d+$/,
+    );
+    expect(errors[1]).toMatch(
+      /^Resque::DirtyExit: Child process received unhandled signal pid \d+ SIGKILL \(signal 9\)$/,
+    );
+    expect(await redis.get('resque:stat:failed')).toBeNull();
+  });
+
+  test('one that hangs is killed at its limit, and the worker goes on', async () => {
+    await start({ concurrency: 1 });
+    await client.enqueue('SpinJob', { args: [] });
+    await client.enqueue('PidJob', { args: [] });
+    await processed(2);
+    expect(await failures()).toMatchObject([{ error: 'hard time limit (1s) exceeded', payload: { class: 'SpinJob' } }]);
+  });
+
+  test('a worker that stops gives back what runs', async () => {
+    const { worker } = await start();
+    await client.enqueue('HangJob', { args: ['kept'] });
+    await until('it runs', async () => (await redis.keys('resque:worker:*')).some((key) => !key.endsWith('started')));
+    await worker.stop({ timeoutMs: 0 });
+    expect(await redis.lrange('resque:queue:default', 0, -1)).toEqual(['{"class":"HangJob","args":["kept"]}']);
+    expect(await failures()).toEqual([]);
+  });
+});
+
+describe('the client', () => {
+  test('looks at queues, and takes jobs out by their text', async () => {
+    for (const args of [[1], [1.5, { a: 1 }], [1]]) await client.enqueue('OkJob', { args });
+    await client.enqueue('FailJob', { args: [1] });
+    expect(await client.size('default')).toBe(4);
+    expect((await client.peek('default', 1)).map(({ args }) => args)).toEqual([[1.5, { a: 1 }]]);
+    expect((await client.peek('default', 0, 10)).map(({ class: name }) => name)).toEqual([
+      'OkJob',
+      'OkJob',
+      'OkJob',
+      'FailJob',
+    ]);
+    expect(await client.dequeue('OkJob', { args: [1] })).toBe(2);
+    expect(await client.dequeue('OkJob')).toBe(1);
+    expect(await client.size('default')).toBe(1);
+    expect(await client.queues()).toEqual(['default']);
+    await client.removeQueue('default');
+    expect(await client.queues()).toEqual([]);
+    expect(await client.size('default')).toBe(0);
+  });
+
+  test('says what a call lacks', async () => {
+    await using bare = new ResqueClient({ url: server.url });
+    await expect(bare.enqueue('OkJob')).rejects.toThrow('resque: OkJob needs a queue: pass queue');
+    await expect(client.enqueue('OkJob', { args: [new Date()] })).rejects.toThrow('args[0]');
+    await expect(client.enqueue('OkJob', { at: new Date(), in: 1 })).rejects.toThrow('either at or in');
+    await expect(client.push('default', { class: 'X', args: 'no list' })).rejects.toThrow('no list');
+    expect(() => new ResqueClient({ url: 'nowhere at all' })).toThrow('is no address of Redis');
+  });
+});
+
+describe('schedules', () => {
+  test('a delayed job is moved when it is due, not at the next look', async () => {
+    const { ran } = await hire({ scheduler: { interval: 30 } });
+    const due = new Date(Math.ceil(Date.now() / 1000) * 1000 + 1_000);
+    await client.enqueueAt(due, 'OkJob', { args: ['due'] });
+    await until('it has run', () => ran.length === 1);
+    const late = Date.now() - due.getTime();
+    expect(late).toBeGreaterThanOrEqual(0);
+    expect(late).toBeLessThan(15_000);
+  });
+
+  test('static and dynamic schedules are sent once, whoever leads; the lead is given up at the end', async () => {
+    const stops: AbortController[] = [];
+    const runs: Promise<void>[] = [];
+    const schedulers = [1, 2].map(() => {
+      const scheduler = new ResqueScheduler({
+        url: server.url,
+        interval: 0.1,
+        schedule: { tick: { class: 'OkJob', queue: 'ticks', args: ['static'], cron: '* * * * * *' } },
+      });
+      const stop = new AbortController();
+      stops.push(stop);
+      runs.push(scheduler.run(stop.signal));
+      return scheduler;
+    });
+    await client.setSchedule('dyn', { class: 'OkJob', queue: 'dyns', args: 'dynamic', every: '1s' });
+    await until('both were sent', async () => (await client.size('ticks')) >= 2 && (await client.size('dyns')) >= 1);
+    expect(schedulers.filter(({ leads }) => leads)).toHaveLength(1);
+    expect(await redis.lindex('resque:queue:dyns', 0)).toBe('{"class":"OkJob","args":["dynamic"]}');
+    expect(Object.keys(await redis.hgetall('resque:delayed:last_enqueued_at')).sort()).toEqual(['dyn', 'tick']);
+    const leader = schedulers.findIndex(({ leads }) => leads);
+    stops[leader]!.abort();
+    await runs[leader];
+    const before = await client.size('ticks');
+    await until('the other leads', () => schedulers[1 - leader]!.leads);
+    await until('it sends', async () => (await client.size('ticks')) > before);
+    await client.removeSchedule('dyn');
+    stops[1 - leader]!.abort();
+    await runs[1 - leader];
+    expect(await redis.exists('resque:resque:resque_scheduler_master_lock')).toBe(0);
+  });
+
+  test('while a scheduler of Ruby leads, ours does nothing', async () => {
+    await redis.set('resque:resque:resque_scheduler_master_lock', 'localhost:13283', 'EX', 180);
+    await client.enqueue('OkJob', { args: ['ruby moves it'], at: new Date(Date.now() + 300) });
+    const { ran } = await hire({ scheduler: { interval: 0.1 } });
+    await client.enqueue('OkJob', { args: ['now'] });
+    await processed(1);
+    await until('it is due', () => true);
+    expect(ran).toEqual(['default:now']);
+    expect(await redis.zcard('resque:delayed_queue_schedule')).toBe(1);
+    await redis.del('resque:resque:resque_scheduler_master_lock');
+    await processed(2);
+  });
+
+  test('a retry policy without a scheduler is refused at the start, or its retry is recorded as a failure', async () => {
+    const tasks = new Tasks().handle(defineTask('OnlyHere', { names: { resque: 'OnlyHere' } }), () => undefined, {
+      retry: {},
+    });
+    await expect(hire({}, { tasks })).rejects.toThrow(
+      "the task 'OnlyHere' has a retry policy, but no scheduler is configured",
+    );
+  });
+
+  test('a schedule that cannot be followed is refused, saying why', () => {
+    const schedule = { bad: { queue: 'x', cron: '61 * * * *' } };
+    expect(() => new ResqueScheduler({ url: server.url, schedule })).toThrow(
+      "resque: scheduler: the schedule '61 * * * *' cannot be read: '61' among its minutes is not between 0 and 59",
+    );
+  });
+});
