@@ -1,3 +1,4 @@
+export * as activeJob from './active-job.ts';
 export * from './cron.ts';
 export * from './failure.ts';
 export * from './keys.ts';

@@ -8,8 +8,10 @@ import {
 } from './failure.ts';
 import type { Failure, Moment, Outcome, Transition } from '../job.ts';
 import type { Command } from '../redis.ts';
-import { type Keyspace, queueKey } from './keys.ts';
+import type { Keyspace } from './keys.ts';
+import { again as activeJobAgain } from './active-job.ts';
 import { encodeDelayed } from './message.ts';
+import { putBehind } from './redis.ts';
 import { countFailed } from './presence.ts';
 import { countAttempt, retryKeys } from './retry.ts';
 import { pushDelayed } from './scheduler.ts';
@@ -77,6 +79,8 @@ export interface ResqueRun {
   readonly worker: string;
   /** Name of its retry key, where attempts are counted. */
   readonly retryName: string | undefined;
+  /** Active Job counts its runs itself, in its own data. */
+  readonly activeJob?: boolean;
 }
 
 export interface ResquePolicy {
@@ -145,18 +149,18 @@ function retry(
   moment: Moment,
 ): Transition<ResqueWrites> {
   const { keys, retry: rules } = policy;
-  if (rules === undefined || run.retryName === undefined) return fail(run, failure, policy, moment);
+  if (rules === undefined || (run.retryName === undefined && run.activeJob !== true))
+    return fail(run, failure, policy, moment);
   if (rules.max !== null && run.attempt > rules.max) return fail(run, failure, policy, moment);
   const wait = Math.max(0, delayMs ?? rules.delayMs(run.attempt, moment.random));
   const at = new Date(moment.now.getTime() + wait);
+  if (run.activeJob === true || run.retryName === undefined)
+    return enqueuedAgain(run, failure, wait > 0 ? at : undefined, policy, moment);
   const { attempts, failure: suppressed } = retryKeys(keys, run.retryName);
   const record: FailureRecord = { ...recordOf(run, moment), ...failureOf(failure) };
   const again: readonly Command[] =
     wait === 0
-      ? [
-          ['SADD', keys.queues, run.queue],
-          ['RPUSH', queueKey(keys, run.queue), run.payload],
-        ]
+      ? putBehind(keys, run.queue, run.payload)
       : [
           ...pushDelayed(keys, encodeDelayed(run.payload, run.queue), at),
           ['SETEX', suppressed, Math.max(1, Math.ceil(wait / 500)), encodeFailure(record, '')],
@@ -171,15 +175,32 @@ function retry(
   };
 }
 
+/** Active Job's `retry_job`: another payload. To Resque this run has succeeded, as in Ruby. */
+function enqueuedAgain(
+  run: ResqueRun,
+  error: Failure,
+  at: Date | undefined,
+  { keys }: ResquePolicy,
+  { now }: Moment,
+): Transition<ResqueWrites> {
+  const { queue = run.queue, payload } = activeJobAgain(run.payload, { now, at, error });
+  return {
+    disposition: { state: 'retrying', at: at ?? now },
+    write: {
+      commands:
+        at === undefined ? putBehind(keys, queue, payload) : pushDelayed(keys, encodeDelayed(payload, queue), at),
+      processed: true,
+      failure: undefined,
+    },
+  };
+}
+
 /** Back to its queue, behind the others, as if it had not been run. */
 function requeue(run: ResqueRun, { keys }: ResquePolicy): Transition<ResqueWrites> {
   return {
     disposition: { state: 'requeued' },
     write: {
-      commands: [
-        ['SADD', keys.queues, run.queue],
-        ['RPUSH', queueKey(keys, run.queue), run.payload],
-      ],
+      commands: putBehind(keys, run.queue, run.payload),
       processed: false,
       failure: undefined,
     },

@@ -58,14 +58,13 @@ const NAMED: Readonly<Record<string, string>> = {
   '\x1b': '\\e',
 };
 
-/** String#inspect of UTF-8: what cannot be printed is escaped, and so is a `#` that would begin an interpolation. */
+/** String#inspect of UTF-8: what cannot be printed is escaped (a next line, U+0085, can), and so is a `#` that would begin an interpolation. */
 function quoted(text: string): string {
-  const escaped = text.replace(/["\\\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\u2028\u2029]|#(?=[{$@])/gu, (letter) => {
+  const escaped = text.replace(/["\\\p{Cn}\p{Cs}\u2028\u2029]|(?!\u0085)\p{Cc}|#(?=[{$@])/gu, (letter) => {
     if (letter === '#') return '\\#';
     const named = NAMED[letter];
     if (named !== undefined) return named;
     const code = letter.codePointAt(0) as number;
-    if (code < 0x20 || code === 0x7f) return `\\x${code.toString(16).toUpperCase().padStart(2, '0')}`;
     const hex = code.toString(16).toUpperCase();
     return code > 0xffff ? `\\u{${hex}}` : `\\u${hex.padStart(4, '0')}`;
   });

@@ -1,3 +1,6 @@
+import { randomUUID } from 'node:crypto';
+import type { RailsVersion } from '../../../protocols/formats/active-job/index.ts';
+import { wrap } from '../../../protocols/resque/active-job.ts';
 import * as json from '../../../protocols/formats/ruby-json.ts';
 import type { Exchange } from '../../../protocols/redis.ts';
 import { decodePayload, encodeDelayed, encodePayload, type Payload } from '../../../protocols/resque/message.ts';
@@ -42,6 +45,19 @@ export interface EnqueueOptions {
   readonly id?: string;
 }
 
+/** As `set` and `perform_later` of Active Job take them. */
+export interface PerformLaterOptions extends Omit<EnqueueOptions, 'id'> {
+  /** A UUID. @default a new one */
+  readonly jobId?: string;
+  readonly priority?: number;
+  /** @default 'en' */
+  readonly locale?: string;
+  /** The name of a zone as Rails knows it. @default 'UTC' */
+  readonly timezone?: string;
+  /** The oldest Rails that reads it. @default what every version reads */
+  readonly rails?: RailsVersion;
+}
+
 type Call<A, K> = { readonly args?: A; readonly kwargs?: K } & EnqueueOptions;
 type Named<A extends readonly unknown[], K, R> = Task<A, K, R> | string;
 
@@ -78,6 +94,41 @@ export class ResqueClient implements Client<EnqueueOptions, boolean>, AsyncDispo
     return due === undefined || due.getTime() <= Date.now()
       ? this.#enqueue(name, queue, payload, args)
       : this.#delay(name, encodeDelayed(payload, queue), due, args);
+  }
+
+  /**
+   * Send a job of Active Job: `UserMailerJob.perform_later`. Its arguments may be what Rails can encode: GlobalId, RubySymbol, Duration,
+   * keywords and more. Resolves to its job id; undefined when a hook would not have it. Throws as `enqueue`.
+   */
+  async performLater<A extends readonly unknown[], K, R>(
+    task: Named<A, K, R>,
+    call: { readonly args?: NoInfer<A>; readonly kwargs?: NoInfer<K> } & PerformLaterOptions = {},
+  ): Promise<string | undefined> {
+    const { args = [], kwargs, at, in: seconds, jobId = randomUUID(), rails, priority, locale, timezone } = call;
+    const name = taskName(task, 'resque');
+    const queue = this.#queueOf(name, call.queue);
+    const due = dueAt(at, seconds);
+    const later = due === undefined || due.getTime() <= Date.now() ? undefined : due;
+    const payload = wrap(
+      {
+        jobClass: name,
+        jobId,
+        queueName: queue,
+        args: args as readonly unknown[],
+        ...(kwargs === undefined ? {} : { kwargs: kwargs as Readonly<Record<string, unknown>> }),
+        priority,
+        locale,
+        timezone,
+        enqueuedAt: new Date(),
+        scheduledAt: later,
+      },
+      rails === undefined ? {} : { rails },
+    );
+    const sent =
+      later === undefined
+        ? await this.#enqueue(name, queue, payload, args)
+        : await this.#delay(name, encodeDelayed(payload, queue), later, args);
+    return sent ? jobId : undefined;
   }
 
   /** `Resque.enqueue_to`. */

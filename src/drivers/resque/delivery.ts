@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Command } from '../../../protocols/redis.ts';
-import type { Disposition, Job, Outcome, Transition } from '../../../protocols/job.ts';
+import type { Disposition, Outcome, Transition } from '../../../protocols/job.ts';
+import type { ResqueJob } from '../../../protocols/resque/active-job.ts';
 import * as lifecycle from '../../../protocols/resque/lifecycle.ts';
 import type { Payload } from '../../../protocols/resque/message.ts';
 import * as presence from '../../../protocols/resque/presence.ts';
@@ -25,7 +26,7 @@ export interface ClaimedPayload {
 
 /** One job in the hands of its handler. */
 export class ResqueDelivery implements Delivery, Holder, Occupant {
-  readonly job: Job;
+  readonly job: ResqueJob;
   readonly claimed: ClaimedPayload;
   startedAt: Date = new Date(0);
   /** Others have the job: it is not to be started. */
@@ -39,7 +40,7 @@ export class ResqueDelivery implements Delivery, Holder, Occupant {
   #writes = 0;
 
   /** `running` has it for as long as it runs. */
-  constructor(process: ResqueProcess, claimed: ClaimedPayload, job: Job, running: Set<ResqueDelivery>) {
+  constructor(process: ResqueProcess, claimed: ClaimedPayload, job: ResqueJob, running: Set<ResqueDelivery>) {
     this.#process = process;
     this.claimed = claimed;
     this.job = job;
@@ -113,8 +114,9 @@ export class ResqueDelivery implements Delivery, Holder, Occupant {
     const { keys, options } = this.#process;
     const { retryName, retry } = this.claimed;
     const { queue, payload } = this;
+    const { attempt, activeJob } = this.job;
     return lifecycle.settle(
-      { queue, payload, attempt: this.job.attempt, worker, retryName },
+      { queue, payload, attempt, worker, retryName, activeJob: activeJob !== undefined },
       outcome,
       { keys, failures: options.failures, retry },
       { now: new Date(), random: Math.random(), mint: randomUUID },

@@ -1,7 +1,13 @@
 import { ResqueSource } from './source.ts';
 import type { ResqueOptions } from './options.ts';
 
-export { ResqueClient, type ResqueClientOptions, type EnqueueOptions, type ClientHooks } from './client.ts';
+export {
+  ResqueClient,
+  type ResqueClientOptions,
+  type EnqueueOptions,
+  type ClientHooks,
+  type PerformLaterOptions,
+} from './client.ts';
 export { ResqueScheduler, type ResqueSchedulerOptions } from './scheduler.ts';
 export { DontPerform, jobTitle, performHooks, type PerformHooks } from './hooks.ts';
 export { ResqueSource } from './source.ts';
@@ -15,6 +21,27 @@ export type {
 } from './options.ts';
 export type { ResqueSchedule } from './schedule.ts';
 export type { FailureBackend, FailureRecord, StoredFailure } from '../../../protocols/resque/failure.ts';
+export type { ResqueJob } from '../../../protocols/resque/active-job.ts';
+export { float, Numeral } from '../../../protocols/formats/values.ts';
+export {
+  type ActiveJob,
+  DateTime,
+  Decimal,
+  Duration,
+  GlobalId,
+  indifferentHash,
+  keywordHash,
+  PlainDate,
+  RubyDateTime,
+  RubyHash,
+  RubyModule,
+  RubyRange,
+  RubySymbol,
+  RubyTime,
+  SerializedObject,
+  symbolKeys,
+  TimeWithZone,
+} from '../../../protocols/formats/active-job/index.ts';
 
 /**
  * Resque's queues as a source of a worker: `new Worker({ tasks, sources: [resque({ url: 'redis://localhost', queues: ['*'] })] })`.

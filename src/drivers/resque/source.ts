@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import type { Claimed, ClaimedJob, SetAside } from '../../../protocols/claims.ts';
-import { WireError } from '../../../protocols/errors.ts';
-import type { Job } from '../../../protocols/job.ts';
+import { toFailure, WireError } from '../../../protocols/errors.ts';
+import type { Failure } from '../../../protocols/job.ts';
+import { type ResqueJob, toActiveJob, wrappedClass } from '../../../protocols/resque/active-job.ts';
 import { quarantineKey, queueKey } from '../../../protocols/resque/keys.ts';
 import { className, decodePayload, type Payload, toJob } from '../../../protocols/resque/message.ts';
 import { procline } from '../../../protocols/resque/presence.ts';
@@ -196,23 +197,22 @@ export class ResqueSource implements Source {
   }
 
   async #deliveries(claimed: readonly ClaimedJob[]): Promise<readonly Delivery[]> {
-    const read: { readonly claimed: ClaimedJob; readonly payload: Payload; readonly rule: ClassRule | undefined }[] =
-      [];
+    const read: ReadPayload[] = [];
     for (const one of claimed) {
       try {
         const payload = decodePayload(one.bytes);
-        read.push({ claimed: one, payload, rule: this.#rules?.find(className(payload.class)) });
+        read.push({ claimed: one, payload, ...this.#nameOf(payload) });
       } catch (error) {
         this.#quarantine(one, error);
       }
     }
-    const names = read.map(({ payload, rule }) =>
-      this.#options.scheduler === undefined || rule === undefined ? undefined : this.#retryName(payload),
+    const names = read.map(({ payload, rule, wraps }) =>
+      this.#options.scheduler === undefined || rule === undefined || wraps ? undefined : this.#retryName(payload),
     );
     const attempts = await this.#attempts(names, claimed);
     const deliveries: Delivery[] = [];
-    for (const [at, { claimed: one, payload, rule }] of read.entries()) {
-      const job = this.#job(payload, one, rule, attempts[at] ?? 1);
+    for (const [at, { claimed: one, payload, rule, wraps }] of read.entries()) {
+      const { job, unread } = this.#read(payload, one, rule, attempts[at] ?? 1, wraps);
       const { queue, claim } = one;
       const delivery = new ResqueDelivery(
         this.#process,
@@ -222,13 +222,44 @@ export class ResqueSource implements Source {
       );
       if (rule === undefined && this.#options.unknownTask === 'requeue' && !this.#quiet)
         this.#strangers.take(delivery, this.#log);
-      else deliveries.push(delivery);
+      else if (unread === undefined) deliveries.push(delivery);
+      // As in Rails: the job fails with it.
+      else this.#carryOut(() => delivery.settle({ kind: 'error', error: unread, retriable: false }).then(() => {}));
     }
     return deliveries;
   }
 
-  #job(payload: Payload, { queue, claim }: ClaimedJob, rule: ClassRule | undefined, attempt: number): Job {
-    const job = toJob(payload, queue, `${this.#process.name}:${claim}`, attempt);
+  /** Who runs it: what is in Active Job's wrapper counts, where the wrapper itself has no handler. */
+  #nameOf(payload: Payload): { readonly rule: ClassRule | undefined; readonly wraps: boolean } {
+    const own = this.#rules?.find(className(payload.class));
+    const inner = own === undefined ? wrappedClass(payload) : undefined;
+    return inner === undefined ? { rule: own, wraps: false } : { rule: this.#rules?.find(inner), wraps: true };
+  }
+
+  #read(
+    payload: Payload,
+    claimed: ClaimedJob,
+    rule: ClassRule | undefined,
+    attempt: number,
+    wraps: boolean,
+  ): { readonly job: ResqueJob; readonly unread?: Failure } {
+    try {
+      return { job: this.#job(payload, claimed, rule, attempt, wraps && rule !== undefined) };
+    } catch (error) {
+      const unread = { ...toFailure(error), type: 'ActiveJob::DeserializationError' };
+      return { job: this.#job(payload, claimed, rule, attempt, false), unread };
+    }
+  }
+
+  #job(
+    payload: Payload,
+    { queue, claim }: ClaimedJob,
+    rule: ClassRule | undefined,
+    attempt: number,
+    wraps: boolean,
+  ): ResqueJob {
+    const id = `${this.#process.name}:${claim}`;
+    const job: ResqueJob = wraps ? toActiveJob(payload, queue, id) : toJob(payload, queue, id, attempt);
     if (rule?.timeoutMs === undefined && rule?.softTimeoutMs === undefined) return job;
     return {
       ...job,
@@ -302,6 +333,14 @@ export class ResqueSource implements Source {
     ).finally(() => this.#chores.delete(chore));
     this.#chores.add(chore);
   }
+}
+
+interface ReadPayload {
+  readonly claimed: ClaimedJob;
+  readonly payload: Payload;
+  readonly rule: ClassRule | undefined;
+  /** Rails' own job is inside. */
+  readonly wraps: boolean;
 }
 
 const NOTHING: Claimed = { claimed: [], aside: [], paused: false };
