@@ -379,6 +379,16 @@ describe('callbacks', () => {
   });
 });
 
+it('jobs that do not end in time go back to the head of their queue in their order', async () => {
+  const ids = [await put('gate'), await put('gate'), await put('gate')];
+  const last = await put('ok', { status: 'queued' });
+  const worker = await hire({ concurrency: 3 });
+  for (const id of ids) await started(id);
+  await worker.stop({ timeoutMs: 0 });
+  expect(await redis.lrange('rq:queue:q', 0, -1)).toEqual([...ids, last]);
+  await nothingRuns();
+});
+
 describe('a worker stops by itself', () => {
   const stopped = (worker: Worker): Promise<void> => until('the worker has stopped', () => worker.state === 'stopped');
 
@@ -421,6 +431,8 @@ describe('a worker', () => {
   it('of a name that lives already does not start', async () => {
     await hire({ name: 'w' });
     await expect(hire({ name: 'w' })).rejects.toThrow(/a worker named 'w' already/);
+    expect(await redis.smembers('rq:workers')).toEqual(['rq:worker:w']);
+    expect(await redis.hexists('rq:worker:w', 'death')).toBe(0);
   });
   it('shows itself as RQ does, with all that it runs', async () => {
     await hire({ name: 'w', queues: ['q', 'r'] });

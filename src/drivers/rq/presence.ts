@@ -58,6 +58,10 @@ export class Presence {
   has(execution: string): boolean {
     return this.#running.has(execution);
   }
+  /** And its end is not being written. */
+  isRunning(execution: string): boolean {
+    return this.#running.has(execution) && !this.#settling.has(execution);
+  }
   add(delivery: RqDelivery): void {
     this.#running.set(delivery.run.execution, delivery);
   }

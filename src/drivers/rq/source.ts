@@ -67,6 +67,8 @@ export class RqSource implements Source, DeliveryHost {
   readonly #scheduler: Scheduler | undefined;
   readonly #closing = new AbortController();
   readonly #chores = new Set<Promise<unknown>>();
+  /** Webhooks under way. */
+  readonly #requests = new Set<Promise<void>>();
   #order: string[];
   #number = 0;
   #host: Host | undefined;
@@ -77,6 +79,8 @@ export class RqSource implements Source, DeliveryHost {
   /** Tells what has changed of the worker, unless it has changed back when the turn's commands leave. */
   #show: ((item: undefined) => Promise<void>) | undefined;
   #settle: ((item: Settling) => Promise<void>) | undefined;
+  /** The name is ours. */
+  #born = false;
   #drained = false;
   #spoiled: readonly string[] = [];
   /** A claim's answer was lost: what it took has to be looked for. */
@@ -109,6 +113,7 @@ export class RqSource implements Source, DeliveryHost {
         unknownCallback: options.unknownCallback ?? 'leave',
         policy: this.#policy('pickle'),
         callback: (name) => this.callback(name),
+        isHere: (execution) => this.presence.has(execution),
         redis: () => this.#connection(),
         log: () => this.#log,
       }),
@@ -134,6 +139,7 @@ export class RqSource implements Source, DeliveryHost {
     const { record } = this.presence;
     if (!(await redis.run(presenceWire.birth(record, this.#ttl, new Date()))))
       throw new ConfigError(`rq: there is a worker named '${record.name}' already; name this one otherwise`);
+    this.#born = true;
     this.#watch = new PushWatch(redis, this.#log, { optIn: true });
     await this.#watch.open();
     this.#commands = new Commands(record.name, this.#target, this.#log, (command) => this.#obey(command));
@@ -186,10 +192,11 @@ export class RqSource implements Source, DeliveryHost {
   }
 
   async close(): Promise<void> {
-    await Promise.race([Promise.all(this.#chores), pause(2_000)]);
+    await Promise.race([Promise.all([...this.#chores, ...this.#requests]), pause(2_000)]);
     this.#closing.abort();
     const redis = this.#redis;
-    if (redis?.ready === true) {
+    // With runs that could not be given back it stays on the lists: others see that it is gone, and recover them.
+    if (redis?.ready === true && this.#born && this.presence.size === 0) {
       const goodbyes = [
         redis.run(presenceWire.unregister(this.presence.name, this.queues, new Date())),
         this.#scheduler?.resign() ?? Promise.resolve(),
@@ -224,8 +231,8 @@ export class RqSource implements Source, DeliveryHost {
     const { job: hash } = delivery.run;
     if (hash.webhooks === undefined || (status !== 'finished' && status !== 'failed')) return;
     const event = { job: delivery.job, hash, status, endedAt: new Date(), excInfo: excString };
-    const chore: Promise<unknown> = sendWebhooks(event, this.#log).finally(() => this.#chores.delete(chore));
-    this.#chores.add(chore);
+    const sent: Promise<void> = sendWebhooks(event, this.#log).finally(() => this.#requests.delete(sent));
+    this.#requests.add(sent);
   }
 
   #obey(told: WorkerCommand): void {
@@ -252,7 +259,8 @@ export class RqSource implements Source, DeliveryHost {
     this.#host?.cancel(delivery.job.id, how === 'stopped' ? 'stopped by stop-job' : 'killed by kill-horse');
   }
 
-  #settleAll(items: readonly Settling[]): Exchange<void> {
+  #settleAll(gathered: readonly Settling[]): Exchange<void> {
+    const items = inOrder(gathered);
     const change = this.presence.change() ?? { worker: this.presence.name };
     const exchange = wire.settle(
       items.map(({ settlement }) => settlement),
@@ -493,17 +501,30 @@ export class RqSource implements Source, DeliveryHost {
   async #beat(): Promise<void> {
     const { runs, options } = this.presence.beat(this.#ttl, new Date());
     const lost = await this.#connection().run(presenceWire.heartbeat(runs, options));
-    for (const { id, queue } of lost)
-      this.#log.warn(
-        { id, queue },
-        'a run of ours was taken from us while it ran: its job was cancelled or deleted, or somebody counted it as abandoned',
-      );
+    for (const { id, queue, execution } of lost) {
+      // It may have been ended in the very same turn.
+      if (this.presence.isRunning(execution))
+        this.#log.warn(
+          { id, queue },
+          'a run was taken from this worker while it runs: its job was cancelled or deleted, or somebody counted it as abandoned',
+        );
+    }
   }
 
   #connection(): RedisConnection {
     if (this.#redis === undefined) throw new ConfigError('rq: the worker is not open');
     return this.#redis;
   }
+}
+
+/** What goes back to the head of a queue goes there last first, so that it stands there in its order. */
+function inOrder(items: readonly Settling[]): readonly Settling[] {
+  const toHead = ({ settlement: { next } }: Settling): boolean =>
+    next !== undefined && 'push' in next && next.push === 'head';
+  const heads = items.filter(toHead);
+  if (heads.length < 2) return items;
+  heads.sort((a, b) => (a.delivery.run.execution < b.delivery.run.execution ? 1 : -1));
+  return [...items.filter((item) => !toHead(item)), ...heads];
 }
 
 const NO_DATA = Buffer.alloc(0);

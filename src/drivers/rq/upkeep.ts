@@ -21,6 +21,8 @@ export interface UpkeepOptions {
   readonly unknownCallback: 'leave' | 'skip' | 'fail';
   readonly policy: lifecycle.RqPolicy;
   readonly callback: (name: string) => RqCallback | undefined;
+  /** A run of this process's own: its deadline may have passed while the process stood still, and it goes on. */
+  readonly isHere: (execution: string) => boolean;
   readonly redis: () => RedisConnection;
   readonly log: () => Logger;
 }
@@ -74,8 +76,9 @@ export class Upkeep implements Agent {
     const { queues } = this.#options;
     const now = new Date();
     const { overdue, stuck } = await this.#redis.run(upkeep.inspect(queues, now));
+    const others = overdue.filter(({ member }) => !this.#options.isHere(splitExecution(member).execution ?? ''));
     for (const queue of queues) {
-      const runs = overdue.filter((run) => run.queue === queue);
+      const runs = others.filter((run) => run.queue === queue);
       if (runs.length === 0 && !stuck.includes(queue)) continue;
       await this.#locked(queue, async (locked) => {
         const late = now.getTime() / 1000 - LOCK_PATIENCE;
