@@ -1,5 +1,9 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { sidekiqVersion } from '../support/ruby.ts';
 import { RubyStage, until } from './support/ruby-stage.ts';
+
+const version = sidekiqVersion();
+const hasMetrics = Number.parseInt(version, 10) >= 7;
 
 describe('Sidekiq::API on what Node wrote', () => {
   let stage: RubyStage;
@@ -61,6 +65,30 @@ describe('Sidekiq::API on what Node wrote', () => {
     );
     expect(seen).toEqual([2, 1, 1, 1, 1, 1, 0, [[new Date().toISOString().slice(0, 10), 3]]]);
   });
+
+  test.skipIf(!hasMetrics)(
+    `the metrics count runs and failures by class${hasMetrics ? '' : ` [skipped: Sidekiq ${version} has none, 7.0 has]`}`,
+    async () => {
+      const { worker } = await stage.node();
+      // Which dialect is spoken is seen from the processes; so one of Ruby is there.
+      await stage.sidekiq({ queues: ['nothing'] });
+      await worker.stop();
+      await stage.node();
+      const jids = [
+        await stage.push({ class: 'NodeJob', args: [] }),
+        await stage.push({ class: 'NodeJob', args: [] }),
+        await stage.push({ class: 'FailJob', args: [] }),
+      ];
+      for (const jid of jids) await stage.runsOf(jid);
+      const counted = (): Promise<Readonly<Record<string, readonly number[]>>> =>
+        ruby(
+          `require 'sidekiq/metrics/query'
+           Sidekiq::Metrics::Query.new.top_jobs.job_results.transform_values { |one| [one.totals['p'].to_i, one.totals['f'].to_i] }`,
+        );
+      await until('Ruby has the counts', async () => (await counted())['FailJob'] !== undefined);
+      expect(await counted()).toMatchObject({ NodeJob: [2, 0], FailJob: [1, 1] });
+    },
+  );
 
   test('Queue reads, finds and deletes jobs', async () => {
     const client = stage.client();

@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { freePort } from './free-port.ts';
@@ -22,6 +22,13 @@ export interface RubyVersions {
   readonly ruby: string;
   readonly sidekiq: string;
   readonly activejob: string;
+}
+
+/** Which Sidekiq the Ruby here has, for what tests know before they start; '' where there is no Ruby. */
+export function sidekiqVersion(): string {
+  const ruby = process.env['JOBGLOT_RUBY'] ?? findProgram('ruby');
+  if (ruby === undefined) return '';
+  return spawnSync(ruby, ['-rsidekiq/version', '-e', 'print Sidekiq::VERSION'], { encoding: 'utf8' }).stdout;
 }
 
 interface Reply {

@@ -81,6 +81,22 @@ class SlowJob
   end
 end
 
+# Sidekiq 7.3 and later: notes each of `count` items, a twentieth of a second each.
+if defined?(Sidekiq::IterableJob)
+  class IterJob
+    include Sidekiq::IterableJob
+    include Noted
+    def build_enumerator(count, cursor:)
+      array_enumerator((0...count).to_a, cursor: cursor)
+    end
+
+    def each_iteration(item, _count)
+      note([item])
+      sleep 0.05
+    end
+  end
+end
+
 # Counts its runs by id.
 class CountJob
   include Sidekiq::Worker
