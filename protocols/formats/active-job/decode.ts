@@ -1,7 +1,7 @@
 import { WireError } from '../../errors.ts';
-import { MAX_DEPTH } from '../plain.ts';
+import { MAX_DEPTH, pathText } from '../plain.ts';
 import { DateTime, Decimal, Numeral, PlainDate } from '../values.ts';
-import { hashKind, type HashKind, mark, RubyHash, toObject } from './hashes.ts';
+import { hashKind, type HashKind, type Mark, mark, RubyHash, toObject } from './hashes.ts';
 import { shown, undecodable } from './rails.ts';
 import {
   BIG_DECIMAL,
@@ -51,7 +51,7 @@ export interface DecodeOptions {
 export function decodeArguments(list: unknown, options: DecodeOptions = {}): unknown[] {
   if (list === undefined || list === null) return [];
   if (!Array.isArray(list)) throw undecodable(`the arguments of a job are a list, not ${shown(list)}`);
-  return new Reader(options).list(list, 0, 'arguments');
+  return new Reader(options, 'arguments').list(list, 0);
 }
 
 /** The arguments of a call, apart from its keywords. */
@@ -66,7 +66,7 @@ export function splitKeywords(list: readonly unknown[]): {
 
 /** One argument. */
 export function decodeArgument(value: unknown, options: DecodeOptions = {}): unknown {
-  return new Reader(options).value(value, 0, 'argument');
+  return new Reader(options, 'argument').value(value, 0);
 }
 
 /** What was written by somebody else in another form than Rails': it goes back as it came. */
@@ -98,37 +98,40 @@ class Reader {
   readonly #exact: boolean;
   readonly #maxDepth: number;
   readonly #deserialize: DecodeOptions['deserialize'];
+  readonly #root: string;
+  /** Where it is, for an error message. */
+  readonly #path: (string | number)[] = [];
 
-  constructor({ exact = false, maxDepth = MAX_DEPTH, deserialize }: DecodeOptions) {
+  constructor({ exact = false, maxDepth = MAX_DEPTH, deserialize }: DecodeOptions, root: string) {
     this.#exact = exact;
     this.#maxDepth = maxDepth;
     this.#deserialize = deserialize;
+    this.#root = root;
   }
 
-  list(list: readonly unknown[], depth: number, at: string): unknown[] {
-    this.#deeper(depth, at);
-    return list.map((item, index) => this.value(item, depth + 1, `${at}[${index}]`));
+  list(list: readonly unknown[], depth: number): unknown[] {
+    this.#deeper(depth);
+    return list.map((item, index) => (isObject(item) ? this.#at(index, item, depth + 1) : item));
   }
 
-  value(value: unknown, depth: number, at: string): unknown {
+  value(value: unknown, depth: number): unknown {
     if (typeof value !== 'object' || value === null || value instanceof Numeral) return value;
-    if (Array.isArray(value)) return this.list(value, depth, at);
-    this.#deeper(depth, at);
+    if (Array.isArray(value)) return this.list(value, depth);
+    this.#deeper(depth);
     const members: ReadonlyMap<string, unknown> = value instanceof Map ? value : new Map(Object.entries(value));
     // In arguments.rb's order: a record is an object of this one key, and any `_aj_serialized` is an object of a serializer.
-    if (members.size === 1 && members.has(GLOBAL_ID)) return record(members.get(GLOBAL_ID), at);
-    if (members.has(SERIALIZED)) return this.#serialized(value, members, depth, at);
-    return this.#hash(members, depth, at);
+    if (members.size === 1 && members.has(GLOBAL_ID)) return this.#record(members.get(GLOBAL_ID));
+    if (members.has(SERIALIZED)) return this.#serialized(value, members, depth);
+    return this.#hash(members, depth);
   }
 
-  #hash(members: ReadonlyMap<string, unknown>, depth: number, at: string): object {
-    const found = markers(members, at);
-    const taken = new Set(found.marks.map(([key]) => key));
+  #hash(members: ReadonlyMap<string, unknown>, depth: number): object {
+    const { kind, symbols, marks } = this.#markers(members);
     const entries: [string, unknown][] = [];
     for (const [key, item] of members) {
-      if (!taken.has(key)) entries.push([key, this.value(item, depth + 1, `${at}[${JSON.stringify(key)}]`)]);
+      if (marks.some(([name]) => name === key)) continue;
+      entries.push([key, isObject(item) ? this.#at(key, item, depth + 1) : item]);
     }
-    const { kind, symbols, marks } = found;
     if (this.#exact) {
       const hash = new RubyHash(entries, kind, symbols);
       return mark(hash, { kind, symbols, came: { keys: [...hash.keys()], marks } });
@@ -137,10 +140,36 @@ class Reader {
     return mark(hash, { kind, symbols, came: { keys: Object.keys(hash), marks } });
   }
 
-  #serialized(raw: object, members: ReadonlyMap<string, unknown>, depth: number, at: string): unknown {
+  /** arguments.rb `deserialize_hash`: the first mark that says something is taken away, with those before it that say nothing. */
+  #markers(members: ReadonlyMap<string, unknown>): Mark & Pick<NonNullable<Mark['came']>, 'marks'> {
+    const marks: (readonly [string, unknown, number])[] = [];
+    let kind: HashKind = 'bare';
+    let symbols: ReadonlySet<string> = new Set();
+    for (const [key, meaning] of MARKS) {
+      if (!members.has(key)) continue;
+      const value = members.get(key);
+      marks.push([key, value, [...members.keys()].indexOf(key)]);
+      if (value === null || value === false) continue;
+      kind = meaning;
+      if (key !== INDIFFERENT) {
+        if (!Array.isArray(value)) throw this.#wrong(`${key} is a list of keys, not ${shown(value)}`);
+        symbols = new Set(value.filter((name): name is string => typeof name === 'string'));
+      }
+      break;
+    }
+    return { kind, symbols, marks: marks.toSorted((a, b) => a[2] - b[2]) };
+  }
+
+  #record(uri: unknown): GlobalId {
+    const id = typeof uri === 'string' ? GlobalId.parse(uri) : undefined;
+    if (id === undefined) throw this.#wrong(`not a GlobalID: ${shown(uri)}; it is gid://app/Model/id`);
+    return id;
+  }
+
+  #serialized(raw: object, members: ReadonlyMap<string, unknown>, depth: number): unknown {
     const name = members.get(SERIALIZED);
-    if (typeof name !== 'string') throw undecodable(`${at}: no name of a serializer: ${shown(name)}`);
-    const known = this.#known(name, members, depth, at);
+    if (typeof name !== 'string') throw this.#wrong(`no name of a serializer: ${shown(name)}`);
+    const known = this.#known(name, members, depth);
     if (known !== undefined) return isUsual(name, members) ? known : came(known, raw);
     const rest = new Map(members);
     rest.delete(SERIALIZED);
@@ -149,33 +178,39 @@ class Reader {
   }
 
   /** Undefined where the serializer is not Rails' own, or its value has a form that Ruby reads and JavaScript cannot. */
-  #known(name: string, members: ReadonlyMap<string, unknown>, depth: number, at: string): object | undefined {
+  #known(name: string, members: ReadonlyMap<string, unknown>, depth: number): object | undefined {
     const value = members.get('value');
     switch (name) {
       case SYMBOL:
-        return new RubySymbol(text(name, value, at));
+        return new RubySymbol(this.#text(name, value));
       case MODULE:
-        return new RubyModule(text(name, value, at));
+        return new RubyModule(this.#text(name, value));
       case BIG_DECIMAL:
-        return new Decimal(text(name, value, at));
-      case DATE:
-        return DATE_TEXT.test(text(name, value, at)) ? new PlainDate(value as string) : undefined;
-      case TIME:
-        return readable(text(name, value, at), at) ? new RubyTime(value as string) : undefined;
-      case DATE_TIME:
-        return readable(text(name, value, at), at) ? new RubyDateTime(value as string) : undefined;
+        return new Decimal(this.#text(name, value));
+      case DATE: {
+        const text = this.#text(name, value);
+        return DATE_TEXT.test(text) ? new PlainDate(text) : undefined;
+      }
+      case TIME: {
+        const iso = this.#time(name, value);
+        return iso === undefined ? undefined : new RubyTime(iso);
+      }
+      case DATE_TIME: {
+        const iso = this.#time(name, value);
+        return iso === undefined ? undefined : new RubyDateTime(iso);
+      }
       case TIME_WITH_ZONE: {
-        const zone = members.get('time_zone');
-        if (zone !== undefined && zone !== null) text(name, zone, at);
-        if (!readable(text(name, value, at), at)) return undefined;
-        return new TimeWithZone(value as string, (zone as string | null | undefined) ?? undefined);
+        const zone = members.get('time_zone') ?? undefined;
+        const named = zone === undefined ? undefined : this.#text(name, zone);
+        const iso = this.#time(name, value);
+        return iso === undefined ? undefined : new TimeWithZone(iso, named);
       }
       case DURATION:
-        return this.#duration(value, members.get('parts'), depth, at);
+        return this.#duration(value, members.get('parts'), depth);
       case RANGE:
         return new RubyRange(
-          this.value(members.get('begin') ?? null, depth + 1, `${at}.begin`),
-          this.value(members.get('end') ?? null, depth + 1, `${at}.end`),
+          this.#at('begin', members.get('begin') ?? null, depth + 1),
+          this.#at('end', members.get('end') ?? null, depth + 1),
           isTrue(members.get('exclude_end')),
         );
       default:
@@ -183,57 +218,45 @@ class Reader {
     }
   }
 
-  #duration(seconds: unknown, parts: unknown, depth: number, at: string): Duration {
-    if (!isNumber(seconds) || !Array.isArray(parts)) throw undecodable(`${at}: not a duration: ${shown(seconds)}`);
-    const pairs = this.list(parts, depth + 1, `${at}.parts`).map((pair): readonly [string, unknown] => {
+  #duration(seconds: unknown, parts: unknown, depth: number): Duration {
+    if (!isNumber(seconds) || !Array.isArray(parts)) throw this.#wrong(`not a duration: ${shown(seconds)}`);
+    const pairs = this.list(parts, depth + 1).map((pair): readonly [string, unknown] => {
       const [unit, amount] = Array.isArray(pair) ? (pair as readonly unknown[]) : [];
       if (!(unit instanceof RubySymbol) || !isNumber(amount) || originOf(unit) !== undefined)
-        throw undecodable(`${at}: not a part of a duration: ${shown(pair)}`);
+        throw this.#wrong(`not a part of a duration: ${shown(pair)}`);
       return [unit.name, amount];
     });
     return new Duration(seconds, pairs);
   }
 
-  #deeper(depth: number, at: string): void {
+  #text(name: string, value: unknown): string {
+    if (typeof value === 'string') return value;
+    throw this.#wrong(`the value of ${name} is a text, not ${shown(value)}`);
+  }
+
+  /** Undefined where it is a time beyond JavaScript's forms; throws where it is none to Ruby either. */
+  #time(name: string, value: unknown): string | undefined {
+    const iso = this.#text(name, value);
+    if (!isRubyTime(iso)) throw this.#wrong(`not a time: ${shown(iso)}`);
+    return Number.isNaN(new DateTime(iso).getTime()) ? undefined : iso;
+  }
+
+  #at(key: string | number, item: unknown, depth: number): unknown {
+    this.#path.push(key);
+    const value = this.value(item, depth);
+    this.#path.pop();
+    return value;
+  }
+
+  #wrong(what: string): WireError {
+    return undecodable(`${pathText(this.#root, this.#path)}: ${what}`);
+  }
+
+  #deeper(depth: number): void {
     if (depth < this.#maxDepth) return;
-    const where = at.length > 80 ? `${at.slice(0, 80)}…` : at;
-    throw new WireError('active-job', 'too-deep', `${where}: nested more than ${this.#maxDepth} levels deep`);
+    const where = pathText(this.#root, this.#path.slice(0, 8));
+    throw new WireError('active-job', 'too-deep', `${where}…: nested more than ${this.#maxDepth} levels deep`);
   }
-}
-
-function record(uri: unknown, at: string): GlobalId {
-  const id = typeof uri === 'string' ? GlobalId.parse(uri) : undefined;
-  if (id === undefined) throw undecodable(`${at}: not a GlobalID: ${shown(uri)}; it is gid://app/Model/id`);
-  return id;
-}
-
-/** arguments.rb `deserialize_hash`: the first mark that says something is taken away, with those before it that say nothing. */
-function markers(
-  members: ReadonlyMap<string, unknown>,
-  at: string,
-): {
-  readonly kind: HashKind;
-  readonly symbols: ReadonlySet<string>;
-  readonly marks: readonly (readonly [string, unknown, number])[];
-} {
-  const marks: (readonly [string, unknown, number])[] = [];
-  let kind: HashKind = 'bare';
-  let symbols: ReadonlySet<string> = new Set();
-  let places: string[] | undefined;
-  for (const [key, meaning] of MARKS) {
-    if (!members.has(key)) continue;
-    const value = members.get(key);
-    places ??= [...members.keys()];
-    marks.push([key, value, places.indexOf(key)]);
-    if (value === null || value === false) continue;
-    kind = meaning;
-    if (key !== INDIFFERENT) {
-      if (!Array.isArray(value)) throw undecodable(`${at}: ${key} is a list of keys, not ${shown(value)}`);
-      symbols = new Set(value.filter((name): name is string => typeof name === 'string'));
-    }
-    break;
-  }
-  return { kind, symbols, marks: marks.toSorted((a, b) => a[2] - b[2]) };
 }
 
 const MARKS: readonly (readonly [string, HashKind])[] = [
@@ -250,17 +273,6 @@ function isUsual(name: string, members: ReadonlyMap<string, unknown>): boolean {
   if (name === RANGE && typeof members.get('exclude_end') !== 'boolean') return false;
   if (name === TIME_WITH_ZONE && members.get('time_zone') === null) return false;
   return others.every((key, index) => key === optional[index]);
-}
-
-function text(name: string, value: unknown, at: string): string {
-  if (typeof value === 'string') return value;
-  throw undecodable(`${at}: the value of ${name} is a text, not ${shown(value)}`);
-}
-
-/** False where it is a time beyond JavaScript's forms; throws where it is none to Ruby either. */
-function readable(iso: string, at: string): boolean {
-  if (!isRubyTime(iso)) throw undecodable(`${at}: not a time: ${shown(iso)}`);
-  return !Number.isNaN(new DateTime(iso).getTime());
 }
 
 const DATE_TEXT = /^\d{4}-\d{2}-\d{2}$/;

@@ -225,8 +225,8 @@ describe('reading', () => {
     expect(decodeArguments(deep(1000))).toHaveLength(1);
     expect(refusal(() => decodeArguments(deep(999), { maxDepth: 500 })).code).toBe('too-deep');
     const hashes = parse(`${'{"a":'.repeat(600)}1${'}'.repeat(600)}`);
-    expect(refusal(() => decodeArguments([hashes], { maxDepth: 500 })).message).toHaveLength(
-      'active-job: '.length + 81 + ': nested more than 500 levels deep'.length,
+    expect(refusal(() => decodeArguments([hashes], { maxDepth: 500 })).message).toBe(
+      'active-job: arguments[0].a.a.a.a.a.a.a…: nested more than 500 levels deep',
     );
   });
 
