@@ -3,12 +3,8 @@ import { deflateSync, inflateSync } from 'node:zlib';
 import type { Redis } from 'ioredis';
 import * as json from '../../protocols/formats/json.ts';
 import * as pickle from '../../protocols/formats/pickle/index.ts';
-import { newJob, register } from '../../protocols/rq/enqueue.ts';
-import { jobSettings } from '../../protocols/rq/options.ts';
 import type { SerializerName } from '../../protocols/rq/serializers.ts';
-import { rq } from '../../src/drivers/rq/index.ts';
-import { RedisConnection } from '../../src/transports/redis.ts';
-import { redisTarget } from '../../src/transports/redis-url.ts';
+import { rq, RqClient } from '../../src/drivers/rq/index.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
 import { SCRIPT } from './script.ts';
 import { conformance, type Foreign, type Raw, type Sender, type StoredResult } from './suite.ts';
@@ -40,19 +36,17 @@ export function rqConformance(serializer: SerializerName, without: Readonly<Reco
 }
 
 function sender(url: string, serializer: SerializerName): Sender {
-  const redis = new RedisConnection(redisTarget(url));
+  const client = new RqClient({ url, serializer });
   return {
     async send({ task = SCRIPT, queue, script, kwargs = {}, id = randomUUID(), delayMs, at, timeoutMs }) {
-      await redis.connect();
-      const now = new Date();
-      const due = at ?? (delayMs === undefined ? undefined : new Date(now.getTime() + delayMs));
+      const due = at ?? (delayMs === undefined ? undefined : new Date(Date.now() + delayMs));
       // RQ counts whole seconds.
-      const options = timeoutMs === undefined ? {} : { jobTimeout: Math.ceil(timeoutMs / 1000) };
-      const call = { funcName: task, instance: null, args: script, kwargs };
-      await redis.run(register([newJob(jobSettings(options), { call, id, queue, serializer, now, due })], now));
+      const jobTimeout = timeoutMs === undefined ? undefined : Math.ceil(timeoutMs / 1000);
+      const when = { ...(due === undefined ? {} : { at: due }), ...(jobTimeout === undefined ? {} : { jobTimeout }) };
+      await client.enqueue(task, { args: script, kwargs, queue, jobId: id, ...when });
       return id;
     },
-    close: () => redis.close(),
+    close: () => client.close(),
   };
 }
 
