@@ -1,8 +1,14 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import fc from 'fast-check';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { encode, TimeDelta, Tuple } from '../../protocols/formats/pickle/index.ts';
 import { float } from '../../protocols/formats/values.ts';
+import { callString } from '../../protocols/rq/description.ts';
 import { RqClient } from '../../src/drivers/rq/client.ts';
 import { defineTask } from '../../src/index.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { type RedisServer, startRedis, until } from '../support/redis.ts';
 import { rqBurst, rqPython } from './support/rq-python.ts';
 
@@ -362,4 +368,49 @@ test('waiting survives a server that was away', async () => {
   } finally {
     await server[Symbol.asyncDispose]();
   }
+});
+
+test('a call is described as Python would describe it, whatever its arguments', async () => {
+  const values = fc.letrec((tie) => ({
+    value: fc.oneof(
+      { maxDepth: 3, depthSize: 'small' },
+      // Which characters of later blocks can be printed depends on the Unicode of either side.
+      fc.string({ unit: fc.integer({ min: 0, max: 0x2ff }).map((code) => String.fromCodePoint(code)) }),
+      fc.string({ unit: fc.constantFrom("'", '"', '\\', 'a', '\n', 'é', '😀', '\u0000', '\u00ad', '\u3000') }),
+      fc.maxSafeInteger(),
+      fc.bigInt(),
+      fc.double(),
+      fc.constantFrom(null, true, false, float(1), float(-0), float(1e22)),
+      fc.uint8Array({ maxLength: 30 }).map((bytes) => Buffer.from(bytes)),
+      fc.array(tie('value'), { maxLength: 4 }),
+      fc.array(tie('value'), { maxLength: 4 }).map((items) => Tuple.from(items)),
+      fc.dictionary(fc.string(), tie('value'), { maxKeys: 4, noNullPrototype: true }),
+      fc.date({ noInvalidDate: true, min: new Date('1000-01-01'), max: new Date('9000-01-01') }),
+      fc.integer({ min: -1e9, max: 1e9 }).map((ms) => TimeDelta.fromMilliseconds(ms)),
+    ),
+  })).value;
+  const calls = fc.sample(
+    fc.tuple(
+      fc.array(values, { maxLength: 3 }),
+      fc.dictionary(fc.string(), values, { maxKeys: 3, noNullPrototype: true }),
+    ),
+    { numRuns: 2000, seed: 20261121 },
+  );
+  const path = join(temporaryFolder('jobglot-rq-'), 'calls.txt');
+  await writeFile(path, calls.map(([args, kwargs]) => encode([args, kwargs]).toString('base64')).join('\n'));
+  const theirs = (await rqPython(
+    'rq-2.10',
+    redis.url,
+    `
+import base64, pickle
+from rq.utils import get_call_string
+out = []
+for line in open(${JSON.stringify(path)}):
+    args, kwargs = pickle.loads(base64.b64decode(line))
+    out.append(base64.b64encode(get_call_string('f', args, kwargs, max_length=75).encode('utf-8', 'surrogatepass')).decode())
+show(out)`,
+  )) as readonly string[];
+  expect(theirs).toHaveLength(calls.length);
+  for (const [at, [args, kwargs]] of calls.entries())
+    expect(callString('f', args, kwargs)).toBe(Buffer.from(theirs[at] as string, 'base64').toString('utf8'));
 });
