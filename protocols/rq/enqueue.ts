@@ -96,10 +96,14 @@ function checkDue(due: Date, { dependencyIds, ttl }: JobSettings, now: Date): vo
 
 /**
  * Jobs that depend on others of the same batch behind those; else in their order. Throws WireError `bad-option` for a circle, which
- * would wait for itself for ever.
+ * would wait for itself for ever, and for an id that is there twice.
  */
 export function inOrder(jobs: readonly NewJob[]): readonly NewJob[] {
   const byId = new Map(jobs.map((one) => [one.job.id, one]));
+  if (byId.size < jobs.length) {
+    const twice = jobs.find((one) => byId.get(one.job.id) !== one) as NewJob;
+    throw new WireError('rq', 'bad-option', `jobId: ${twice.job.id} is there twice`);
+  }
   if (!jobs.some(({ job }) => job.dependencyIds?.some((id) => byId.has(id)) === true)) return jobs;
   const waiting = new Map<string, number>();
   const followers = new Map<string, NewJob[]>();

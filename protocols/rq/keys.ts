@@ -76,9 +76,13 @@ export function checkJobId(id: string): string {
  * in the name.
  */
 export function checkQueueName(queue: string): string {
-  if (queue !== '' && !queue.includes(',') && !/:intermediate(?::|$)/.test(queue)) return queue;
+  if (isQueueName(queue)) return queue;
   const what = `${JSON.stringify(queue.slice(0, 80))} cannot name a queue: it is empty, has a comma, or ends as the key of an intermediate list does`;
   throw new WireError('rq', 'bad-queue', what);
+}
+
+export function isQueueName(queue: string): boolean {
+  return queue !== '' && !queue.includes(',') && !/:intermediate(?::|$)/.test(queue);
 }
 
 /** The job and the run in a member of `rq:wip:Q`: `J:E`, or `J` as RQ 1 has it. */

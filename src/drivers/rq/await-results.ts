@@ -20,6 +20,9 @@ const POLL_MS = 200;
 /** Jobs looked at in one round trip. */
 const BATCH = 500;
 
+/** A timer that is set for longer rings at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 interface Waiter {
   readonly id: string;
   readonly after: string | undefined;
@@ -71,7 +74,7 @@ export class ResultWaiter {
       };
       const abort = (): void => waiter.fail(signal?.reason);
       const timer =
-        timeoutMs === undefined
+        timeoutMs === undefined || timeoutMs > LONGEST_TIMER_MS
           ? undefined
           : setTimeout(() => waiter.fail(new ResultTimeoutError(id, timeoutMs)), timeoutMs);
       signal?.addEventListener('abort', abort, { once: true });

@@ -11,6 +11,7 @@ import type { Progress } from '../../../protocols/rq/jobs.ts';
 import { type Duration, type JobOptions, jobSettings, parseDuration } from '../../../protocols/rq/options.ts';
 import { groupIds, groupNames, type Counts, counts, queueNames } from '../../../protocols/rq/queues.ts';
 import type { SerializerLimits, SerializerName } from '../../../protocols/rq/serializers.ts';
+import { isQueueName } from '../../../protocols/rq/keys.ts';
 import * as workers from '../../../protocols/rq/workers.ts';
 import type { Exchange } from '../../../protocols/redis.ts';
 import type { Client } from '../../client.ts';
@@ -187,11 +188,8 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
 
   /** Every queue that RQ knows of, by name. */
   async queues(): Promise<readonly RqQueue[]> {
-    const queues: RqQueue[] = [];
-    // A name that no client can use is one that somebody else has written there.
-    for (const name of await this.run(queueNames()))
-      if (name !== '' && !name.includes(',')) queues.push(this.queue(name));
-    return queues;
+    // A name that nobody can use is one that somebody else has written there.
+    return (await this.run(queueNames())).filter(isQueueName).map((name) => this.queue(name));
   }
 
   /** How many jobs each of these queues has, by status, in one round trip. */
