@@ -6,7 +6,7 @@ import { again } from './active-job.ts';
 import { compressBacktrace, framesOf } from './backtrace.ts';
 import type { Dialect } from './dialect.ts';
 import type { Keyspace } from './keys.ts';
-import { type JobHash, retryOf, type SidekiqMessage } from './message.ts';
+import { type JobHash, jidOf, retryOf, type SidekiqMessage } from './message.ts';
 import { bury, DEAD_LIMITS, type DeadLimits, push, requeue, retryLater } from './redis.ts';
 import { readTimestamp, timestamp } from './timestamps.ts';
 
@@ -133,6 +133,8 @@ function failed(
   }
   const nowMs = moment.now.getTime();
   const { changes, count, failedAt } = afterFailure(hash, error, dialect, nowMs);
+  // Two jobs of the same text are one member of a set: without a name of its own, one of them would be lost.
+  if (jidOf(hash) === '') changes.push({ path: ['jid'], value: stringify(jidFrom(moment.mint())) });
   const text = edit(message.text, changes);
   const done = { failed: true, text, error };
   const verdict: number | 'discard' | 'kill' | undefined =
@@ -157,7 +159,7 @@ function enqueuedAgain(
   { keys, dialect }: SidekiqPolicy,
   { now, mint }: Moment,
 ): SidekiqTransition {
-  const jid = mint().replaceAll('-', '').slice(0, 24);
+  const jid = jidFrom(mint());
   const payload = again(message, { delayMs, error }, { now, jid, dialect });
   const at = new Date(payload.at ?? now.getTime());
   return ended(message, { state: 'retrying', at }, push(keys, [payload]).commands);
@@ -169,7 +171,7 @@ function afterFailure(
   error: Failure,
   dialect: Dialect,
   nowMs: number,
-): { readonly changes: readonly Change[]; readonly count: number; readonly failedAt: number } {
+): { readonly changes: Change[]; readonly count: number; readonly failedAt: number } {
   const changes: Change[] = [];
   const set = (name: string, value: string): void => void changes.push({ path: [name], value });
   const { retry_queue: retryQueue, queue, retry_count: before, backtrace } = hash;
@@ -236,6 +238,11 @@ function ended(
   commands: readonly Command[] = [],
 ): SidekiqTransition {
   return { disposition, write: writing(commands), failed: false, exhausted: false, text, error: undefined };
+}
+
+/** 24 hex digits of a UUID. */
+function jidFrom(uuid: string): string {
+  return uuid.replaceAll('-', '').slice(0, 24);
 }
 
 /** More than one command goes in one MULTI, as Ruby sends it. */

@@ -137,7 +137,8 @@ describe('failures', () => {
   });
 
   test('a job that runs when Ruby is told to stop is pushed back, and run by Node', async () => {
-    const ruby = await stage.sidekiq({ timeout: 1 });
+    // With a second thread, that one's BRPOP may still be waiting: it takes the job, and dies with it.
+    const ruby = await stage.sidekiq({ timeout: 1, concurrency: 1 });
     const jid = await stage.push({ class: 'SlowJob', args: [60] });
     await stage.runsOf(jid);
     await ruby.stop();

@@ -31,6 +31,7 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
   #counted = false;
   #transition: lifecycle.SidekiqTransition | undefined;
   #told: Promise<boolean> | undefined;
+  #releasing: Promise<void> | undefined;
   #writes = 0;
 
   constructor(
@@ -82,14 +83,20 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
     return this.#process.claims.acknowledge(this.#claim).then(succeeded);
   }
 
-  async release(): Promise<void> {
+  /** Once: what waits here may be given back by its lane and by the prefetch at the same time. */
+  release(): Promise<void> {
     this.#process.working.delete(this);
-    if (this.lost) return;
+    if (this.lost && this.#releasing === undefined) return Promise.resolve();
+    return (this.#releasing ??= this.#release());
+  }
+
+  async #release(): Promise<void> {
     this.lost = true;
     try {
       await this.#process.dispose(this.#claim, lifecycle.release(this.message, this.#process.keys));
     } catch (error) {
       this.lost = false;
+      this.#releasing = undefined;
       throw error;
     }
   }

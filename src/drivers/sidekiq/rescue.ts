@@ -84,7 +84,8 @@ export class Rescue implements Agent {
     return {
       claim,
       bytes,
-      id: id === '' ? createHash('sha256').update(bytes).digest('hex') : id,
+      // A jid may be any text, and this one is part of a key.
+      id: id === '' || id.length > 200 ? createHash('sha256').update(bytes).digest('hex') : id,
       dead: afterDeath(bytes, queue, { times: options.poisonLimit, process: identity, dialect, nowMs: Date.now() }),
     };
   }

@@ -58,6 +58,21 @@ describe('the first failure', () => {
   });
 });
 
+describe('a job without a jid', () => {
+  test('gets one when it fails: two of the same text would be one member of a set', () => {
+    let minted = 0;
+    const policy = { keys, dialect: dialect('8.1') };
+    const mint = (): string => `0000000${++minted}-0000-4000-8000-000000000000`;
+    const texts = [1, 2].map(
+      () =>
+        settle(decodeJob(Buffer.from('{"class":"X","args":[]}'), 'q'), error, policy, { now: NOW, random: 0, mint })
+          .text,
+    );
+    expect(new Set(texts).size).toBe(2);
+    expect(texts[0]).toMatch(/"jid":"[0-9a-f]{24}"/);
+  });
+});
+
 describe('later failures', () => {
   test('count, and keep the first time', () => {
     const hash = { retry: true, retry_count: 3, failed_at: 1795219000123, error_class: 'Old', error_message: 'old' };
