@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { freePort } from './free-port.ts';
 import { PythonDriver, PythonProcess, pythonOf } from './python-process.ts';
 import { PATIENCE_MS, until } from './until.ts';
@@ -189,11 +190,46 @@ export async function startRqWorker(version: RqVersion, options: RqWorkerOptions
     get isGone() {
       return own.isGone;
     },
-    stop: (timeoutMs = 15_000) => own.end('SIGTERM', timeoutMs),
-    kill: () => own.end('SIGKILL'),
+    stop: (timeoutMs = 15_000) => endWithHorse(own, 'SIGTERM', timeoutMs),
+    kill: () => endWithHorse(own, 'SIGKILL', 0),
     log: () => own.log,
-    [Symbol.asyncDispose]: () => own.end('SIGTERM', 5_000),
+    [Symbol.asyncDispose]: () => endWithHorse(own, 'SIGTERM', 5_000),
   };
+}
+
+/** A work-horse is in a process group of its own, and outlives its worker; then it would write how its job ended. */
+async function endWithHorse(own: PythonProcess, signal: NodeJS.Signals, patienceMs: number): Promise<void> {
+  if (own.isGone) return;
+  // Asked while there is a parent to ask of. The worker goes first: it would write down the death of its horse.
+  let horses = childrenOf(own.pid);
+  const patience = setTimeout(() => {
+    horses = childrenOf(own.pid);
+    void own.end('SIGKILL');
+    killAll(horses);
+  }, patienceMs);
+  const ended = own.end(signal, patienceMs + 1_000);
+  if (signal === 'SIGKILL') killAll(horses);
+  await ended;
+  clearTimeout(patience);
+}
+
+function childrenOf(pid: number): readonly number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
+  } catch {
+    // It has ended, or this is no Linux.
+    return [];
+  }
+}
+
+function killAll(pids: readonly number[]): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // Gone already.
+    }
+  }
 }
 
 /** An `rq …` that runs to its end: `runRq('2.10', ['info', '-u', url])`. */
