@@ -6,6 +6,8 @@ import { rqCallbacks, rqTasks } from './rq-tasks.ts';
 
 const options = JSON.parse(process.argv[2] ?? '{}') as RqOptions;
 const store = new Redis(options.url);
+// A server that is gone is the worker's to tell of.
+store.on('error', () => {});
 const worker = new Worker({ tasks: rqTasks(store), sources: [rq({ callbacks: rqCallbacks(store), ...options })] });
 worker.on('job:started', ({ job }) => process.send?.({ started: job.id }));
 process.once('SIGTERM', () => {
