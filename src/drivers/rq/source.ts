@@ -1,36 +1,24 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
-import { WireError } from '../../../protocols/errors.ts';
-import type { Job } from '../../../protocols/job.ts';
 import * as lifecycle from '../../../protocols/rq/lifecycle.ts';
 import { splitExecution } from '../../../protocols/rq/keys.ts';
-import {
-  type BrokenField,
-  type Call,
-  type JobHash,
-  readCall,
-  type ReadCall,
-  readJob,
-  toJob,
-} from '../../../protocols/rq/message.ts';
 import * as presenceWire from '../../../protocols/rq/presence.ts';
 import * as wire from '../../../protocols/rq/redis.ts';
 import { connectionName } from '../../../protocols/rq/upkeep.ts';
 import type { WorkerCommand } from '../../../protocols/rq/workers.ts';
-import type { SerializerName } from '../../../protocols/rq/serializers.ts';
 import type { Exchange } from '../../../protocols/redis.ts';
 import { ConfigError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import { persist } from '../../persist.ts';
-import { type Agent, type Delivery, every, type Host, pause, type Source } from '../../source.ts';
-import type { Registration, RetryPolicy } from '../../task.ts';
+import { type Agent, type Delivery, every, type Host, pause, type PoisonReport, type Source } from '../../source.ts';
+import type { Registration } from '../../task.ts';
 import { PushWatch } from '../../transports/redis-push.ts';
 import { RedisConnection } from '../../transports/redis.ts';
 import { redisTarget, type RedisTarget } from '../../transports/redis-url.ts';
 import type { RqCallback } from './callbacks.ts';
 import { Commands } from './commands.ts';
-import { CURRENT, type CurrentJob, RunningJob } from './current.ts';
-import { type DeliveryHost, RqDelivery } from './delivery.ts';
+import type { RqDelivery } from './delivery.ts';
+import { Intake, type IntakeHost } from './intake.ts';
 import { Limits } from './limits.ts';
 import { queueNames, type RqOptions, wholeNumber } from './options.ts';
 import { Presence } from './presence.ts';
@@ -49,7 +37,7 @@ interface Settling {
 }
 
 /** The consuming side of an RQ worker. What runs is started by the claim itself, so nothing is ever in this process only. */
-export class RqSource implements Source, DeliveryHost {
+export class RqSource implements Source, IntakeHost {
   readonly system = 'rq';
   readonly concurrency: number;
   /** A job that waits here would be shown as started. */
@@ -62,7 +50,8 @@ export class RqSource implements Source, DeliveryHost {
   /** Seconds without a sign of life after which Redis forgets this worker, and its jobs are abandoned. */
   readonly #ttl: number;
   readonly #prefix = randomBytes(10).toString('hex');
-  readonly #strangers: Strangers;
+  readonly strangers: Strangers;
+  readonly #intake: Intake;
   readonly #limits: Limits;
   readonly #scheduler: Scheduler | undefined;
   readonly #closing = new AbortController();
@@ -98,9 +87,9 @@ export class RqSource implements Source, DeliveryHost {
     const interval = wholeNumber('jobMonitoringInterval', options.jobMonitoringInterval ?? 30, 1);
     this.#ttl = interval + 60;
     this.#limits = new Limits(options);
-    this.#strangers = new Strangers(options, (delivery, settlement) => this.#giveAway(delivery, settlement));
-    this.#scheduler =
-      options.withScheduler === false ? undefined : new Scheduler(this.queues, () => this.#connection());
+    this.strangers = new Strangers(options, (delivery, settlement) => this.giveAway(delivery, settlement));
+    this.#intake = new Intake(options, this);
+    this.#scheduler = options.withScheduler === false ? undefined : new Scheduler(this.queues, () => this.redis());
     this.agents = [
       every('rq: heartbeats', interval * 1000, () => this.#beat(), 0),
       ...(this.#scheduler === undefined ? [] : [this.#scheduler]),
@@ -111,10 +100,10 @@ export class RqSource implements Source, DeliveryHost {
         maintenanceInterval: options.maintenanceInterval ?? 600,
         abandonedJobs: options.abandonedJobs ?? 'fail',
         unknownCallback: options.unknownCallback ?? 'leave',
-        policy: this.#policy('pickle'),
+        policy: this.#intake.policy('pickle'),
         callback: (name) => this.callback(name),
         isHere: (execution) => this.presence.has(execution),
-        redis: () => this.#connection(),
+        redis: () => this.redis(),
         log: () => this.#log,
       }),
     ];
@@ -152,7 +141,7 @@ export class RqSource implements Source, DeliveryHost {
     while (!signal.aborted) {
       const want = Math.min(max, this.#limits.jobsLeft);
       // A queue full of other people's jobs: they pass through here a thousand at a time, not all at once.
-      if (want === 0 || this.#strangers.full) {
+      if (want === 0 || this.strangers.full) {
         if (want === 0) this.#stopIfDone();
         await pause(50, signal);
         continue;
@@ -178,15 +167,15 @@ export class RqSource implements Source, DeliveryHost {
 
   /** Once a limit of this worker's is reached, it stops by itself. */
   #stopIfDone(): void {
-    const why = this.#limits.reached({ running: this.presence.size, strangers: this.#strangers.size });
+    const why = this.#limits.reached({ running: this.presence.size, strangers: this.strangers.size });
     if (why === undefined) return;
     this.#log.info({ worker: this.presence.name }, `${why}: the worker stops`);
     this.#host?.stop();
   }
 
   async quiet(): Promise<void> {
-    this.#strangers.releaseAll();
-    if (this.presence.size > this.#strangers.size && this.#redis?.ready === true)
+    this.strangers.releaseAll();
+    if (this.presence.size > this.strangers.size && this.#redis?.ready === true)
       void this.#redis.run(presenceWire.shutdownRequested(this.presence.name, new Date())).catch(() => undefined);
     await Promise.all(this.#chores);
   }
@@ -207,6 +196,19 @@ export class RqSource implements Source, DeliveryHost {
     await this.#watch?.close();
     await redis?.close();
     this.#redis = undefined;
+  }
+
+  get worker(): string {
+    return this.presence.name;
+  }
+  find(task: string): Registration | undefined {
+    return this.#host?.tasks.find('rq', task);
+  }
+  poison(report: PoisonReport): void {
+    this.#host?.poison(report);
+  }
+  track(delivery: RqDelivery): void {
+    this.presence.add(delivery);
   }
 
   callback(name: string): RqCallback | undefined {
@@ -277,7 +279,7 @@ export class RqSource implements Source, DeliveryHost {
   }
 
   async #claim(max: number): Promise<readonly Delivery[]> {
-    const redis = this.#connection();
+    const redis = this.redis();
     if (this.#uncertain || Date.now() >= this.#lookAgainAt) await this.#recoverLost();
     const strategy = this.#options.dequeueStrategy ?? 'default';
     if (strategy === 'random') shuffle(this.#order);
@@ -307,10 +309,10 @@ export class RqSource implements Source, DeliveryHost {
     this.#drained = reply.drained || reply.suspended;
     this.presence.suspended = reply.suspended;
     this.#tellOfSpoiled(reply.spoiled);
-    for (const { queue, id, code } of reply.aside) this.#tellOfQuarantine(queue, id.toString('utf8'), code);
+    for (const { queue, id, code } of reply.aside) this.#intake.tellOfQuarantine(queue, id.toString('utf8'), code);
     const deliveries: Delivery[] = [];
     for (const claimed of reply.claimed) {
-      const delivery = this.#sort(claimed, now);
+      const delivery = this.#intake.take(claimed, now);
       if (delivery !== undefined) deliveries.push(delivery);
     }
     this.#limits.claimed(deliveries.length);
@@ -329,112 +331,10 @@ export class RqSource implements Source, DeliveryHost {
   async #look(): Promise<boolean> {
     const exchange = wire.look(this.queues);
     const watch = this.#watch as PushWatch;
-    const redis = this.#connection();
+    const redis = this.redis();
     if (!watch.active) return redis.run(exchange);
     // A connection that has just come back does not track yet.
     return redis.run(watch.tracked(exchange)).catch(() => redis.run(exchange));
-  }
-
-  /** A claimed job: a delivery, or undefined where it goes elsewhere. */
-  #sort(claimed: wire.Claimed, now: Date): RqDelivery | undefined {
-    const { id, execution, queue, fields } = claimed;
-    const read = readJob(id, fields);
-    const worker = this.presence.name;
-    if (read === undefined) {
-      const run = { job: { id, data: NO_DATA }, execution, queue, worker, startedAt: now };
-      const delivery = this.#track(run, { id, task: '', args: [], kwargs: {}, queue, attempt: 1 });
-      this.#giveAway(delivery, lifecycle.quarantined(run, 'no-data', now));
-      this.#tellOfQuarantine(queue, id, 'no-data');
-      return undefined;
-    }
-    const run = { job: read.job, execution, queue, worker, startedAt: now };
-    let call: ReadCall;
-    try {
-      if (read.broken.length > 0) throw brokenFields(read.broken);
-      const { limits } = this.#options;
-      call = readCall(read.job.data, limits === undefined ? {} : { limits });
-    } catch (error) {
-      this.#poison(this.#track(run, toJob(read.job, NO_CALL, queue)), error, claimed, read.broken);
-      return undefined;
-    }
-    const job = toJob(read.job, call, queue);
-    const registration = call.instance === null ? this.#host?.tasks.find('rq', call.funcName) : undefined;
-    const why = this.#strange(call, read.job, registration);
-    const own: Job & { [CURRENT]?: CurrentJob } = limited(job, registration);
-    own[CURRENT] = new RunningJob(read.job, call.serializer, () => this.#connection());
-    const delivery = this.#track(run, own, call.serializer, registration);
-    if (why === undefined) return delivery;
-    const failed = this.#options.unknownCallback === 'fail' && registration !== undefined;
-    this.#strangers.take(delivery, why, this.#log, failed ? 'reject' : undefined);
-    return undefined;
-  }
-
-  #track(
-    run: RqDelivery['run'],
-    job: Job,
-    serializer: SerializerName = 'pickle',
-    registration?: Registration,
-  ): RqDelivery {
-    const delivery = new RqDelivery(this, run, job, this.#policy(serializer, registration));
-    this.presence.add(delivery);
-    return delivery;
-  }
-
-  /** A result is written as its job was: nothing else says what its reader understands. */
-  #policy(serializer: SerializerName, registration?: Registration): lifecycle.RqPolicy {
-    const { resultsTtl = lifecycle.DEFAULT_RESULT_TTL, failureTtl = lifecycle.DEFAULT_FAILURE_TTL } = this.#options;
-    const retry = registration?.options.retry;
-    return {
-      serializer,
-      resultTtl: resultsTtl,
-      failureTtl,
-      ...(retry === undefined ? {} : { retry: retryRule(retry) }),
-    };
-  }
-
-  /** Why nobody here can run it; undefined where somebody can. */
-  #strange(call: Call, job: JobHash, registration: Registration | undefined): string | undefined {
-    const name = call.funcName.slice(0, 200);
-    if (call.instance !== null) return `'${name}' is a method of a Python object`;
-    if (registration === undefined) return `no handler for '${name}'`;
-    // RQ after 2.12 counts who runs under such a key, and lets the next one go when one has ended.
-    if (job.rateLimitKey !== undefined) return "it has a rate limit, which only RQ's own workers keep";
-    if (this.#options.unknownCallback === 'skip') return undefined;
-    const callback = this.#unknownCallback(job);
-    return callback === undefined ? undefined : `its callback '${callback.slice(0, 200)}' is not among callbacks`;
-  }
-
-  #unknownCallback(job: JobHash): string | undefined {
-    return [job.successCallbackName, job.failureCallbackName, job.stoppedCallbackName].find(
-      (name) => name !== undefined && this.callback(name) === undefined,
-    );
-  }
-
-  /** It cannot be run. It fails, with the reason; what RQ's readers would raise over stands aside in the hash. */
-  #poison(
-    delivery: RqDelivery,
-    thrown: unknown,
-    claimed: wire.Claimed,
-    broken: readonly { readonly field: string }[],
-  ): void {
-    const error =
-      thrown instanceof WireError ? thrown : new WireError('rq', 'undecodable', String(thrown), { cause: thrown });
-    const reason = error.message.replace(/^rq: /, '');
-    const failure = { type: 'DeserializationError', module: 'rq.exceptions', message: reason, traceback: '' };
-    const { write } = lifecycle.settle(
-      delivery.run,
-      { kind: 'fail', error: failure },
-      this.#policy('pickle'),
-      new Date(),
-    );
-    const aside = broken.flatMap(({ field }) => keptAside(field, claimed.fields));
-    this.#giveAway(delivery, { ...write, fields: [...aside, ...write.fields] });
-    const { id } = claimed;
-    const kept =
-      broken.length === 0
-        ? `The job is in the failed registry of '${claimed.queue}' as it was.`
-        : `The job is in the failed registry of '${claimed.queue}'; the fields are kept in its hash under 'jobglot:broken:…'.`;
-    this.#host?.poison({ system: 'rq', queue: claimed.queue, id, code: error.code, reason, kept });
   }
 
   /** Once, and again when it was mended meanwhile. */
@@ -447,19 +347,8 @@ export class RqSource implements Source, DeliveryHost {
     this.#spoiled = queues;
   }
 
-  #tellOfQuarantine(queue: string, id: string, code: string): void {
-    this.#host?.poison({
-      system: 'rq',
-      queue,
-      id,
-      code,
-      reason: QUARANTINED[code] ?? code,
-      kept: `The id is kept in the list 'jobglot:rq:quarantine:${queue}', since no registry of RQ could hold it. To try it again: RPUSH 'rq:queue:${queue}' <id>`,
-    });
-  }
-
   /** Written without a run, tried again until it is done: until then this worker keeps the job alive. */
-  #giveAway(delivery: RqDelivery, settlement: wire.Settlement): void {
+  giveAway(delivery: RqDelivery, settlement: wire.Settlement): void {
     let said = false;
     const chore: Promise<unknown> = persist(
       () => this.settle(delivery, settlement),
@@ -476,7 +365,7 @@ export class RqSource implements Source, DeliveryHost {
 
   /** Runs that were started for us whose answer never arrived: they bear our name and we do not have them. */
   async #recoverLost(): Promise<void> {
-    const redis = this.#connection();
+    const redis = this.redis();
     const worker = this.presence.name;
     const members = await redis.run(presenceWire.ownExecutions(worker));
     for (const member of members) {
@@ -500,7 +389,7 @@ export class RqSource implements Source, DeliveryHost {
 
   async #beat(): Promise<void> {
     const { runs, options } = this.presence.beat(this.#ttl, new Date());
-    const lost = await this.#connection().run(presenceWire.heartbeat(runs, options));
+    const lost = await this.redis().run(presenceWire.heartbeat(runs, options));
     for (const { id, queue, execution } of lost) {
       // It may have been ended in the very same turn.
       if (this.presence.isRunning(execution))
@@ -511,7 +400,7 @@ export class RqSource implements Source, DeliveryHost {
     }
   }
 
-  #connection(): RedisConnection {
+  redis(): RedisConnection {
     if (this.#redis === undefined) throw new ConfigError('rq: the worker is not open');
     return this.#redis;
   }
@@ -528,47 +417,6 @@ function inOrder(items: readonly Settling[]): readonly Settling[] {
 }
 
 const NO_DATA = Buffer.alloc(0);
-const NO_CALL: Call = { funcName: '', instance: null, args: [], kwargs: {} };
-
-const QUARANTINED: Readonly<Record<string, string>> = {
-  'bad-id': 'the id is empty, no UTF-8, or has a colon, which takes the registries of RQ 2 apart',
-  'not-a-hash': 'the key of the job is no hash',
-  'no-data': 'the hash of the job has no data, which to RQ is no job',
-};
-
-function brokenFields(broken: readonly BrokenField[]): WireError {
-  const what = broken.map(({ field, reason }) => `${field}: ${reason}`).join('; ');
-  return new WireError('rq', 'undecodable', `the job cannot be read: ${what}`);
-}
-
-/** The field under another name, so that RQ's readers do not raise over it. */
-function keptAside(field: string, fields: readonly Buffer[]): [string, Buffer | undefined][] {
-  const at = fields.findIndex((name, index) => index % 2 === 0 && name.toString('latin1') === field);
-  const value = fields[at + 1];
-  return [
-    [`jobglot:broken:${field}`, value],
-    [field, undefined],
-  ];
-}
-
-/** The soft limit of its task; the hard one is the job's own. */
-function limited(job: Job, registration: Registration | undefined): Job {
-  const softTimeoutMs = registration?.options.softTimeoutMs;
-  return softTimeoutMs === undefined ? job : { ...job, softTimeoutMs };
-}
-
-function retryRule(retry: RetryPolicy): NonNullable<lifecycle.RqPolicy['retry']> {
-  const { max = 3, delayMs = 180_000, backoff } = retry;
-  return {
-    max,
-    delayMs(attempt) {
-      if (backoff === undefined) return Math.max(0, typeof delayMs === 'function' ? delayMs(attempt) : delayMs);
-      const { factorMs = 1000, maxMs = 600_000, jitter = true } = backoff;
-      const longest = Math.min(maxMs, factorMs * 2 ** (attempt - 1));
-      return jitter ? Math.random() * longest : longest;
-    },
-  };
-}
 
 function shuffle(list: string[]): void {
   for (let at = list.length - 1; at > 0; at--) {

@@ -1,0 +1,202 @@
+import { WireError } from '../../../protocols/errors.ts';
+import type { Job } from '../../../protocols/job.ts';
+import * as lifecycle from '../../../protocols/rq/lifecycle.ts';
+import {
+  type BrokenField,
+  type Call,
+  type JobHash,
+  readCall,
+  type ReadCall,
+  readJob,
+  toJob,
+} from '../../../protocols/rq/message.ts';
+import type { Claimed, Settlement } from '../../../protocols/rq/redis.ts';
+import type { SerializerName } from '../../../protocols/rq/serializers.ts';
+import type { PoisonReport } from '../../source.ts';
+import type { Registration, RetryPolicy } from '../../task.ts';
+import type { RedisConnection } from '../../transports/redis.ts';
+import { CURRENT, type CurrentJob, RunningJob } from './current.ts';
+import { type DeliveryHost, RqDelivery } from './delivery.ts';
+import type { RqOptions } from './options.ts';
+import type { Strangers } from './strangers.ts';
+
+/** What the intake needs of its source. */
+export interface IntakeHost extends DeliveryHost {
+  readonly worker: string;
+  readonly strangers: Strangers;
+  find(task: string): Registration | undefined;
+  poison(report: PoisonReport): void;
+  redis(): RedisConnection;
+  /** From now on it gets signs of life. */
+  track(delivery: RqDelivery): void;
+  /** Written without a run. */
+  giveAway(delivery: RqDelivery, settlement: Settlement): void;
+}
+
+/** What becomes of a claimed job: a delivery, or a failure with its reason, or somebody else's. */
+export class Intake {
+  readonly #options: RqOptions;
+  readonly #host: IntakeHost;
+
+  constructor(options: RqOptions, host: IntakeHost) {
+    this.#options = options;
+    this.#host = host;
+  }
+
+  /** A claimed job: a delivery, or undefined where it goes elsewhere. */
+  take(claimed: Claimed, now: Date): RqDelivery | undefined {
+    const { id, execution, queue, fields } = claimed;
+    const read = readJob(id, fields);
+    const worker = this.#host.worker;
+    if (read === undefined) {
+      const run = { job: { id, data: NO_DATA }, execution, queue, worker, startedAt: now };
+      const delivery = this.#track(run, { id, task: '', args: [], kwargs: {}, queue, attempt: 1 });
+      this.#host.giveAway(delivery, lifecycle.quarantined(run, 'no-data', now));
+      this.tellOfQuarantine(queue, id, 'no-data');
+      return undefined;
+    }
+    const run = { job: read.job, execution, queue, worker, startedAt: now };
+    let call: ReadCall;
+    try {
+      if (read.broken.length > 0) throw brokenFields(read.broken);
+      const { limits } = this.#options;
+      call = readCall(read.job.data, limits === undefined ? {} : { limits });
+    } catch (error) {
+      this.#poison(this.#track(run, toJob(read.job, NO_CALL, queue)), error, claimed, read.broken);
+      return undefined;
+    }
+    const job = toJob(read.job, call, queue);
+    const registration = call.instance === null ? this.#host.find(call.funcName) : undefined;
+    const why = this.#strange(call, read.job, registration);
+    const own: Job & { [CURRENT]?: CurrentJob } = limited(job, registration);
+    own[CURRENT] = new RunningJob(read.job, call.serializer, () => this.#host.redis());
+    const delivery = this.#track(run, own, call.serializer, registration);
+    if (why === undefined) return delivery;
+    const failed = this.#options.unknownCallback === 'fail' && registration !== undefined;
+    this.#host.strangers.take(delivery, why, this.#host.log, failed ? 'reject' : undefined);
+    return undefined;
+  }
+
+  #track(
+    run: RqDelivery['run'],
+    job: Job,
+    serializer: SerializerName = 'pickle',
+    registration?: Registration,
+  ): RqDelivery {
+    const delivery = new RqDelivery(this.#host, run, job, this.policy(serializer, registration));
+    this.#host.track(delivery);
+    return delivery;
+  }
+
+  /** A result is written as its job was: nothing else says what its reader understands. */
+  policy(serializer: SerializerName, registration?: Registration): lifecycle.RqPolicy {
+    const { resultsTtl = lifecycle.DEFAULT_RESULT_TTL, failureTtl = lifecycle.DEFAULT_FAILURE_TTL } = this.#options;
+    const retry = registration?.options.retry;
+    return {
+      serializer,
+      resultTtl: resultsTtl,
+      failureTtl,
+      ...(retry === undefined ? {} : { retry: retryRule(retry) }),
+    };
+  }
+
+  /** Why nobody here can run it; undefined where somebody can. */
+  #strange(call: Call, job: JobHash, registration: Registration | undefined): string | undefined {
+    const name = call.funcName.slice(0, 200);
+    if (call.instance !== null) return `'${name}' is a method of a Python object`;
+    if (registration === undefined) return `no handler for '${name}'`;
+    // RQ after 2.12 counts who runs under such a key, and lets the next one go when one has ended.
+    if (job.rateLimitKey !== undefined) return "it has a rate limit, which only RQ's own workers keep";
+    if (this.#options.unknownCallback === 'skip') return undefined;
+    const callback = this.#unknownCallback(job);
+    return callback === undefined ? undefined : `its callback '${callback.slice(0, 200)}' is not among callbacks`;
+  }
+
+  #unknownCallback(job: JobHash): string | undefined {
+    return [job.successCallbackName, job.failureCallbackName, job.stoppedCallbackName].find(
+      (name) => name !== undefined && this.#host.callback(name) === undefined,
+    );
+  }
+
+  /** It cannot be run. It fails, with the reason; what RQ's readers would raise over stands aside in the hash. */
+  #poison(
+    delivery: RqDelivery,
+    thrown: unknown,
+    claimed: Claimed,
+    broken: readonly { readonly field: string }[],
+  ): void {
+    const error =
+      thrown instanceof WireError ? thrown : new WireError('rq', 'undecodable', String(thrown), { cause: thrown });
+    const reason = error.message.replace(/^rq: /, '');
+    const failure = { type: 'DeserializationError', module: 'rq.exceptions', message: reason, traceback: '' };
+    const { write } = lifecycle.settle(
+      delivery.run,
+      { kind: 'fail', error: failure },
+      this.policy('pickle'),
+      new Date(),
+    );
+    const aside = broken.flatMap(({ field }) => keptAside(field, claimed.fields));
+    this.#host.giveAway(delivery, { ...write, fields: [...aside, ...write.fields] });
+    const { id } = claimed;
+    const kept =
+      broken.length === 0
+        ? `The job is in the failed registry of '${claimed.queue}' as it was.`
+        : `The job is in the failed registry of '${claimed.queue}'; the fields are kept in its hash under 'jobglot:broken:…'.`;
+    this.#host.poison({ system: 'rq', queue: claimed.queue, id, code: error.code, reason, kept });
+  }
+
+  /** An id that no registry of RQ could hold. */
+  tellOfQuarantine(queue: string, id: string, code: string): void {
+    this.#host.poison({
+      system: 'rq',
+      queue,
+      id,
+      code,
+      reason: QUARANTINED[code] ?? code,
+      kept: `The id is kept in the list 'jobglot:rq:quarantine:${queue}', since no registry of RQ could hold it. To try it again: RPUSH 'rq:queue:${queue}' <id>`,
+    });
+  }
+}
+
+const NO_DATA = Buffer.alloc(0);
+const NO_CALL: Call = { funcName: '', instance: null, args: [], kwargs: {} };
+
+const QUARANTINED: Readonly<Record<string, string>> = {
+  'bad-id': 'the id is empty, no UTF-8, or has a colon, which takes the registries of RQ 2 apart',
+  'not-a-hash': 'the key of the job is no hash',
+  'no-data': 'the hash of the job has no data, which to RQ is no job',
+};
+
+function brokenFields(broken: readonly BrokenField[]): WireError {
+  const what = broken.map(({ field, reason }) => `${field}: ${reason}`).join('; ');
+  return new WireError('rq', 'undecodable', `the job cannot be read: ${what}`);
+}
+
+/** The field under another name, so that RQ's readers do not raise over it. */
+function keptAside(field: string, fields: readonly Buffer[]): [string, Buffer | undefined][] {
+  const at = fields.findIndex((name, index) => index % 2 === 0 && name.toString('latin1') === field);
+  const value = fields[at + 1];
+  return [
+    [`jobglot:broken:${field}`, value],
+    [field, undefined],
+  ];
+}
+
+/** The soft limit of its task; the hard one is the job's own. */
+function limited(job: Job, registration: Registration | undefined): Job {
+  const softTimeoutMs = registration?.options.softTimeoutMs;
+  return softTimeoutMs === undefined ? job : { ...job, softTimeoutMs };
+}
+
+function retryRule(retry: RetryPolicy): NonNullable<lifecycle.RqPolicy['retry']> {
+  const { max = 3, delayMs = 180_000, backoff } = retry;
+  return {
+    max,
+    delayMs(attempt) {
+      if (backoff === undefined) return Math.max(0, typeof delayMs === 'function' ? delayMs(attempt) : delayMs);
+      const { factorMs = 1000, maxMs = 600_000, jitter = true } = backoff;
+      const longest = Math.min(maxMs, factorMs * 2 ** (attempt - 1));
+      return jitter ? Math.random() * longest : longest;
+    },
+  };
+}
