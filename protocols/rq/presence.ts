@@ -22,16 +22,16 @@ export interface WorkerRecord {
 export type WorkerState = 'started' | 'idle' | 'busy' | 'suspended';
 
 /**
- * Registers a worker, unless one of its name lives: then false. KEYS rq:worker:W, rq:workers, rq:worker:W:executions, then rq:workers:Q. ARGV ttl, then the
- * hash.
+ * Registers a worker, unless one of its name lives: then false. KEYS rq:worker:W, rq:workers, rq:worker:W:executions, then rq:workers:Q. ARGV ttl, 1 to take the
+ * name of one that is known to be dead, then the hash.
  */
 export const BIRTH: Script = {
   name: 'birth',
   keys: 'variable',
   lua: `
-if redis.call('EXISTS', KEYS[1]) == 1 and redis.call('HEXISTS', KEYS[1], 'death') == 0 then return 0 end
+if ARGV[2] == '0' and redis.call('EXISTS', KEYS[1]) == 1 and redis.call('HEXISTS', KEYS[1], 'death') == 0 then return 0 end
 redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+redis.call('HSET', KEYS[1], unpack(ARGV, 3))
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 redis.call('SADD', KEYS[2], KEYS[1])
 for i = 4, #KEYS do redis.call('SADD', KEYS[i], KEYS[1]) end
@@ -39,9 +39,11 @@ return 1
 `,
 };
 
-export function birth(record: WorkerRecord, ttl: number, now: Date): Exchange<boolean> {
+export function birth(record: WorkerRecord, ttl: number, now: Date, takeOver = false): Exchange<boolean> {
   return {
-    commands: [callScript(BIRTH, workerKeys(record), [ttl, ...workerFields(record, now), 'state', 'started'])],
+    commands: [
+      callScript(BIRTH, workerKeys(record), [ttl, takeOver ? 1 : 0, ...workerFields(record, now), 'state', 'started']),
+    ],
     atomic: false,
     read: ([reply]) => reply === 1,
   };
@@ -177,6 +179,26 @@ export function shutdownRequested(worker: string, now: Date): Exchange<void> {
     commands: [['HSET', keys.workerKey(worker), 'shutdown_requested_date', dateText(now)]],
     atomic: false,
     read: () => undefined,
+  };
+}
+
+/** Whether the worker of this name is one of ours, and how many connections are called as its are. */
+export function whoIs(
+  worker: string,
+  connection: string,
+): Exchange<{ readonly ours: boolean; readonly clients: number }> {
+  return {
+    commands: [
+      ['HGET', keys.workerKey(worker), 'version'],
+      ['CLIENT', 'LIST', 'TYPE', 'normal'],
+    ],
+    atomic: false,
+    read: ([version, clients]) => ({
+      ours: String(version).startsWith('jobglot'),
+      clients: String(clients)
+        .split('\n')
+        .filter((line) => line.includes(` name=${connection} `)).length,
+    }),
   };
 }
 

@@ -434,6 +434,18 @@ describe('a worker', () => {
     expect(await redis.smembers('rq:workers')).toEqual(['rq:worker:w']);
     expect(await redis.hexists('rq:worker:w', 'death')).toBe(0);
   });
+  it('has the name of one that was killed at once, and recovers what that one ran', async () => {
+    const id = await put('ok');
+    await die(id, { worker: 'w', deadline: soon() });
+    await redis.hset('rq:worker:w', 'version', 'jobglot 0.1.0', 'birth', date());
+    await hire({ name: 'w' });
+    await reaches(await put('ok'), 'finished');
+    expect(await redis.hget('rq:worker:w', 'pid')).toBe(String(process.pid));
+    await reaches(id, 'failed');
+    await nothingRuns();
+    await redis.hset('rq:worker:python', 'version', '2.10.0', 'birth', date());
+    await expect(hire({ name: 'python' })).rejects.toThrow(/a worker named 'python' already/);
+  });
   it('shows itself as RQ does, with all that it runs', async () => {
     await hire({ name: 'w', queues: ['q', 'r'] });
     const [first, second] = [await put('gate'), await put('gate', {}, { queue: 'r' })];

@@ -54,6 +54,7 @@ export class RqSource implements Source, IntakeHost {
   readonly #intake: Intake;
   readonly #limits: Limits;
   readonly #scheduler: Scheduler | undefined;
+  readonly #upkeep: Upkeep;
   readonly #closing = new AbortController();
   readonly #chores = new Set<Promise<unknown>>();
   /** Webhooks under way. */
@@ -90,22 +91,23 @@ export class RqSource implements Source, IntakeHost {
     this.strangers = new Strangers(options, (delivery, settlement) => this.giveAway(delivery, settlement));
     this.#intake = new Intake(options, this);
     this.#scheduler = options.withScheduler === false ? undefined : new Scheduler(this.queues, () => this.redis());
+    this.#upkeep = new Upkeep({
+      worker: this.presence.name,
+      queues: this.queues,
+      abandonedInterval: options.abandonedInterval ?? 5,
+      maintenanceInterval: options.maintenanceInterval ?? 600,
+      abandonedJobs: options.abandonedJobs ?? 'fail',
+      unknownCallback: options.unknownCallback ?? 'leave',
+      policy: this.#intake.policy('pickle'),
+      callback: (name) => this.callback(name),
+      isHere: (execution) => this.presence.has(execution),
+      redis: () => this.redis(),
+      log: () => this.#log,
+    });
     this.agents = [
       every('rq: heartbeats', interval * 1000, () => this.#beat(), 0),
       ...(this.#scheduler === undefined ? [] : [this.#scheduler]),
-      new Upkeep({
-        worker: this.presence.name,
-        queues: this.queues,
-        abandonedInterval: options.abandonedInterval ?? 5,
-        maintenanceInterval: options.maintenanceInterval ?? 600,
-        abandonedJobs: options.abandonedJobs ?? 'fail',
-        unknownCallback: options.unknownCallback ?? 'leave',
-        policy: this.#intake.policy('pickle'),
-        callback: (name) => this.callback(name),
-        isHere: (execution) => this.presence.has(execution),
-        redis: () => this.redis(),
-        log: () => this.#log,
-      }),
+      this.#upkeep,
     ];
     // Each chore that fails waits for it.
     setMaxListeners(0, this.#closing.signal);
@@ -126,8 +128,7 @@ export class RqSource implements Source, IntakeHost {
     const address = await redis.run(presenceWire.clientAddress()).catch(() => undefined);
     if (address !== undefined) this.presence.address = address;
     const { record } = this.presence;
-    if (!(await redis.run(presenceWire.birth(record, this.#ttl, new Date()))))
-      throw new ConfigError(`rq: there is a worker named '${record.name}' already; name this one otherwise`);
+    if (!(await redis.run(presenceWire.birth(record, this.#ttl, new Date())))) await this.#takeOver(redis);
     this.#born = true;
     this.#watch = new PushWatch(redis, this.#log, { optIn: true });
     await this.#watch.open();
@@ -135,6 +136,21 @@ export class RqSource implements Source, IntakeHost {
     await this.#commands.open();
     // What is due by now belongs to the burst.
     if (this.#options.burst === true) await this.#scheduler?.tick();
+  }
+
+  /** One of ours that was killed left its name behind: nobody but this connection is called by it. */
+  async #takeOver(redis: RedisConnection): Promise<void> {
+    const { record } = this.presence;
+    const look = presenceWire.whoIs(record.name, connectionName(record.name));
+    const { ours, clients } = await redis.run(look).catch(() => ({ ours: false, clients: 0 }));
+    if (!ours || clients !== 1)
+      throw new ConfigError(`rq: there is a worker named '${record.name}' already; name this one otherwise`);
+    this.#log.info(
+      { worker: record.name },
+      'the last worker of this name is gone without a word; this one has its name',
+    );
+    this.#upkeep.orphans(await redis.run(presenceWire.ownExecutions(record.name)));
+    await redis.run(presenceWire.birth(record, this.#ttl, new Date(), true));
   }
 
   async receive(max: number, signal: AbortSignal): Promise<readonly Delivery[]> {
@@ -370,7 +386,8 @@ export class RqSource implements Source, IntakeHost {
     const members = await redis.run(presenceWire.ownExecutions(worker));
     for (const member of members) {
       const { id, execution } = splitExecution(member);
-      if (execution === undefined || this.presence.has(execution)) continue;
+      // Those of a worker that had this name before are abandoned when their time has come.
+      if (execution?.startsWith(this.#prefix) !== true || this.presence.has(execution)) continue;
       const job = await redis.run(wire.fetchJob(id));
       const run = {
         job: job === undefined ? { id, data: NO_DATA } : lifecycle.unstarted(job),

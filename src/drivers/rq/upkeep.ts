@@ -52,13 +52,25 @@ export class Upkeep implements Agent {
   /** This server, or what stands before it, does not say who is connected. */
   #blind = false;
 
+  #orphans: readonly string[] = [];
+
   constructor(options: UpkeepOptions) {
     this.#options = options;
+  }
+
+  /** What a worker ran that had our name before and is known to be dead: `J:E` each. Recovered first of all. */
+  orphans(members: readonly string[]): void {
+    this.#orphans = members;
   }
 
   async run(signal: AbortSignal): Promise<void> {
     const { abandonedInterval, maintenanceInterval } = this.#options;
     while (!signal.aborted) {
+      if (this.#orphans.length > 0) {
+        const runs = this.#orphans.map((member) => ({ member, queue: undefined, overdue: 0 }));
+        await this.#recover(runs, this.#options.worker, ANY_DEADLINE);
+        this.#orphans = [];
+      }
       await this.#sweep();
       const since = new Date(Date.now() - RECENTLY_MS);
       for (const queue of this.#options.queues) await this.#wake(queue, { since });
