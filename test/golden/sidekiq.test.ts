@@ -2,11 +2,14 @@ import { Buffer } from 'node:buffer';
 import { describe, expect, test } from 'vitest';
 import { parseExact } from '../../protocols/formats/json.ts';
 import {
+  api,
   type Command,
   decodeJob,
   dialect,
+  dueJob,
   type Failure,
   flushMetrics,
+  interrupted,
   type Item,
   item,
   iteration,
@@ -31,15 +34,10 @@ import { type Capture, capture, captures, jobTexts, type RubySet, type Seen } fr
 
 const keys = keyspace();
 
-/** Captures of what this package does through other means, or leaves to Ruby, each with its reason. */
+/** Captures of what this package does not do, each with its reason. */
 const NOT_HERE: Readonly<Record<string, string>> = {
-  'api-dead-retry': 'a job of the dead set is pushed again: test/interop/sidekiq-api.test.ts',
-  'api-kill': 'a job of the retry set is killed: test/interop/sidekiq-api.test.ts',
   'client-strict-args': 'what is no JSON is refused by the encoder: test/unit/formats/ruby-json.test.ts',
   'deploy-mark': 'marks are made by deployments of Ruby',
-  'iterable-cancelled-run': 'a run is many steps: only its end is a command of its own, below',
-  'scheduled-enqueue':
-    'the poller moves in one script what Ruby moves in two steps: test/interop/sidekiq-retries.test.ts',
 };
 
 const covered = new Set<string>();
@@ -231,6 +229,48 @@ describe.each(['6.4', '8.1'] as const)('Sidekiq %s', (version) => {
       expect(() => decodeJob(Buffer.from(raw), 'default')).toThrow('sidekiq: ');
       const expected = seen.slice(at, at + 3).map(wholeSeconds);
       expect(wordsOf(redis.bury(keys, Number(score) * 1000, Buffer.from(raw))).map(wholeSeconds)).toEqual(expected);
+    });
+  });
+
+  describe('what is moved', () => {
+    const when = (text: string): number => Math.floor(readTimestamp(parsed(text)['enqueued_at']) as number);
+
+    test.each(['scheduled-enqueue', 'fail-second-time'])('%s: by the poller, the same job', (name) => {
+      const { monitor } = the(set, name);
+      const at = monitor.findIndex(({ words, byScript }) => byScript && words[0] === 'ZREM');
+      const [, from = '', member = ''] = monitor[at]?.words ?? [];
+      const [, list, text = ''] = monitor.slice(at).find(({ words }) => words[0] === 'LPUSH')?.words ?? [];
+      const due = dueJob(Buffer.from(member), { dialect: spoken, nowMs: when(text) });
+      expect([from, `queue:${due.queue}`]).toEqual([name === 'scheduled-enqueue' ? 'schedule' : 'retry', list]);
+      expect(sorted(enqueuedThen(String(due.text)))).toEqual(sorted(enqueuedThen(text)));
+    });
+
+    test('api-kill, api-dead-retry: by a person, with a failure less', () => {
+      const killed = the(set, 'api-kill').monitor.map(({ words }) => words);
+      const [, , , member = ''] = killed.find(([command, key]) => command === 'ZADD' && key === 'dead') ?? [];
+      const back = the(set, 'api-dead-retry').monitor.map(({ words }) => words);
+      const [, , text = ''] = back.find(([command]) => command === 'LPUSH') ?? [];
+      const hash = parsed(member);
+      const entry: api.SetEntry = { set: 'dead', member: Buffer.from(member), hash, atMs: 0, jid: 'a', class: 'X' };
+      const moved = api.toQueue(entry, { dialect: spoken, nowMs: when(text) });
+      expect(sorted(enqueuedThen(String(moved?.text)))).toEqual(sorted(enqueuedThen(text)));
+      // A job that is killed is the same in the dead set, and the set is trimmed as after a death.
+      const trims = killed.filter(([command = '']) => command.startsWith('ZREMRANGEBYRANK'));
+      expect(trims).toEqual([wordsOf(redis.bury(keys, 0, member)).at(-1)]);
+    });
+
+    if (version === '6.4') return;
+    test('iterable-interrupted: a job that goes on later, behind the others', () => {
+      const pushes = the(set, 'iterable-interrupted')
+        .monitor.map(({ words }) => words)
+        .filter(([command]) => command === 'LPUSH');
+      const [[, , before = ''] = [], [, , after = ''] = []] = pushes;
+      const made = interrupted(
+        decodeJob(Buffer.from(before), 'default'),
+        { keys, dialect: spoken },
+        new Date(when(after)),
+      );
+      expect(wordsOf(made.write.commands)).toEqual([['SADD', 'queues', 'default'], pushes[1]]);
     });
   });
 
@@ -471,6 +511,14 @@ function toTheMillisecond(text: string): string {
       return `"${key}":${timestamp(ms, dialect('7.0'))}`;
     })
     .replace(BACKTRACE, (_, packed: string) => JSON.stringify(readBacktrace(JSON.parse(packed))));
+}
+
+/** The moment of the push, to the millisecond. */
+function enqueuedThen(text: string): string {
+  return text.replace(
+    /("enqueued_at":)(\d+\.\d+)/,
+    (_, start: string, at: string) => `${start}${Math.floor(Number(at) * 1000 + 1e-4)}`,
+  );
 }
 
 function wordsOf(commands: readonly Command[]): string[][] {
