@@ -1,5 +1,6 @@
 import type { CeleryOptions } from './drivers/celery/options.ts';
 import type { RqCronJob } from './drivers/rq/cron.ts';
+import type { ResqueOptions } from './drivers/resque/options.ts';
 import type { RqOptions } from './drivers/rq/options.ts';
 import type { SidekiqOptions } from './drivers/sidekiq/options.ts';
 import { ConfigError } from './errors.ts';
@@ -21,6 +22,8 @@ export interface Config {
   readonly rq?: Partial<RqOptions> & { readonly cron?: readonly RqCronJob[] };
   /** One Sidekiq source, as options, so that flags and REDIS_URL can change single ones. Not beside `sources`. */
   readonly sidekiq?: Partial<SidekiqOptions>;
+  /** One Resque source, as options, so that flags and Resque's environment can change single ones. Not beside `sources`. */
+  readonly resque?: Partial<ResqueOptions>;
   /** Sources already made, one or several: `[celery({ broker })]`. Flags about the broker or queues are then refused. */
   readonly sources?: readonly Source[];
   readonly middleware?: readonly Middleware[];
@@ -41,6 +44,7 @@ const KNOWN: Readonly<Record<keyof Config, (value: unknown) => string | undefine
   celery: (value) => (isRecord(value) ? undefined : "must be an object of options: { broker: 'redis://localhost' }"),
   rq: (value) => (isRecord(value) ? undefined : "must be an object of options: { url: 'redis://localhost' }"),
   sidekiq: (value) => (isRecord(value) ? undefined : "must be an object of options: { url: 'redis://localhost' }"),
+  resque: (value) => (isRecord(value) ? undefined : "must be an object of options: { url: 'redis://localhost' }"),
   sources: (value) =>
     Array.isArray(value) && value.every(isSource) ? undefined : 'must be a list of sources: [celery({ broker })]',
   middleware: (value) =>
@@ -71,7 +75,7 @@ export function checkConfig(value: unknown, where: string): Config {
     const wrong = option === undefined ? undefined : KNOWN[name as keyof Config](option);
     if (wrong !== undefined) throw new ConfigError(`${where}: ${name} ${wrong}`);
   }
-  for (const system of ['celery', 'rq', 'sidekiq'] as const) {
+  for (const system of ['celery', 'rq', 'sidekiq', 'resque'] as const) {
     if (value[system] !== undefined && value['sources'] !== undefined)
       throw new ConfigError(`${where}: pass either ${system} (options) or sources (made by ${system}()), not both`);
   }

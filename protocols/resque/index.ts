@@ -1,5 +1,6 @@
 export * as activeJob from './active-job.ts';
 export * from './cron.ts';
+export * from './explain.ts';
 export * from './failure.ts';
 export * from './keys.ts';
 export * as lifecycle from './lifecycle.ts';

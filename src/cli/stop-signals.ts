@@ -9,6 +9,8 @@ export interface SignalOptions {
   readonly log: Logger;
   readonly env: Environment;
   readonly shutdownTimeoutMs: number;
+  /** What the one system of this worker wants its signals to mean. */
+  readonly own?: Readonly<Partial<Record<NodeJS.Signals, (worker: Worker, log: Logger) => void>>>;
   /** Ends the process without more ado. */
   readonly exit: (code: number) => void;
 }
@@ -40,6 +42,8 @@ export class StopSignals {
 
   install(): void {
     this.#lag.enable();
+    const { own = {}, worker, log } = this.#options;
+    for (const [signal, meant] of Object.entries(own)) this.#on(signal as NodeJS.Signals, () => meant(worker, log));
     const cold = this.#options.env['REMAP_SIGTERM'] === 'SIGQUIT';
     this.#on('SIGTERM', () => (cold ? this.#cold('SIGTERM') : this.#stop('SIGTERM')));
     this.#on('SIGINT', () => this.#stop('SIGINT'));
@@ -66,7 +70,9 @@ export class StopSignals {
     else if (worker.state !== 'stopping') this.#options.exit(EXIT.failure);
   }
 
+  /** The first meaning counts. */
   #on(signal: NodeJS.Signals, listener: () => void): void {
+    if (this.#installed.some(([known]) => known === signal)) return;
     process.on(signal, listener);
     this.#installed.push([signal, listener]);
   }

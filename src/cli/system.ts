@@ -3,6 +3,8 @@ import type { Explanation } from '../../protocols/explanation.ts';
 import type { Config } from '../config.ts';
 import type { Logger, LogLevel } from '../log.ts';
 import type { Source } from '../source.ts';
+import type { Middleware } from '../worker/middleware.ts';
+import type { Worker } from '../worker/worker.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -62,6 +64,12 @@ export interface ResolvedSource {
     readonly results?: string;
     readonly options?: readonly string[];
   };
+  /** How much is logged, where neither a flag nor the config file says. */
+  readonly logLevel?: LogLevel;
+  /** What is put around every handler, innermost; handed the file of the tasks. */
+  readonly middleware?: (tasks: string) => Promise<Middleware>;
+  /** What signals mean to the system's own workers, in place of what they mean to ours. Heeded where this is the only source. */
+  readonly signals?: Readonly<Partial<Record<NodeJS.Signals, (worker: Worker, log: Logger) => void>>>;
   /** Set where a folder stands in for a broker nobody named. */
   readonly tryOut?: TryOutNote | undefined;
   /** What runs with the worker and no longer, with connections of its own. */

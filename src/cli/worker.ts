@@ -3,6 +3,7 @@ import { ConfigError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Source } from '../source.ts';
 import { Tasks } from '../task.ts';
+import type { Middleware } from '../worker/middleware.ts';
 import { Worker } from '../worker/worker.ts';
 import { banner, type Facts, factsOf, type SourceFacts } from './banner.ts';
 import { stderrLog } from './console-log.ts';
@@ -10,7 +11,7 @@ import { EXIT } from './exit.ts';
 import { conventionalTasks, loadConfig, loadTasks } from './load.ts';
 import { resolveSources } from './sources.ts';
 import { StopSignals } from './stop-signals.ts';
-import type { Companion, Environment, WorkerFlags } from './system.ts';
+import type { Companion, Environment, ResolvedSource, WorkerFlags } from './system.ts';
 import { version } from '../version.ts';
 
 /** `jobglot worker`. Resolves to the exit code once the worker has stopped; rejects when it could not start. */
@@ -21,7 +22,8 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
   const resolved = await resolveSources(flags, env, config, cwd, loaded?.file);
   const sources = resolved.flatMap(({ source, more = [] }) => [source, ...more]);
   const tryOut = resolved.find((one) => one.tryOut !== undefined)?.tryOut;
-  const level = flags.loglevel ?? config.logLevel ?? 'info';
+  const level =
+    flags.loglevel ?? config.logLevel ?? resolved.find((one) => one.logLevel !== undefined)?.logLevel ?? 'info';
   const format = flags.logFormat ?? config.logFormat ?? (process.stderr.isTTY ? 'text' : 'json');
   const log = config.log ?? stderrLog(level, format, env);
   if (tryOut === undefined && sources.every(({ system }) => tasks.names(system).length === 0)) {
@@ -38,7 +40,7 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
     sources,
     log,
     shutdownTimeoutMs,
-    middleware: config.middleware ?? [],
+    middleware: [...(config.middleware ?? []), ...(await innermost(resolved, app))],
     ...(config.abortGraceMs === undefined ? {} : { abortGraceMs: config.abortGraceMs }),
   });
   const companions = await Promise.all(resolved.flatMap(({ companion }) => companion?.(log) ?? []));
@@ -59,7 +61,18 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
     log,
     config.log === undefined && format === 'text' && level !== 'silent',
   );
-  return live(worker, log, env, shutdownTimeoutMs, sources, companions);
+  const signals = resolved.length === 1 ? resolved[0]?.signals : undefined;
+  return live(worker, log, env, { shutdownTimeoutMs, sources, companions, signals });
+}
+
+/** What systems put around every handler. Throws ConfigError where it needs the file of the tasks, and there is none. */
+async function innermost(resolved: readonly ResolvedSource[], app: string | undefined): Promise<readonly Middleware[]> {
+  const wanted = resolved.flatMap(({ middleware }) => (middleware === undefined ? [] : [middleware]));
+  if (wanted.length > 0 && app === undefined)
+    throw new ConfigError(
+      'a process for each job loads the tasks for itself; pass the file that exports them: -A ./tasks.ts',
+    );
+  return Promise.all(wanted.map((make) => make(app as string)));
 }
 
 /** With the worker, and no longer: another process may lead while this one finishes its jobs. */
@@ -80,11 +93,26 @@ async function live(
   worker: Worker,
   log: Logger,
   env: Environment,
-  shutdownTimeoutMs: number,
-  sources: readonly Source[],
-  companions: readonly Companion[],
+  {
+    shutdownTimeoutMs,
+    sources,
+    companions,
+    signals: own,
+  }: {
+    readonly shutdownTimeoutMs: number;
+    readonly sources: readonly Source[];
+    readonly companions: readonly Companion[];
+    readonly signals: ResolvedSource['signals'];
+  },
 ): Promise<number> {
-  const signals = new StopSignals({ worker, log, env, shutdownTimeoutMs, exit: (code) => process.exit(code) });
+  const signals = new StopSignals({
+    worker,
+    log,
+    env,
+    shutdownTimeoutMs,
+    ...(own === undefined ? {} : { own }),
+    exit: (code) => process.exit(code),
+  });
   const stopped = worker.once('worker:state', ({ state }) => state === 'stopped');
   const fatal = (error: unknown): void => signals.fatal(error);
   // Nothing is claimed before the start is through: until then a signal may simply end the process.

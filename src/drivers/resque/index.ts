@@ -8,6 +8,7 @@ export {
   type ClientHooks,
   type PerformLaterOptions,
 } from './client.ts';
+export { type FailuresOptions, type ListedFailure, ResqueApi, type ResqueInfo, type WorkerInfo } from './api.ts';
 export { ResqueScheduler, type ResqueSchedulerOptions } from './scheduler.ts';
 export { DontPerform, jobTitle, performHooks, type PerformHooks } from './hooks.ts';
 export { ResqueSource } from './source.ts';

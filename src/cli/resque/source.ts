@@ -1,0 +1,65 @@
+import { rm, writeFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import type { Config } from '../../config.ts';
+import type { ResqueSource } from '../../drivers/resque/index.ts';
+import type { Worker } from '../../worker/worker.ts';
+import type { Companion, Environment, ResolvedSource } from '../system.ts';
+import { maskUrl } from '../url.ts';
+import { logLevelOf, resolveResque, type ResolvedResque, type ResqueWorkerFlags } from './settings.ts';
+
+/** The one Resque source of `jobglot worker`. */
+export async function resqueSource(
+  flags: ResqueWorkerFlags,
+  env: Environment,
+  config: Config,
+  cwd: string,
+): Promise<ResolvedSource> {
+  const resolved = resolveResque(flags, env, config);
+  const { options, from, forkPerJob, termChild, termTimeoutMs, pidFile, shutdownTimeoutMs, ignored } = resolved;
+  const { jobTitle, resque } = await import('../../drivers/resque/index.ts');
+  const source = resque(options);
+  const told: string[] = [];
+  if (options.namespace !== undefined) told.push(`namespace '${options.namespace}'`);
+  if (options.scheduler !== undefined && options.scheduler !== false) told.push('scheduler');
+  if (forkPerJob) told.push('a process for each job');
+  if (options.unknownTask !== undefined) told.push(`unknown classes: ${options.unknownTask}`);
+  for (const word of ignored) told.push(`not for us: ${word}`);
+  const logLevel = logLevelOf(env);
+  return {
+    source,
+    ...(logLevel === undefined ? {} : { logLevel }),
+    told: { address: maskUrl(options.url), broker: `from ${from}`, options: told },
+    ...(shutdownTimeoutMs === undefined ? {} : { shutdownTimeoutMs }),
+    ...(pidFile === undefined ? {} : { companion: () => Promise.resolve(pidFileAt(resolve(cwd, pidFile))) }),
+    ...(forkPerJob
+      ? {
+          middleware: async (tasks) => {
+            const { childProcess } = await import('../../worker/child-process.ts');
+            const timeout = termTimeoutMs === undefined ? {} : { termTimeoutMs };
+            return childProcess({ tasks, title: jobTitle, termChild, ...timeout });
+          },
+        }
+      : {}),
+    signals: signalsOf(source, resolved),
+  };
+}
+
+/** Resque's meanings of signals. TERM and INT are as for every worker: jobs that do not end in time go back to their queues. */
+function signalsOf(source: ResqueSource, { gracefulTerm }: ResolvedResque): NonNullable<ResolvedSource['signals']> {
+  const finish = (worker: Worker): void => void worker.stop({ timeoutMs: 2 ** 31 - 1 });
+  return {
+    SIGQUIT: finish,
+    ...(gracefulTerm ? { SIGTERM: finish } : {}),
+    SIGUSR1: (_worker, log) => log.warn({}, `SIGUSR1: ended ${source.killJobs()} jobs that ran`),
+    SIGUSR2: (_worker, log) => void source.pause().catch((error: unknown) => log.error({ error }, 'a hook failed')),
+    SIGCONT: (_worker, log) => void source.resume().catch((error: unknown) => log.error({ error }, 'a hook failed')),
+  };
+}
+
+/** PIDFILE. */
+function pidFileAt(file: string): Companion {
+  return {
+    start: () => writeFile(file, `${process.pid}\n`),
+    stop: () => rm(file, { force: true }),
+  };
+}

@@ -1,0 +1,127 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Redis } from 'ioredis';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { type RedisServer, startRedis } from '../support/redis.ts';
+import { until } from '../support/until.ts';
+import { project, run, type Running, start } from '../unit/cli/run.ts';
+
+const TASKS = `
+import { defineTask, Tasks } from 'jobglot';
+export const tasks = new Tasks()
+  .handle(defineTask('OkJob'), ({ args }) => args.length)
+  .handle(defineTask('PidJob'), () => { throw new Error('pid ' + process.pid); })
+  .handle(defineTask('SlowJob'), () => new Promise((resolve) => setTimeout(resolve, 1_000)))
+  .handle(defineTask('HangJob'), (job, { signal }) => new Promise((resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason))));
+`;
+
+let server: RedisServer;
+let redis: Redis;
+let cwd: string;
+let url: readonly string[];
+const running: Running[] = [];
+
+beforeAll(async () => {
+  server = await startRedis({ password: 'hunter2' });
+  redis = server.client();
+  cwd = await project({ 'tasks.js': TASKS });
+  url = ['--url', server.url];
+});
+afterEach(async () => {
+  for (const { child, ended } of running.splice(0)) {
+    child.kill('SIGKILL');
+    await ended;
+  }
+  await redis.flushall();
+});
+afterAll(() => server[Symbol.asyncDispose]());
+
+async function worker(args: readonly string[] = [], env: Readonly<Record<string, string>> = {}): Promise<Running> {
+  const one = start(['worker', '--resque', server.url, '--log-format', 'text', ...args], { cwd, env });
+  running.push(one);
+  await one.says('resque ready');
+  return one;
+}
+
+const processed = (count: number): Promise<void> =>
+  until(`${count} are processed`, async () => Number(await redis.get('resque:stat:processed')) >= count);
+
+test('enqueue, work, inspect and retry', async () => {
+  const sent = await run(['enqueue', 'resque', 'OkJob', '[1.0, 12345678901234567890]', '-q', 'high', ...url], { cwd });
+  expect(sent).toMatchObject({ code: 0, stdout: 'OkJob in high\n' });
+  expect(await redis.lrange('resque:queue:high', 0, -1)).toEqual([
+    '{"class":"OkJob","args":[1.0,12345678901234567890]}',
+  ]);
+  await run(['enqueue', 'resque', 'PidJob', '-q', 'low', ...url], { cwd });
+  const shown = await run(['inspect', 'resque', ...url], { cwd });
+  expect(shown.stdout).toBe(
+    'high                 1\nlow                  1\n2 pending, 0 processed, 0 failed; 0 of 0 workers at work\n',
+  );
+  const node = await worker(['-Q', 'high,low', '-c', '2']);
+  expect(node.log()).not.toContain('hunter2');
+  await processed(2);
+  expect((await run(['inspect', 'resque', 'workers', ...url], { cwd })).stdout).toMatch(
+    /^(\S+:\d+:high,low: waits, beat [\d.]+ s ago\n){2}$/,
+  );
+  const failed = await run(['inspect', 'resque', 'failed', ...url], { cwd });
+  expect(failed.stdout).toMatch(/^0: [\d/]+ [\d:]+ UTC PidJob \[\] of low\n {3}Error: pid \d+ \(/);
+  node.child.kill('SIGQUIT');
+  expect((await node.ended).code).toBe(0);
+
+  expect((await run(['control', 'resque', 'retry', '0', '--keep', ...url], { cwd })).stdout).toBe('1 retried\n');
+  expect(await redis.llen('resque:queue:low')).toBe(1);
+  expect(await redis.lindex('resque:failed', 0)).toMatch(/,"retried_at":"[\d/]+ [\d:]+ UTC"\}$/);
+  expect(await run(['control', 'resque', 'retry', '--all', ...url], { cwd })).toMatchObject({
+    code: 0,
+    stdout: '1 retried\n',
+  });
+  expect(await redis.llen('resque:failed')).toBe(0);
+  expect(await run(['control', 'resque', 'delete', '7', ...url], { cwd })).toMatchObject({
+    code: 1,
+    stderr: '7: no such failure\n',
+  });
+  expect((await run(['control', 'resque', 'pause', ...url], { cwd })).stdout).toBe('every worker is paused\n');
+  expect(await redis.get('resque:pause-all-workers')).toBe('true');
+  await run(['control', 'resque', 'resume', ...url], { cwd });
+  await run(['control', 'resque', 'remove-queue', 'low', ...url], { cwd });
+  expect(await redis.smembers('resque:queues')).toEqual(['high']);
+});
+
+test("Resque's environment and signals: QUEUE, PIDFILE, USR2, CONT, USR1, QUIT", async () => {
+  const node = await worker([], { QUEUE: 'default', COUNT: '2', PIDFILE: 'worker.pid' });
+  expect(Number(await readFile(join(cwd, 'worker.pid'), 'utf8'))).toBe(node.child.pid);
+  expect(await redis.scard('resque:workers')).toBe(2);
+  node.child.kill('SIGUSR2');
+  await node.says('paused');
+  await run(['enqueue', 'resque', 'HangJob', ...url], { cwd });
+  expect(await redis.llen('resque:queue:default')).toBe(1);
+  node.child.kill('SIGCONT');
+  await until('it runs', async () => (await redis.keys('resque:worker:*')).some((key) => !key.endsWith('started')));
+  node.child.kill('SIGUSR1');
+  await processed(1);
+  expect(JSON.parse((await redis.lindex('resque:failed', 0)) ?? '')).toMatchObject({ exception: 'Resque::DirtyExit' });
+  await run(['enqueue', 'resque', 'SlowJob', ...url], { cwd });
+  await until('it runs', async () => (await redis.keys('resque:worker:*')).some((key) => !key.endsWith('started')));
+  node.child.kill('SIGQUIT');
+  expect((await node.ended).code).toBe(0);
+  expect(await redis.get('resque:stat:processed')).toBe('2');
+  expect(await redis.llen('resque:failed')).toBe(1);
+  await expect(readFile(join(cwd, 'worker.pid'))).rejects.toThrow('ENOENT');
+});
+
+test('a process for each job', async () => {
+  const node = await worker(['--fork-per-job', '-Q', 'default']);
+  await run(['enqueue', 'resque', 'PidJob', ...url], { cwd });
+  await processed(1);
+  const { error } = JSON.parse((await redis.lindex('resque:failed', 0)) ?? '') as { error: string };
+  expect(error).toMatch(/^pid \d+$/);
+  expect(error).not.toBe(`pid ${node.child.pid}`);
+  node.child.kill('SIGTERM');
+  expect((await node.ended).code).toBe(0);
+});
+
+test('what is in a queue is explained', async () => {
+  const told = await run(['decode', 'resque'], { cwd, stdin: '{"class":"OkJob","args":[1.0],"queue":"low"}\n' });
+  expect(told.code).toBe(0);
+  expect(told.stdout).toContain('A delayed job: OkJob');
+});
