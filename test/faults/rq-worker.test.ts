@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { deflateSync, inflateSync } from 'node:zlib';
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { dumps } from '../../protocols/rq/serializers.ts';
-import { rq, type RqOptions } from '../../src/drivers/rq/index.ts';
+import { dumps, loads } from '../../protocols/rq/serializers.ts';
+import { currentJob, rq, type RqOptions } from '../../src/drivers/rq/index.ts';
 import { defineTask, Tasks } from '../../src/task.ts';
 import { Worker } from '../../src/worker/worker.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
@@ -25,6 +27,11 @@ const tasks = new Tasks()
   .handle(defineTask('boom'), ({ id }) => {
     ran.push(id);
     throw new TypeError('boom');
+  })
+  .handle(defineTask('progress'), async (job) => {
+    const own = currentJob(job);
+    const saved = await own.saveMeta({ ...(own.meta as Readonly<Record<string, unknown>>), done: 0.5 });
+    return [own.hash.description, saved];
   })
   .handle(defineTask('gate'), async ({ id }, { signal }) => {
     ran.push(id);
@@ -387,6 +394,56 @@ it('jobs that do not end in time go back to the head of their queue in their ord
   await worker.stop({ timeoutMs: 0 });
   expect(await redis.lrange('rq:queue:q', 0, -1)).toEqual([...ids, last]);
   await nothingRuns();
+});
+
+it('a handler sees its job as RQ has it, and stores its progress in meta', async () => {
+  await hire();
+  const id = await put('progress', { description: 'half', meta: dumps('pickle', { by: 'me' }) });
+  await reaches(id, 'finished');
+  expect(loads((await redis.hgetBuffer(`rq:job:${id}`, 'meta'))!)).toEqual({ by: 'me', done: 0.5 });
+  expect(() => currentJob({ id, task: 'x', args: [], kwargs: {}, queue: 'q', attempt: 1 })).toThrow(/no job of an RQ/);
+});
+
+describe('webhooks', () => {
+  it('are sent once the job has ended, for its status, and not for a run that is tried again', async () => {
+    const heard: string[] = [];
+    const http = createServer((request, response) => {
+      let body = '';
+      request.on('data', (chunk) => (body += String(chunk)));
+      request.on('end', () => {
+        heard.push(`${request.method} ${request.url} ${String(request.headers['x-key'])} ${body}`);
+        response.end();
+      });
+    });
+    await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
+    const { port } = http.address() as AddressInfo;
+    const hook = (path: string, job_status: string, method: string): object => ({
+      url: `http://127.0.0.1:${port}/${path}`,
+      job_status,
+      method,
+      headers: { 'x-key': 'k' },
+      timeout: 10,
+    });
+    const webhooks = JSON.stringify([hook('done', 'finished', 'GET'), hook('failed', 'failed', 'POST'), { url: 7 }]);
+    try {
+      await hire();
+      await put('ok', { webhooks });
+      const id = await put('boom', { webhooks, retries_left: '1' });
+      await until('both were heard', () => heard.length === 2);
+      heard.sort();
+      expect(heard[0]).toBe('GET /done k ');
+      const [request, body] = [heard[1]!.slice(0, 15), JSON.parse(heard[1]!.slice(15)) as Record<string, unknown>];
+      expect(request).toBe('POST /failed k ');
+      expect(body).toMatchObject({
+        job_id: id,
+        func_name: 'boom',
+        status: 'failed',
+        exc_info: expect.stringMatching(/TypeError: boom\n$/) as string,
+      });
+    } finally {
+      http.close();
+    }
+  });
 });
 
 describe('a worker stops by itself', () => {
