@@ -1,6 +1,11 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import fc from 'fast-check';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { crontab, nextAfter } from '../../protocols/rq/crontab.ts';
 import { RqClient, RqCron, type RqCronJob } from '../../src/drivers/rq/index.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { type RedisServer, startRedis, until } from '../support/redis.ts';
 import { project, start } from '../unit/cli/run.ts';
 import { rqBurst, rqPython } from './support/rq-python.ts';
@@ -134,3 +139,72 @@ test('the command sends what the config file says until it is told to stop', asy
   const none = start(['cron', 'rq', '--url', redis.url], { cwd: await project() });
   expect((await none.ended).code).toBe(64);
 });
+
+test('expressions mean what they mean to croniter, or are refused', async () => {
+  const number = (least: number, most: number): fc.Arbitrary<string> =>
+    fc.integer({ min: least, max: most }).map(String);
+  const field = (least: number, most: number, more: readonly string[] = []): fc.Arbitrary<string> => {
+    const value = more.length === 0 ? number(least, most) : fc.oneof(number(least, most), fc.constantFrom(...more));
+    const step = fc.oneof(
+      { weight: 3, arbitrary: fc.constant('') },
+      { weight: 1, arbitrary: number(1, 9).map((by) => `/${by}`) },
+    );
+    const range = fc.tuple(value, value, step).map(([from, to, by]) => `${from}-${to}${by}`);
+    const item = fc.oneof(
+      value,
+      range,
+      number(1, 9).map((by) => `*/${by}`),
+      fc.tuple(value, number(1, 9)).map(([from, by]) => `${from}/${by}`),
+    );
+    return fc.oneof(
+      fc.constant('*'),
+      item,
+      fc.array(item, { minLength: 2, maxLength: 3 }).map((items) => items.join(',')),
+    );
+  };
+  const expression = fc
+    .tuple(
+      field(0, 59),
+      field(0, 23),
+      fc.oneof(field(1, 31), fc.constant('l')),
+      field(1, 12, ['jan', 'feb', 'dec']),
+      fc.oneof(field(0, 7, ['sun', 'mon', 'sat']), fc.constantFrom('2#3', 'fri#1', 'l5')),
+      fc.constantFrom('', '', '', ' 0', ' */20'),
+    )
+    .map((fields) => `${fields.slice(0, 5).join(' ')}${fields[5]}`);
+  const start = new Date('2026-11-21T10:20:30Z');
+  const expressions = fc.sample(expression, { numRuns: 1500, seed: 7 });
+  const path = join(temporaryFolder('jobglot-cron-'), 'expressions.json');
+  await writeFile(path, JSON.stringify(expressions));
+  const theirs = (await rqPython(
+    'rq-2.10',
+    redis.url,
+    `
+from croniter import croniter
+def times(text):
+    try:
+        after = croniter(text, datetime(2026, 11, 21, 10, 20, 30, tzinfo=timezone.utc))
+        return [int(after.get_next(datetime).timestamp()) for _ in range(3)]
+    except Exception:
+        return None
+show([times(text) for text in json.load(open(${JSON.stringify(path)}))])`,
+  )) as readonly (readonly number[] | null)[];
+  let read = 0;
+  for (const [at, text] of expressions.entries()) {
+    const ours = timesOf(text, start);
+    if (ours === undefined) continue;
+    read++;
+    expect([text, ours]).toEqual([text, theirs[at]]);
+  }
+  expect(read).toBeGreaterThan(700);
+});
+
+function timesOf(text: string, start: Date): readonly number[] | undefined {
+  try {
+    const tab = crontab(text);
+    let at = start;
+    return [1, 2, 3].map(() => (at = nextAfter(tab, at)).getTime() / 1000);
+  } catch {
+    return undefined;
+  }
+}
