@@ -35,7 +35,7 @@ const parts = {
   unit: ['build'],
   conformance: ['redis', 'rabbit'],
   interop: ['build', 'redis', 'rabbit', ...pythonEnvironments],
-  faults: ['build', 'redis', 'rabbit', 'celery-5.6', 'rq-2.10'],
+  faults: ['build', 'redis', 'rabbit', 'celery-5.6', 'rq-2.10', 'rq-dashboard'],
   examples: ['build', 'redis', 'celery-5.6'],
 };
 
