@@ -1,16 +1,15 @@
-import { Buffer } from 'node:buffer';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Outcome } from '../../protocols/job.ts';
 import { DEFAULT_FAILURE_TTL, DEFAULT_RESULT_TTL, settle } from '../../protocols/rq/lifecycle.ts';
-import { inflate, type JobHash, loads, readCall, readJob } from '../../protocols/rq/index.ts';
+import { type JobHash, readCall, readJob } from '../../protocols/rq/index.ts';
 import * as wire from '../../protocols/rq/redis.ts';
 import { silent } from '../../src/log.ts';
 import { RedisConnection } from '../../src/transports/redis.ts';
 import { redisTarget } from '../../src/transports/redis-url.ts';
-import { type Argument, bytesOf, textOf } from '../golden/support.ts';
-import { flatOf, type Held, loadRq, type RqFixture, type State } from '../golden/rq-support.ts';
+import { type Held, loadRq, type RqFixture, type State } from '../golden/rq-support.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
+import { dump, due, restore, shown } from './rq-state.ts';
 
 /**
  * The lives of jobs as RQ's own worker wrote them, lived once more by ours: Redis as it was when the worker took the job, our claim and
@@ -142,147 +141,4 @@ function valueOf(python: string): unknown {
   };
   if (!(python in values)) throw new Error(`no value for ${python}`);
   return values[python];
-}
-
-async function restore(client: Redis, state: State): Promise<void> {
-  const all = client.multi();
-  for (const [key, { type, value, ttl }] of Object.entries(state)) {
-    switch (type) {
-      case 'string':
-        all.set(key, bytesOf(value));
-        break;
-      case 'list':
-        all.rpush(key, ...value.map(bytesOf));
-        break;
-      case 'set':
-        all.sadd(key, ...value.map(bytesOf));
-        break;
-      case 'zset':
-        all.zadd(key, ...value.flatMap(([member, score]) => [score, bytesOf(member)]));
-        break;
-      case 'hash':
-        all.hset(key, ...flatOf(value));
-        break;
-      case 'stream':
-        for (const entry of value) all.xadd(key, '*', ...flatOf(entry));
-    }
-    if (ttl !== undefined) all.expire(key, ttl);
-  }
-  await all.exec();
-}
-
-/** RQ cuts the second off at which a job is due; here it is never before its time. */
-function due(key: string, held: Held): Held {
-  if (!key.startsWith('rq:scheduled:') || held.type !== 'zset') return held;
-  return { ...held, value: held.value.map(([id, score]) => [id, String(Number(score) + 1)] as const) };
-}
-
-type Shown = { readonly value: unknown; readonly ttl?: number };
-
-/** A key as it is compared: with ours, what only one of the two keeps is left out. */
-function shown(held: Held, told: readonly string[]): Shown {
-  const { type, value } = held;
-  const ttl = held.ttl === undefined ? {} : { ttl: held.ttl };
-  switch (type) {
-    case 'string':
-      return { value: textOf(value), ...ttl };
-    case 'list':
-      return { value: value.map(textOf), ...ttl };
-    case 'set':
-      return { value: value.map(textOf).sort(), ...ttl };
-    case 'zset':
-      return { value: value.map(([member, score]) => [textOf(member), score]), ...ttl };
-    case 'hash':
-      return { value: fieldsOf(flatOf(value), told), ...ttl };
-    case 'stream':
-      return {
-        value: value.map((entry) => entryOf(flatOf(entry), told)),
-        // RQ keeps the results of a failed job for ever, where it says nothing of that itself.
-        ...(held.ttl === undefined && failedEntry(value) ? { ttl: DEFAULT_FAILURE_TTL } : ttl),
-      };
-  }
-}
-
-function failedEntry(entries: readonly (readonly (readonly [string, Argument])[])[]): boolean {
-  const type = entries.at(-1)?.find(([name]) => name === 'type')?.[1];
-  return textOf(type) !== '1';
-}
-
-function fieldsOf(flat: readonly Buffer[], told: readonly string[]): Readonly<Record<string, string>> {
-  const fields: Record<string, string> = {};
-  for (let at = 0; at < flat.length; at += 2) {
-    const name = String(flat[at]);
-    // Ours: how many runs ended in an exception. Theirs: a result that is written into the hash, too.
-    if (name === 'jobglot_attempts' || name === 'result' || told.includes(name)) continue;
-    fields[name] = (name === 'data' ? inflate(flat[at + 1] as Buffer) : (flat[at + 1] as Buffer)).toString('latin1');
-  }
-  return fields;
-}
-
-/** One entry of the results: a pickle by its value, a traceback by its last line, and the execution by its being there. */
-function entryOf(flat: readonly Buffer[], told: readonly string[]): unknown {
-  const fields: Record<string, unknown> = {};
-  for (let at = 0; at < flat.length; at += 2) {
-    const name = String(flat[at]);
-    const text = String(flat[at + 1]);
-    if (told.includes(name)) continue;
-    if (name === 'execution_id') fields[name] = text.length;
-    else if (name === 'return_value') {
-      const value = loads(Buffer.from(text, 'base64'));
-      fields[name] = (value as { className?: string }).className ?? value;
-    } else if (name === 'exc_string')
-      fields[name] = inflate(Buffer.from(text, 'base64')).toString().trim().split('\n').at(-1);
-    else fields[name] = text;
-  }
-  return fields;
-}
-
-async function dump(client: Redis, told: readonly string[]): Promise<Readonly<Record<string, Shown>>> {
-  const state: Record<string, Shown> = {};
-  for (const key of (await client.keys('*')).sort()) {
-    if (key.startsWith('rq:worker') || key.startsWith('rq:clean')) continue;
-    const left = await client.pttl(key);
-    const ttl = left < 0 ? {} : { ttl: Math.ceil(left / 1000) };
-    const held = { ...(await heldBy(client, key)), ...ttl } as Held;
-    state[key] = shown(held, told);
-  }
-  return state;
-}
-
-async function heldBy(client: Redis, key: string): Promise<object> {
-  const argument = (bytes: Buffer): Argument => ({ base64: bytes.toString('base64') });
-  const type = await client.type(key);
-  switch (type) {
-    case 'list':
-      return { type, value: (await client.lrangeBuffer(key, 0, -1)).map(argument) };
-    case 'set':
-      return { type, value: (await client.smembersBuffer(key)).map(argument) };
-    case 'zset': {
-      const flat = await client.zrangeBuffer(key, 0, '-1', 'WITHSCORES');
-      return { type, value: pairsOf(flat).map(([member, score]) => [argument(member), String(score)]) };
-    }
-    case 'hash':
-      return {
-        type,
-        value: pairsOf(await flatHash(client, key)).map(([name, value]) => [String(name), argument(value)]),
-      };
-    case 'stream': {
-      const entries = await client.xrangeBuffer(key, '-', '+');
-      return {
-        type,
-        value: entries.map(([, flat]) => pairsOf(flat).map(([name, value]) => [String(name), argument(value)])),
-      };
-    }
-    default:
-      return { type: 'string', value: argument((await client.getBuffer(key)) as Buffer) };
-  }
-}
-
-async function flatHash(client: Redis, key: string): Promise<readonly Buffer[]> {
-  const hash = await client.hgetallBuffer(key);
-  return Object.entries(hash).flatMap(([name, value]) => [Buffer.from(name), value]);
-}
-
-function pairsOf(flat: readonly Buffer[]): readonly (readonly [Buffer, Buffer])[] {
-  return flat.flatMap((one, at) => (at % 2 === 0 ? [[one, flat[at + 1] as Buffer] as const] : []));
 }

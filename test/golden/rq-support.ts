@@ -88,12 +88,11 @@ export function jobsOf(state: State): ReadonlyMap<string, readonly Buffer[]> {
   return new Map(jobs);
 }
 
-/** Every `HSET rq:job:J` of a whole job, in the order of the wire. */
+/** Every whole job that is written, by `HSET rq:job:J` or by a script of that key, in the order of the wire. */
 export function savesOf(wire: readonly Step[]): readonly { readonly id: string; readonly flat: readonly Buffer[] }[] {
   return wire.flatMap(({ command }) => {
-    const [name, key, ...flat] = command;
-    const id = /^rq:job:([^:]+)$/.exec(textOf(key))?.[1];
-    const whole = textOf(name) === 'HSET' && textOf(flat[0]) === 'created_at';
-    return whole && id !== undefined ? [{ id, flat: flat.map(bytesOf) }] : [];
+    const from = command.findIndex((word) => textOf(word) === 'created_at');
+    const id = command.map((word) => /^rq:job:([^:]+)$/.exec(textOf(word))?.[1]).find((one) => one !== undefined);
+    return from === -1 || id === undefined ? [] : [{ id, flat: command.slice(from).map(bytesOf) }];
   });
 }
