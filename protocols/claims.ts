@@ -25,24 +25,29 @@ export type End = 'head' | 'tail';
 
 /**
  * Take up to N jobs from their lists, in the order of the lists, in one step: a job is always in Redis until it is settled. The value of a
- * claim is the job's bytes. What is larger than a job may be goes to quarantine here and now.
+ * claim is the job's bytes. What is larger than a job may be goes to quarantine here and now. A list is read a few jobs at a time and
+ * then as many as the size of those allows, so that a list of large ones does not fill the server's memory.
  *
- * KEYS claims, claimants, pause, then lists. ARGV max, number of the last claim, process, byte limit of one job, byte limit of all,
+ * KEYS claims, claimants, pause or '', then lists. ARGV max, number of the last claim, process, byte limit of one job, byte limit of all,
  * then per list: the queue's name, its quarantine list.
- * Returns flat: for every list with jobs: list number, count, jobs …; then 0, and what was set aside: list number, size, first bytes …
- * While `pause` says `true`, only -1. LRANGE and LTRIM rather than a counted pop: every version of Redis has them, and a client that
- * tracks keys is told of the next push.
+ * Returns flat: for every read of a list: list number, count, jobs …; then 0, and what was set aside: list number, size, first bytes,
+ * last bytes … While `pause` says `true`, only -1. LRANGE and LTRIM rather than a counted pop: every version of Redis has them, and a
+ * client that tracks keys is told of the next push.
  */
 const claimLua = (end: End): string => `
-local pause = redis.call('GET', KEYS[3])
-if pause and string.match(string.lower(pause), '^%s*true%s*$') then return {-1} end
+if KEYS[3] ~= '' then
+  local pause = redis.call('GET', KEYS[3])
+  if pause and string.match(string.lower(pause), '^%s*true%s*$') then return {-1} end
+end
 local left, last, biggest, budget = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local out, aside, hash, n = {}, {}, {}, 0
 for l = 4, #KEYS do
-  if left <= 0 or budget <= 0 then break end
-  local found = redis.call('LRANGE', KEYS[l], ${end === 'head' ? '0, left - 1' : '-left, -1'})
-  if #found > 0 then
-    local queue, at, count, taken = ARGV[(l - 4) * 2 + 6], #out + 2, 0, 0
+  local queue, step = ARGV[(l - 4) * 2 + 6], 4
+  while left > 0 and budget > 0 do
+    local want = math.min(left, step)
+    local found = redis.call('LRANGE', KEYS[l], ${end === 'head' ? '0, want - 1' : '-want, -1'})
+    if #found == 0 then break end
+    local at, count, taken, bytes = #out + 2, 0, 0, 0
     out[#out + 1] = l - 3
     out[at] = 0
     for i = ${end === 'head' ? '1, #found' : '#found, 1, -1'} do
@@ -50,11 +55,13 @@ for l = 4, #KEYS do
       local job = found[i]
       local size = #job
       taken = taken + 1
+      bytes = bytes + size
       if size > biggest then
         redis.call('LPUSH', ARGV[(l - 4) * 2 + 7], job)
         aside[#aside + 1] = l - 3
         aside[#aside + 1] = size
         aside[#aside + 1] = string.sub(job, 1, 200)
+        aside[#aside + 1] = string.sub(job, -200)
       else
         n = n + 1
         hash[#hash + 1] = (last + n) .. ':' .. queue
@@ -67,6 +74,8 @@ for l = 4, #KEYS do
     end
     out[at] = count
     redis.call('LTRIM', KEYS[l], ${end === 'head' ? 'taken, -1' : '0, -taken - 1'})
+    if #found < want then break end
+    step = math.max(1, math.floor(budget / math.max(1, bytes / taken)))
   end
 end
 if n > 0 then
@@ -108,6 +117,8 @@ export interface SetAside {
   readonly size: number;
   /** The first 200 bytes. */
   readonly start: Buffer;
+  /** The last 200: an id may stand behind the arguments. */
+  readonly end: Buffer;
 }
 
 export interface Claimed {
@@ -127,13 +138,13 @@ export function claim(
     /** Who claims: a member of the claimants. */
     readonly process: string;
     /** While this key says `true`, nothing is taken. */
-    readonly pause: string;
+    readonly pause?: string;
     readonly max: number;
     readonly last: number;
     readonly limits: ClaimLimits;
   },
 ): Exchange<Claimed> {
-  const { end, process, pause, max, last, limits } = options;
+  const { end, process, pause = '', max, last, limits } = options;
   const command = callScript(
     CLAIM[end],
     [keys.claims, keys.claimants, pause, ...lists.map(({ key }) => key)],
@@ -162,9 +173,10 @@ export function claim(
         for (let count = flat[at++] as number; count > 0; count--)
           claimed.push({ queue, claim: `${++number}:${queue}`, bytes: flat[at++] as Buffer });
       }
-      for (at++; at < flat.length; at += 3) {
+      for (at++; at < flat.length; at += 4) {
         const queue = lists[(flat[at] as number) - 1]?.name ?? '';
-        aside.push({ queue, size: flat[at + 1] as number, start: flat[at + 2] as Buffer });
+        const [size, start, end] = flat.slice(at + 1, at + 4) as [number, Buffer, Buffer];
+        aside.push({ queue, size, start, end });
       }
       return { claimed, aside, paused: false };
     },

@@ -6,7 +6,7 @@ import { again } from './active-job.ts';
 import { compressBacktrace, framesOf } from './backtrace.ts';
 import type { Dialect } from './dialect.ts';
 import type { Keyspace } from './keys.ts';
-import { type JobHash, jidOf, retryOf, type SidekiqMessage } from './message.ts';
+import { type JobHash, retryOf, type SidekiqMessage } from './message.ts';
 import { bury, DEAD_LIMITS, type DeadLimits, push, requeue, retryLater } from './redis.ts';
 import { readTimestamp, timestamp } from './timestamps.ts';
 
@@ -134,7 +134,7 @@ function failed(
   const nowMs = moment.now.getTime();
   const { changes, count, failedAt } = afterFailure(hash, error, dialect, nowMs);
   // Two jobs of the same text are one member of a set: without a name of its own, one of them would be lost.
-  if (jidOf(hash) === '') changes.push({ path: ['jid'], value: stringify(jidFrom(moment.mint())) });
+  if ((hash['jid'] ?? '') === '') changes.push({ path: ['jid'], value: stringify(jidFrom(moment.mint())) });
   const text = edit(message.text, changes);
   const done = { failed: true, text, error };
   const verdict: number | 'discard' | 'kill' | undefined =

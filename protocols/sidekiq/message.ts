@@ -62,7 +62,7 @@ export function decodeJob(bytes: Uint8Array, queue: string): SidekiqMessage {
 /** How a message is called in logs; empty where it has no id. */
 export function jidOf(hash: JobHash): string {
   const { jid } = hash;
-  return typeof jid === 'string' ? jid : typeof jid === 'number' ? String(jid) : '';
+  return typeof jid === 'string' ? jid : typeof jid === 'number' || typeof jid === 'bigint' ? String(jid) : '';
 }
 
 /** The job in a message. `queue` is where it was fetched, which an API may have changed from what the hash says. */

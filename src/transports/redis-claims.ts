@@ -41,6 +41,10 @@ export class Claims {
   get size(): number {
     return this.#held.size;
   }
+  /** Who holds claims, in the order they were made. */
+  get holders(): readonly Holder[] {
+    return [...this.#held.values()].filter((holder) => holder !== undefined);
+  }
 
   /** Take up to `max` jobs by the exchange that `build` makes of it and of the number of the last claim. */
   async take(

@@ -6,8 +6,8 @@ import * as lifecycle from '../../../protocols/sidekiq/lifecycle.ts';
 import { displayClass, type SidekiqJob, type SidekiqMessage, toJob } from '../../../protocols/sidekiq/message.ts';
 import type { Work } from '../../../protocols/sidekiq/presence.ts';
 import type { Delivery } from '../../source.ts';
+import type { Holder } from '../../transports/redis-claims.ts';
 import type { ClassRule } from './class-rules.ts';
-import type { Holder } from './claims.ts';
 import { ITERATION } from './iterable.ts';
 import { RedisIteration } from './iteration-store.ts';
 import { type SidekiqProcess, SUCCEEDED, type Working } from './process.ts';
@@ -55,9 +55,9 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
     if (claim !== undefined) process.claims.holds(claim, this);
   }
 
-  get waitsSince(): Holder['waitsSince'] {
-    if (this.#fetchedFor === undefined || this.#startedAtMs > 0 || this.lost) return undefined;
-    return { of: this.#fetchedFor, look: this.#look };
+  /** Whether it was fetched for this one, up to this look, and has not been started. */
+  waits(fetchedFor: object, look: number): boolean {
+    return this.#fetchedFor === fetchedFor && this.#look <= look && this.#startedAtMs === 0 && !this.lost;
   }
 
   get work(): Work {
@@ -80,7 +80,7 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
     if (outcome.kind !== 'success') return this.#settle(outcome);
     this.#count(false);
     if (this.#claim === undefined) return Promise.resolve(SUCCEEDED);
-    return this.#process.claims.acknowledge(this.#claim).then(succeeded);
+    return this.#process.acknowledge(this.#claim).then(succeeded);
   }
 
   /** Once: what waits here may be given back by its lane and by the prefetch at the same time. */

@@ -1,5 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { queueKey } from '../../../protocols/sidekiq/keys.ts';
+import type { Claimed } from '../../../protocols/claims.ts';
+import type { Exchange } from '../../../protocols/redis.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
 import { ConnectionError } from '../../errors.ts';
 import { pause } from '../../source.ts';
@@ -12,8 +14,6 @@ import type { SidekiqProcess } from './process.ts';
 const LISTS_WAITED_AT = 4;
 /** Milliseconds between two looks where the server cannot tell of a push. */
 const POLLING_MS = 50;
-
-type ClaimExchange = ReturnType<typeof wire.claim>;
 
 interface Waiting {
   readonly queue: string;
@@ -129,9 +129,12 @@ export class ReliableFetch implements Fetch {
   async #claim(
     queues: readonly string[],
     max: number,
-    run: (exchange: ClaimExchange) => Promise<wire.Claimed>,
+    run: (exchange: Exchange<Claimed>) => Promise<Claimed>,
   ): Promise<readonly Fetched[]> {
-    const { claimed, aside } = await this.#process.claims.fetch(queues, max, run);
+    const { claims, keys, identity, limits } = this.#process;
+    const build = (most: number, last: number): Exchange<Claimed> =>
+      wire.claim(keys, identity, queues, { max: most, last, limits });
+    const { claimed, aside } = await claims.take(max, build, run);
     for (const job of aside) this.#host.aside(job);
     return claimed;
   }

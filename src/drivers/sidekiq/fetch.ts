@@ -1,4 +1,4 @@
-import type { SetAside } from '../../../protocols/sidekiq/redis.ts';
+import type { SetAside } from '../../../protocols/claims.ts';
 
 /** A job that was fetched. */
 export interface Fetched {

@@ -1,3 +1,5 @@
+import { forgetClaimant } from '../../../protocols/claims.ts';
+import { claimsKey } from '../../../protocols/sidekiq/keys.ts';
 import { flushMetrics } from '../../../protocols/sidekiq/metrics.ts';
 import * as presence from '../../../protocols/sidekiq/presence.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
@@ -52,7 +54,8 @@ export class Heartbeat implements Agent {
     const { keys, identity, dialect, claims } = this.#process;
     await this.#flush();
     await this.#process.run(wire.writes(presence.sayGoodbye(keys, identity, dialect)));
-    await this.#process.run(wire.forgetClaimant(keys, identity));
+    const own = { claims: claimsKey(keys, identity), claimants: keys.claimants };
+    await this.#process.run(forgetClaimant(own, identity));
     // What could not be given back need not wait for the end of our heartbeat.
     if (claims.size > 0) await this.#process.run(wire.writes([['UNLINK', keys.prefix + identity]]));
   }

@@ -1,4 +1,5 @@
 import { type Agent, every } from '../../source.ts';
+import { SidekiqDelivery } from './delivery.ts';
 import type { SidekiqProcess } from './process.ts';
 
 /** As many jobs as are done in this time are fetched ahead. */
@@ -50,7 +51,9 @@ export class Prefetch {
 
   async #giveBack(): Promise<void> {
     this.look += 1;
-    const late = this.#process.claims.waiting(this, this.look - 2);
+    const late = this.#process.claims.holders
+      .filter((one) => one instanceof SidekiqDelivery)
+      .filter((one) => one.waits(this, this.look - 2));
     if (late.length === 0) return;
     // Long jobs came: until short ones come again, nothing is fetched ahead.
     if (this.#auto) this.#size = 0;

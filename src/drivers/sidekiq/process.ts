@@ -1,21 +1,22 @@
 import { randomBytes } from 'node:crypto';
+import { acknowledge, type ClaimLimits } from '../../../protocols/claims.ts';
 import type { Disposition } from '../../../protocols/job.ts';
 import type { Command, Exchange } from '../../../protocols/redis.ts';
 import { type Dialect, NEUTRAL } from '../../../protocols/sidekiq/dialect.ts';
-import type { Keyspace } from '../../../protocols/sidekiq/keys.ts';
+import { claimsKey, type Keyspace } from '../../../protocols/sidekiq/keys.ts';
 import { Metrics } from '../../../protocols/sidekiq/metrics.ts';
 import * as presence from '../../../protocols/sidekiq/presence.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
 import { ConfigError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import type { Agent, Host } from '../../source.ts';
+import { Claims } from '../../transports/redis-claims.ts';
 import { RedisConnection } from '../../transports/redis.ts';
-import { Claims } from './claims.ts';
 import { fleetDialect } from './fleet.ts';
 import { Heartbeat } from './heartbeat.ts';
 import type { ResolvedApp, ResolvedWorker } from './options.ts';
 import { Poller } from './poller.ts';
-import { Rescue } from './rescue.ts';
+import { JobRescue } from './rescue.ts';
 
 /** A job that runs, as the heartbeat shows it. */
 export interface Working {
@@ -32,7 +33,7 @@ export class SidekiqProcess {
   readonly app: ResolvedApp;
   readonly options: ResolvedWorker;
   readonly capsules: presence.Capsule[] = [];
-  readonly claims: Claims;
+  readonly limits: ClaimLimits;
   readonly metrics: Metrics = new Metrics();
   readonly working: Set<Working> = new Set();
   readonly #agents: readonly Agent[];
@@ -48,6 +49,8 @@ export class SidekiqProcess {
   failed = 0;
   readonly #heartbeat: Heartbeat;
   #redis: RedisConnection | undefined;
+  #claims: Claims | undefined;
+  #done: ((claim: string) => Promise<void>) | undefined;
   #opening: Promise<void> | undefined;
   #open = 0;
   #quiet = 0;
@@ -58,13 +61,10 @@ export class SidekiqProcess {
     this.app = app;
     this.options = options;
     this.dialect = app.dialect ?? NEUTRAL;
-    this.claims = new Claims(app.keys, {
-      jobBytes: options.maxJobBytes,
-      batchBytes: Math.min(options.maxJobBytes, 16 * 2 ** 20),
-    });
+    this.limits = { jobBytes: options.maxJobBytes, batchBytes: Math.min(options.maxJobBytes, 16 * 2 ** 20) };
     this.#heartbeat = new Heartbeat(this);
     this.poller = new Poller(this);
-    const rescue = new Rescue(this);
+    const rescue = new JobRescue(this);
     this.#agents = [
       this.#heartbeat,
       ...(options.poll ? [this.poller] : []),
@@ -79,6 +79,12 @@ export class SidekiqProcess {
   get redis(): RedisConnection {
     if (this.#redis === undefined) throw new ConfigError('sidekiq: the source is not open');
     return this.#redis;
+  }
+
+  /** What was fetched here and is not settled. */
+  get claims(): Claims {
+    if (this.#claims === undefined) throw new ConfigError('sidekiq: the source is not open');
+    return this.#claims;
   }
 
   /** Every capsule takes nothing more. */
@@ -138,13 +144,20 @@ export class SidekiqProcess {
     if (this.options.metrics) this.metrics.add(name, failed, ms);
   }
 
+  /** The job is done: nothing of it is kept. Those of one turn leave as one command. */
+  async acknowledge(claim: string): Promise<void> {
+    await this.#done?.(claim);
+    this.claims.ended(claim);
+  }
+
   /**
    * Do this with a job, and give up its claim in the same step. False when the claim was gone: others have the job, and nothing was
    * done. Without a claim (basic fetch) only the commands are sent.
    */
   async dispose(claim: string | undefined, commands: readonly Command[]): Promise<boolean> {
-    if (claim !== undefined) return this.claims.exchange(claim, commands);
-    await this.redis.run(wire.writes(commands, commands.length > 1));
+    if (claim !== undefined && commands.length > 0) return this.claims.exchange(claim, commands);
+    if (claim !== undefined) await this.acknowledge(claim);
+    else await this.redis.run(wire.writes(commands, commands.length > 1));
     return true;
   }
 
@@ -166,7 +179,14 @@ export class SidekiqProcess {
       throw error;
     }
     this.#redis = redis;
-    this.claims.open(redis, this.identity, this.log);
+    const claims = claimsKey(this.keys, this.identity);
+    this.#claims = new Claims({
+      redis,
+      log: this.log,
+      claims,
+      giveBack: (queue, bytes) => wire.requeue(this.keys, queue, bytes, 'front'),
+    });
+    this.#done = redis.fold((done: readonly string[]) => wire.writes(acknowledge(claims, done)));
     await this.learnDialect();
     // Before anything is fetched: whoever looks at our claims must find us alive.
     await this.#heartbeat.beat();

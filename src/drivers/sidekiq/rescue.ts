@@ -1,104 +1,86 @@
 import { createHash } from 'node:crypto';
+import { readClaim, type Rescue } from '../../../protocols/claims.ts';
+import { claimsKey, rescuesKey } from '../../../protocols/sidekiq/keys.ts';
 import { decodeJob, jidOf } from '../../../protocols/sidekiq/message.ts';
 import { afterDeath } from '../../../protocols/sidekiq/morgue.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
 import { type Agent, pause } from '../../source.ts';
+import { Rescuer } from '../../transports/redis-claims.ts';
 import type { SidekiqProcess } from './process.ts';
 
-/** Jobs are given back a few at a time, since they may be large. */
-const BATCH = 20;
-
-/**
- * Gives back the jobs of processes that are dead: whose entry has expired, at two looks in a row, so that all of them have time
- * to beat again after Redis was away. The first job of a process runs next.
- */
-export class Rescue implements Agent {
+/** Gives back the jobs of processes that are dead: whose entry has expired. One that kills its process goes to the dead set. */
+export class JobRescue implements Agent {
   readonly name = 'sidekiq: rescue jobs of dead processes';
   readonly #process: SidekiqProcess;
-  #suspects = new Set<string>();
+  /** The jobs of this look, by their process and claim. */
+  readonly #ids = new Map<string, string>();
 
   constructor(process: SidekiqProcess) {
     this.#process = process;
   }
 
   async run(signal: AbortSignal): Promise<void> {
+    const rescuer = this.#rescuer();
     while (!signal.aborted) {
-      try {
-        await this.look(signal);
-      } catch (error) {
-        // Whoever could not be asked is not suspected.
-        this.#suspects = new Set();
-        throw error;
-      }
+      this.#ids.clear();
+      await rescuer.look(signal);
       await pause(this.#process.options.rescueMs * (0.9 + Math.random() / 5), signal);
     }
   }
 
-  async look(signal: AbortSignal): Promise<void> {
-    const { keys, identity } = this.#process;
-    const others = (await this.#process.run(wire.claimants(keys))).filter((one) => one !== identity);
-    const alive = await this.#process.run(wire.alive(keys, others));
-    const dead = others.filter((_, at) => alive[at] !== true);
-    const known = this.#suspects;
-    this.#suspects = new Set(dead);
-    for (const one of dead) if (known.has(one) && !signal.aborted) await this.#rescue(one, signal);
+  #rescuer(): Rescuer {
+    const { redis, keys, identity, options, log } = this.#process;
+    return new Rescuer({
+      redis,
+      claimants: keys.claimants,
+      process: identity,
+      aliveKey: (one) => keys.prefix + one,
+      claimsKey: (one) => claimsKey(keys, one),
+      rescueOf: (claim, bytes, one) => this.#rescueOf(claim, bytes, one),
+      limit: options.poisonLimit,
+      buried: (claim, one) => this.#report(claim, one),
+      gone: (one, jobs) => {
+        if (jobs > 0) log.warn({ process: one, jobs }, 'a process died; its jobs are back in their queues');
+        return Promise.resolve();
+      },
+    });
   }
 
-  async #rescue(identity: string, signal: AbortSignal): Promise<void> {
-    const process = this.#process;
-    const { keys, options, log } = process;
-    const claims = [...(await process.run(wire.claimsOf(keys, identity)))];
-    // What it fetched first is pushed last, and so runs first.
-    claims.sort((a, b) => wire.readClaim(b).number - wire.readClaim(a).number);
-    let back = 0;
-    for (let at = 0; at < claims.length && !signal.aborted; at += BATCH) {
-      const some = claims.slice(at, at + BATCH);
-      const values = await process.run(wire.claimedBytes(keys, identity, some));
-      const rescues = some.flatMap((claim, index) => {
-        const bytes = values[index];
-        return bytes === undefined ? [] : [this.#rescueOf(claim, bytes, identity)];
-      });
-      const nowMs = Date.now();
-      const done = await process.run(
-        wire.rescue(keys, identity, rescues, { limit: options.poisonLimit, nowMs, dead: options.dead }),
-      );
-      for (const [index, what] of done.entries()) {
-        if (what === 'alive') return;
-        if (what === 'back') back += 1;
-        if (what === 'dead') this.#report(rescues[index] as wire.Rescue, identity);
-      }
-    }
-    await process.run(wire.forgetClaimant(keys, identity));
-    if (back > 0) log.warn({ process: identity, jobs: back }, 'a process died; its jobs are back in their queues');
-  }
-
-  #rescueOf(claim: string, bytes: Buffer, identity: string): wire.Rescue {
-    const { queue } = wire.readClaim(claim);
-    const { options, dialect } = this.#process;
-    let id = '';
-    try {
-      id = jidOf(decodeJob(bytes, queue).hash);
-    } catch {
-      // No job, but somebody's bytes: counted by what they are.
-    }
+  #rescueOf(claim: string, bytes: Uint8Array, identity: string): Rescue {
+    const { queue } = readClaim(claim);
+    const { keys, options, dialect } = this.#process;
+    const nowMs = Date.now();
+    const id = idOf(bytes, queue);
+    this.#ids.set(`${identity} ${claim}`, id);
+    const dead = afterDeath(bytes, queue, { times: options.poisonLimit, process: identity, dialect, nowMs });
     return {
       claim,
-      bytes,
-      // A jid may be any text, and this one is part of a key.
-      id: id === '' || id.length > 200 ? createHash('sha256').update(bytes).digest('hex') : id,
-      dead: afterDeath(bytes, queue, { times: options.poisonLimit, process: identity, dialect, nowMs: Date.now() }),
+      counter: rescuesKey(keys, id),
+      back: wire.requeue(keys, queue, bytes, 'front'),
+      bury: wire.bury(keys, nowMs, dead, options.dead),
     };
   }
 
-  #report({ claim, id }: wire.Rescue, identity: string): void {
-    const { queue } = wire.readClaim(claim);
+  #report(claim: string, identity: string): void {
     this.#process.host?.poison({
       system: 'sidekiq',
-      queue,
-      id,
+      queue: readClaim(claim).queue,
+      id: this.#ids.get(`${identity} ${claim}`),
       code: 'poison',
       reason: `its process died ${this.#process.options.poisonLimit} times while it ran, last ${identity}`,
       kept: 'The job is in the dead set; retry it from there once its handler is mended.',
     });
   }
+}
+
+/** Names a job among the counters of rescues. */
+function idOf(bytes: Uint8Array, queue: string): string {
+  let id = '';
+  try {
+    id = jidOf(decodeJob(bytes, queue).hash);
+  } catch {
+    // No job, but somebody's bytes: counted by what they are.
+  }
+  // A jid may be any text, and this one is part of a key.
+  return id === '' || id.length > 200 ? createHash('sha256').update(bytes).digest('hex') : id;
 }

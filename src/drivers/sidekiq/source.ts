@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events';
+import type { SetAside } from '../../../protocols/claims.ts';
 import type { Command } from '../../../protocols/redis.ts';
 import { readWrapped, wrappedClass } from '../../../protocols/sidekiq/active-job.ts';
 import { quarantineKey } from '../../../protocols/sidekiq/keys.ts';
@@ -136,13 +137,13 @@ export class SidekiqSource implements Source, FetchHost {
     return fetchOrder(this.#capsule, this.#process.paused, Math.random);
   }
 
-  aside({ queue, size, ends }: wire.SetAside): void {
+  aside({ queue, size, start, end }: SetAside): void {
     const { keys, options } = this.#process;
     const list = quarantineKey(keys, queue);
     this.#process.host?.poison({
       system: this.system,
       queue,
-      id: /"jid":"([^"]{1,64})"/.exec(ends.toString('latin1'))?.[1],
+      id: /"jid":"([^"]{1,64})"/.exec(Buffer.concat([start, end]).toString('latin1'))?.[1],
       code: 'too-large',
       reason: `the job has ${size} bytes, more than the ${options.maxJobBytes} allowed (maxJobBytes)`,
       kept: `It is in the list '${list}'. To run it, allow more and LMOVE '${list}' '${keys.prefix}queue:${queue}' LEFT RIGHT`,
