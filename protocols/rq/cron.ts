@@ -91,8 +91,8 @@ export interface CronScheduler {
 }
 
 /**
- * A sign of life, with all there is to show: whoever cleaned up meanwhile has taken away nothing for long. The hash is kept for 60 seconds at
- * first, and for 120 later. Source: rq/cron.py register_birth, heartbeat, save_jobs_data.
+ * A sign of life, with all there is to show: whoever cleaned up meanwhile has taken away nothing for long. The hash is kept for
+ * 60 seconds at first, and for 120 later. Source: rq/cron.py register_birth, heartbeat, save_jobs_data.
  */
 export function beat(
   scheduler: CronScheduler,
@@ -133,8 +133,8 @@ export function latestTimes(entries: readonly string[]): Exchange<readonly (numb
  * Enqueues the job of an entry, unless another process has done so: then says when that was. One step, so that a run is neither
  * lost nor doubled, whichever process dies where; and asked again after a lost answer, it tells its own time.
  *
- * KEYS the entry, `rq:queues`, the queue, the hash. ARGV what counts as before it, its time, milliseconds the entry is remembered, id, ttl, key of the queue,
- * fields.
+ * KEYS the entry, `rq:queues`, the queue, the hash. ARGV what counts as before it, its time, milliseconds the entry is
+ * remembered, id, ttl, key of the queue, fields.
  */
 export const ENQUEUE_RUN: Script = {
   name: 'enqueueRun',

@@ -9,9 +9,9 @@ import { WireError } from '../errors.ts';
  *     value      = number | jan ... dec | sun ... sat          Sunday is 0 and 7
  *     day        also l, the last one;   weekday also 2#3, the third Tuesday, and l5, the last Friday
  *
- * A range may wrap around (`fri-mon`, `22-4`), and `10/5` is `10-59/5`. Where both day and weekday say something, either is enough.
- * Not read: years, W, H and R; and what versions of croniter take for different things: a range from a value to itself, and a day beside
- * some weekdays of a month.
+ * A range may wrap around (`fri-mon`, `22-4`), and `10/5` is `10-59/5`. Where both day and weekday say something, either is
+ * enough. Not read: years, W, H and R; and what versions of croniter take for different things: a range from a value to itself,
+ * and a day beside some weekdays of a month.
  */
 export interface Crontab {
   readonly text: string;

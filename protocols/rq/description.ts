@@ -2,7 +2,8 @@ import { Buffer } from 'node:buffer';
 import { pythonRepr } from '../formats/python-repr.ts';
 
 /**
- * A call as Python would write it: what a job is described as where nobody says otherwise. Source: rq/utils.py get_call_string (2.10).
+ * A call as Python would write it: what a job is described as where nobody says otherwise. Source: rq/utils.py get_call_string
+ * (2.10).
  *
  *     jobs.add(1, b=[1, 2])
  *

@@ -10,8 +10,8 @@ import { inflate, loads, sniff } from './serializers.ts';
 export type Explanation = AnyExplanation<'job' | 'call' | 'result' | 'value' | 'traceback' | 'unknown'>;
 
 /**
- * Explains what RQ keeps: a job's hash or a result, as `redis-cli --no-raw` prints them, or one of their values, as it is or in base64.
- * Nothing in it is imported or called. Never throws.
+ * Explains what RQ keeps: a job's hash or a result, as `redis-cli --no-raw` prints them, or one of their values, as it is or in
+ * base64. Nothing in it is imported or called. Never throws.
  */
 export function explain(bytes: Uint8Array | string): Explanation {
   const input =

@@ -190,8 +190,8 @@ export type Requeued = 'queued' | 'gone' | 'elsewhere';
 
 /**
  * Puts jobs of a registry into their queues again. What the last run left is taken away; a lifetime that its end has set, too,
- * where Python lets the job expire in its queue. `gone`: only the id was left, and it is taken off. `elsewhere`: it is not in the registry.
- * Mirrors rq/registry.py requeue (2.10). KEYS the registry. ARGV queue, date, at front, ids.
+ * where Python lets the job expire in its queue. `gone`: only the id was left, and it is taken off. `elsewhere`: it is not in
+ * the registry. Mirrors rq/registry.py requeue (2.10). KEYS the registry. ARGV queue, date, at front, ids.
  */
 export const REQUEUE: Script = {
   name: 'requeue',
@@ -254,9 +254,9 @@ export interface DeleteOptions {
 }
 
 /**
- * Deletes a job with all that belongs to it: its place in queue and registries, its runs, its results, and its name in group and
- * dependencies. Python leaves the last three. Returns how many jobs there were. What waits for it and is not deleted goes on waiting, as in RQ.
- * Mirrors rq/job.py delete, delete_dependents (2.10). KEYS the hash. ARGV id, delete dependents.
+ * Deletes a job with all that belongs to it: its place in queue and registries, its runs, its results, and its name in group
+ * and dependencies. Python leaves the last three. Returns how many jobs there were. What waits for it and is not deleted goes
+ * on waiting, as in RQ. Mirrors rq/job.py delete, delete_dependents (2.10). KEYS the hash. ARGV id, delete dependents.
  */
 export const DELETE: Script = {
   name: 'delete',

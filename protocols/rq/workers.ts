@@ -4,7 +4,10 @@ import type { Command, Exchange } from '../redis.ts';
 import * as keys from './keys.ts';
 import { readDate } from './times.ts';
 
-/** What workers say of themselves, read; and what is said to them. Source: rq/worker/base.py, rq/command.py, rq/suspension.py (2.10). */
+/**
+ * What workers say of themselves, read; and what is said to them. Source: rq/worker/base.py, rq/command.py, rq/suspension.py
+ * (2.10).
+ */
 export interface WorkerRecord {
   readonly name: string;
   readonly hostname: string;

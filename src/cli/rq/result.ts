@@ -29,8 +29,8 @@ export async function showResult(
 }
 
 /**
- * Prints what a job returned, as JSON where it can be that, else as Python shows it. 0 for a success; 1 for a failure and for a job that
- * has not ended.
+ * Prints what a job returned, as JSON where it can be that, else as Python shows it. 0 for a success; 1 for a failure and for a
+ * job that has not ended.
  */
 export async function printResult(
   job: RqJob,

@@ -31,9 +31,9 @@ interface Waiter {
 }
 
 /**
- * Waits for the ends of jobs, however many, on one pair of connections: what is waited for is read once, and read again when Redis
- * says that it changed. So it sees a result, and also that a job was canceled, deleted or has expired, for which a read that blocks on
- * the results would wait for ever.
+ * Waits for the ends of jobs, however many, on one pair of connections: what is waited for is read once, and read again when
+ * Redis says that it changed. So it sees a result, and also that a job was canceled, deleted or has expired, for which a read
+ * that blocks on the results would wait for ever.
  */
 export class ResultWaiter {
   readonly #target: RedisTarget;
@@ -173,8 +173,8 @@ function idOf(key: string): string {
 }
 
 /**
- * Whether a job is where it stays. A success counts even where the job is to be repeated; a failure that somebody has requeued since does
- * not, nor one that a Python worker is still writing down.
+ * Whether a job is where it stays. A success counts even where the job is to be repeated; a failure that somebody has requeued
+ * since does not, nor one that a Python worker is still writing down.
  */
 export function hasEnded({ status, latest }: Progress, after: string | undefined): boolean {
   if (status === undefined) return true;

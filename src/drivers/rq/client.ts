@@ -32,7 +32,8 @@ export interface RqClientOptions extends RqAppOptions {
   /** Seconds a job may run that does not say: RQ's `default_timeout` of a queue. @default 180 */
   readonly defaultTimeout?: number;
   /**
-   * The score of jobs that wait for others: `'+inf'` while workers of RQ 2.0 to 2.7 are about, which fail those that have any other.
+   * The score of jobs that wait for others: `'+inf'` while workers of RQ 2.0 to 2.7 are about, which fail those that have any
+   * other.
    * @default 'now', as RQ 2.8 and newer
    */
   readonly deferredScore?: DeferredScore;
@@ -101,9 +102,9 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
   }
 
   /**
-   * Send one job. Resolves when Redis has it, with all that belongs to it. Throws ConfigError naming the option, WireError `unencodable` for
-   * arguments that the serializer cannot hold, DuplicateJobError for `unique`, ConnectionError when Redis does not answer: then it is
-   * not known to be sent.
+   * Send one job. Resolves when Redis has it, with all that belongs to it. Throws ConfigError naming the option, WireError
+   * `unencodable` for arguments that the serializer cannot hold, DuplicateJobError for `unique`, ConnectionError when Redis
+   * does not answer: then it is not known to be sent.
    */
   async enqueue<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
@@ -147,9 +148,9 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
   }
 
   /**
-   * Send many calls of one task, or jobs of any tasks that `prepare` made, five hundred in a round trip, each of them in one step. Those that
-   * depend on others of them come behind them. One that was to be unique and is not is told by its `registered`. The receipts are in
-   * the order of the calls. Throws as `enqueue` does; then some may have been sent.
+   * Send many calls of one task, or jobs of any tasks that `prepare` made, five hundred in a round trip, each of them in one
+   * step. Those that depend on others of them come behind them. One that was to be unique and is not is told by its
+   * `registered`. The receipts are in the order of the calls. Throws as `enqueue` does; then some may have been sent.
    */
   enqueueMany<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
@@ -273,7 +274,10 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
     return (this.#redis = redis);
   }
 
-  /** Sent again when the answer was lost: an id that we made is there only if the first try has arrived, and then that is the answer. */
+  /**
+   * Sent again when the answer was lost: an id that we made is there only if the first try has arrived, and then that is the
+   * answer.
+   */
   async #register(some: readonly NewJob[]): Promise<readonly Registered[]> {
     const score = this.#options.deferredScore;
     const again = some.every(({ named }) => !named);

@@ -24,7 +24,10 @@ export interface RqCronJob extends Pick<JobOptions, 'meta' | 'webhooks'> {
   readonly kwargs?: Readonly<Record<string, unknown>>;
   /** Seconds from one to the next; the first is at once, unless it has been enqueued within so long. Either this or `cron`. */
   readonly interval?: number;
-  /** `'30 7 * * mon-fri'`, in UTC, with a sixth field for seconds where wanted. What is missed while nobody runs is not made up for. */
+  /**
+   * `'30 7 * * mon-fri'`, in UTC, with a sixth field for seconds where wanted. What is missed while nobody runs is not made up
+   * for.
+   */
   readonly cron?: string;
   /** @default 180 seconds */
   readonly jobTimeout?: Duration;
@@ -60,9 +63,9 @@ const DAY_MS = 86_400_000;
 const DEFAULT_RESULT_TTL = 500;
 
 /**
- * Enqueues jobs when they are due, as `rq cron` does, and is listed as RQ's CronScheduler. Unlike there, several processes with the
- * same jobs may run: each run is enqueued once, by whichever is first, and when one dies the others go on. A CronScheduler of Python's with
- * the same jobs does not know of that.
+ * Enqueues jobs when they are due, as `rq cron` does, and is listed as RQ's CronScheduler. Unlike there, several processes with
+ * the same jobs may run: each run is enqueued once, by whichever is first, and when one dies the others go on. A CronScheduler
+ * of Python's with the same jobs does not know of that.
  */
 export class RqCron implements AsyncDisposable {
   readonly name: string;

@@ -24,8 +24,8 @@ export interface JobReader {
 }
 
 /**
- * One job, by its id, as RQ's Job. Nothing is kept here: each call asks Redis. All of them reject with ConnectionError where it does
- * not answer.
+ * One job, by its id, as RQ's Job. Nothing is kept here: each call asks Redis. All of them reject with ConnectionError where it
+ * does not answer.
  */
 export class RqJob<R = unknown> {
   readonly id: string;
@@ -40,9 +40,10 @@ export class RqJob<R = unknown> {
   }
 
   /**
-   * Waits for the end of the job: what its function returned. A job that is retried is waited for until its last try; of one that is repeated
-   * the latest success counts. Throws RemoteError with the traceback when it failed or was stopped, CanceledJobError, NoSuchJobError (also
-   * when a job with `resultTtl: 0` has ended), ResultTimeoutError after `timeoutMs`, the signal's reason when it aborts.
+   * Waits for the end of the job: what its function returned. A job that is retried is waited for until its last try; of one
+   * that is repeated the latest success counts. Throws RemoteError with the traceback when it failed or was stopped,
+   * CanceledJobError, NoSuchJobError (also when a job with `resultTtl: 0` has ended), ResultTimeoutError after `timeoutMs`, the
+   * signal's reason when it aborts.
    */
   async get(options: WaitOptions = {}): Promise<R> {
     const { status, latest, legacyResult, legacyExcInfo } = await this.#reader.wait(this.id, this.#after, options);
@@ -109,8 +110,8 @@ export class RqJob<R = unknown> {
   }
 
   /**
-   * Cancels it: nobody starts it any more. What runs of it goes on; `stop` ends that. Resolves to how many jobs that waited for it were let
-   * go. Throws NoSuchJobError, and InvalidJobOperationError where it is canceled already.
+   * Cancels it: nobody starts it any more. What runs of it goes on; `stop` ends that. Resolves to how many jobs that waited for
+   * it were let go. Throws NoSuchJobError, and InvalidJobOperationError where it is canceled already.
    */
   async cancel(options: jobs.CancelOptions = {}): Promise<number> {
     const done = await this.#reader.run(jobs.cancel(this.id, new Date(), options));
@@ -132,13 +133,17 @@ export class RqJob<R = unknown> {
   }
 
   /**
-   * Deletes it, with its results, which RQ itself leaves. What runs of it goes on, and its end is not written down. False where there was none.
+   * Deletes it, with its results, which RQ itself leaves. What runs of it goes on, and its end is not written down. False where
+   * there was none.
    */
   async delete(options: jobs.DeleteOptions = {}): Promise<boolean> {
     return (await this.#reader.run(jobs.deleteJob(this.id, options))) > 0;
   }
 
-  /** Tells the worker that runs it to stop it. Resolves to whether a worker was told. Throws NoSuchJobError, InvalidJobOperationError. */
+  /**
+   * Tells the worker that runs it to stop it. Resolves to whether a worker was told. Throws NoSuchJobError,
+   * InvalidJobOperationError.
+   */
   async stop(): Promise<boolean> {
     const { job } = await this.#fetched();
     if (job.workerName === undefined || job.status !== 'started')

@@ -96,8 +96,8 @@ export class RqRegistry {
   }
 
   /**
-   * Into the queue again: these, or all of them. Resolves to how many were. What runs is not requeued, and what is not in the registry, or
-   * has no job any more, is left out.
+   * Into the queue again: these, or all of them. Resolves to how many were. What runs is not requeued, and what is not in the
+   * registry, or has no job any more, is left out.
    */
   async requeue(ids?: readonly string[], { atFront = false }: { readonly atFront?: boolean } = {}): Promise<number> {
     const registry = this.#name;
