@@ -1,7 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { sidekiqVersion } from '../support/ruby.ts';
 import { RubyStage, until } from './support/ruby-stage.ts';
 
-describe('under a redis-namespace, as Sidekiq up to 6.x may be', () => {
+const isThere = Number.parseInt(sidekiqVersion(), 10) < 7;
+const why = isThere ? '' : ' [skipped: Sidekiq 7 has no namespaces]';
+
+describe.skipIf(!isThere)(`under a redis-namespace, as Sidekiq up to 6.x may be${why}`, () => {
   let stage: RubyStage;
   beforeAll(async () => {
     stage = await RubyStage.start('shop');
