@@ -28,6 +28,7 @@ beforeAll(async () => {
   const options: SidekiqOptions = { url: redis.url, maxJobBytes: LIMIT, pollIntervalAverage: 0.1, concurrency: 4 };
   const tasks = new Tasks()
     .handle(defineTask('OkJob'), ({ id, args }) => void ran.push({ id, args }))
+    .handle(defineTask('EchoJob'), ({ id, args }) => void ran.push({ id, args }))
     .handle(defineTask('FailJob'), () => {
       throw new Error('on purpose');
     });
@@ -192,6 +193,58 @@ describe('a job that is odd', () => {
 
 /** Members whose types Ruby's own pages cannot draw, whoever failed the job. */
 const RUBY_STUMBLES: readonly string[] = ['"tags":"urgent"'];
+
+const DATA = (members: string): string => `{"job_class":"EchoJob","job_id":"a","queue_name":"default"${members}}`;
+
+const ODD_RAILS: readonly (readonly [string, string, 'runs' | 'fails'])[] = [
+  ['nothing but its class', '{"job_class":"EchoJob"}', 'runs'],
+  ['arguments that are null', DATA(',"arguments":null'), 'runs'],
+  ['unknown members', DATA(',"arguments":[1.0],"tenant":{"__proto__":{"polluted":true}}'), 'runs'],
+  ['a serializer that nobody knows', DATA(',"arguments":[{"_aj_serialized":"Nope::Serializer","x":1}]'), 'runs'],
+  [
+    'a key that is a trap',
+    DATA(',"arguments":[{"__proto__":{"polluted":true},"_aj_symbol_keys":["__proto__"]}]'),
+    'runs',
+  ],
+  ['an enqueued_at that is a number', DATA(',"arguments":[],"enqueued_at":1795219358.5'), 'runs'],
+  ['two marks', DATA(',"arguments":[{"a":1,"_aj_symbol_keys":["a"],"_aj_hash_with_indifferent_access":true}]'), 'runs'],
+  ['arguments that are an object', DATA(',"arguments":{"a":1}'), 'fails'],
+  ['arguments that are a text', DATA(',"arguments":"abc"'), 'fails'],
+  ['a record that is none', DATA(',"arguments":[{"_aj_globalid":"nonsense"}]'), 'fails'],
+  [
+    'a time that is none',
+    DATA(',"arguments":[{"_aj_serialized":"ActiveJob::Serializers::TimeSerializer","value":"soon"}]'),
+    'fails',
+  ],
+  [
+    'a duration that is none',
+    DATA(',"arguments":[{"_aj_serialized":"ActiveJob::Serializers::DurationSerializer","value":[]}]'),
+    'fails',
+  ],
+  ['a serializer without a name', DATA(',"arguments":[{"_aj_serialized":null}]'), 'fails'],
+  ['marks that are no list', DATA(',"arguments":[{"a":1,"_aj_symbol_keys":"a"}]'), 'fails'],
+  ['executions that are a text', DATA(',"arguments":[],"executions":"2"'), 'fails'],
+  ['a continuation that is none', DATA(',"arguments":[],"continuation":[1]'), 'fails'],
+];
+
+test.each(ODD_RAILS)('a job of Rails with %s %s', async (_, data, what) => {
+  const wrapper = 'ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper';
+  const item = `{"class":"${wrapper}","wrapped":"EchoJob","args":[${data}],"jid":"rails","queue":"default","retry":true,"x":1.0}`;
+  await client.lpush('queue:default', item);
+  if (what === 'runs') {
+    await until('it has run', () => ran.some(({ id }) => id === 'rails'));
+    expect(await client.zcard('retry')).toBe(0);
+    expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
+  } else {
+    await until('it is to be tried again', async () => (await client.zcard('retry')) === 1);
+    const [kept = ''] = await client.zrange('retry', '0', '-1');
+    expect(kept.startsWith(item.slice(0, -1))).toBe(true);
+    expect(JSON.parse(kept)).toMatchObject({ error_class: 'ActiveJob::DeserializationError', retry_count: 0 });
+    await pagesAreDrawn();
+  }
+  await good();
+  await nothingClaimed();
+});
 
 test('unparsable entries by the thousand: all are kept, and the good ones between them run', async () => {
   const items = Array.from({ length: 3_000 }, (_, index) =>
