@@ -15,6 +15,8 @@ let updates = 0;
 process.on('disconnect', () => process.exit(1));
 // A Ctrl-C is for the parent, which decides.
 process.on('SIGINT', () => {});
+// Its job is to end: a handler that heeds its signal has the time until SIGKILL.
+process.on('SIGTERM', () => abort.abort(new Error('the process of this job is to end')));
 
 const tasks = await load(file);
 process.on('message', (message: ToChild) => {

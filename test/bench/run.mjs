@@ -24,6 +24,7 @@ NAME
   celery-redis        workers and producers on Redis: ours, Celery 5.6, celery-node 0.5.9, and the limit of one process
   celery-amqp         the same on RabbitMQ, results in Redis
   rq                  RQ 2.10's Worker, SimpleWorker and worker-pool
+  resque              node-resque's worker and multi-worker, and what a process for each job costs
   sidekiq             Sidekiq as Debian has it, BullMQ, node-resque, and the limit of one process
 
 options
@@ -47,6 +48,7 @@ const needs = {
   'celery-redis': async () => ({ python: await ensureVenv('celery-5.6') }),
   'celery-amqp': async () => ({ python: await ensureVenv('celery-5.6'), rabbitServer: await ensureRabbit() }),
   rq: async () => ({ python: await ensureVenv('rq-2.10') }),
+  resque: async () => ({}),
   sidekiq: async () => ({ ruby: await ensureRuby() }),
 };
 const needed = { redisServer: await ensureRedis(), ...(await needs[name]()) };
