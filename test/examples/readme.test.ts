@@ -20,6 +20,8 @@ describe('the README', () => {
     'rq-client.ts',
     'rails-worker.ts',
     'rails-client.ts',
+    'resque-worker.ts',
+    'resque-client.ts',
   ])('shows test/examples/%s word for word', (file) => {
     const readme = readFileSync(join(root, 'README.md'), 'utf8');
     expect(readme).toContain(`\`\`\`ts\n${readFileSync(join(root, 'test/examples', file), 'utf8').trimEnd()}\n\`\`\``);
@@ -76,6 +78,25 @@ describe('the README', () => {
       const { stdout } = await run(process.execPath, [...tsx, join(root, 'test/examples/rails-client.ts')], { env });
       expect(stdout).toMatch(/^[0-9a-f]{24}\n$/);
       for (const words of ['hard 42', 'hard 3', 'ship gid://shop/Order/42'])
+        await until(`it says '${words}'`, () => said.includes(words));
+    } finally {
+      worker.kill('SIGTERM');
+    }
+    expect(await gone).toBe(0);
+  });
+
+  it('has a worker for Resque and a client that work together as they stand', async () => {
+    await using redis = await startRedis();
+    const env = { ...process.env, REDIS_URL: redis.url };
+    const worker = spawn(process.execPath, [...tsx, join(root, 'test/examples/resque-worker.ts')], { env });
+    hold(worker);
+    let said = '';
+    worker.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    const gone = new Promise<number | null>((resolve) => worker.once('exit', resolve));
+    try {
+      const { stdout } = await run(process.execPath, [...tsx, join(root, 'test/examples/resque-client.ts')], { env });
+      expect(stdout).toBe('1\n');
+      for (const words of ['about to archive 44', 'archive 44 masterbrew', 'row 7, attempt 2'])
         await until(`it says '${words}'`, () => said.includes(words));
     } finally {
       worker.kill('SIGTERM');

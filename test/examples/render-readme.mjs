@@ -13,6 +13,8 @@ for (const name of [
   'rq-client',
   'rails-worker',
   'rails-client',
+  'resque-worker',
+  'resque-client',
 ]) {
   const code = readFileSync(new URL(`${name}.ts`, here), 'utf8').trimEnd();
   const block = new RegExp(`\`\`\`ts\\n(?:${name.toUpperCase()}|// ${name}\\.ts[\\s\\S]*?)\\n\`\`\``);
