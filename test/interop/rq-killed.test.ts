@@ -5,7 +5,7 @@ import { temporaryFolder } from '../support/folder.ts';
 import { RqStage, until } from './support/rq-stage.ts';
 
 /** Workers that die with jobs in their hands: each language brings back the jobs of the other. */
-describe.each(['1.16', '2.10'] as const)('a worker of RQ %s or Node is killed', (version) => {
+describe.each(['1.16', '2.10', '2.12'] as const)('a worker of RQ %s or Node is killed', (version) => {
   let stage: RqStage;
   let folder: string;
 

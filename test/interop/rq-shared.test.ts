@@ -5,7 +5,7 @@ import { temporaryFolder } from '../support/folder.ts';
 import { RqStage, until } from './support/rq-stage.ts';
 
 /** Workers of Python and of Node on the same queues. */
-describe.each(['1.16', '2.10'] as const)('RQ %s and Node beside each other', (version) => {
+describe.each(['1.16', '2.10', '2.12'] as const)('RQ %s and Node beside each other', (version) => {
   let stage: RqStage;
   let folder: string;
 

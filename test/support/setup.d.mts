@@ -9,6 +9,7 @@ export declare const pythonEnvironments: readonly [
   'rq-1.16',
   'rq-2.0',
   'rq-2.10',
+  'rq-2.12',
   'rq-dashboard',
 ];
 export declare class SetupError extends Error {}

@@ -26,6 +26,7 @@ export const pythonEnvironments = /** @type {const} */ ([
   'rq-1.16',
   'rq-2.0',
   'rq-2.10',
+  'rq-2.12',
   'rq-dashboard',
 ]);
 
