@@ -386,6 +386,19 @@ describe('callbacks', () => {
   });
 });
 
+it('workers that claim ahead come and go: no job is lost, and none runs twice', async () => {
+  const ids: string[] = [];
+  for (let n = 0; n < 600; n++) ids.push(await put('ok'));
+  for (let n = 1; ran.length < ids.length; n++) {
+    const worker = await hire({ concurrency: 40 });
+    await until('some more have run', () => ran.length >= Math.min(n * 60, ids.length));
+    await worker.stop();
+  }
+  await until('all are finished', async () => (await redis.zcard('rq:finished:q')) === ids.length);
+  expect([...ran].sort()).toEqual([...ids].sort());
+  await nothingRuns();
+});
+
 it('jobs that do not end in time go back to the head of their queue in their order', async () => {
   const ids = [await put('gate'), await put('gate'), await put('gate')];
   const last = await put('ok', { status: 'queued' });

@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import * as lifecycle from '../../../protocols/rq/lifecycle.ts';
 import { splitExecution } from '../../../protocols/rq/keys.ts';
 import * as presenceWire from '../../../protocols/rq/presence.ts';
@@ -29,6 +30,9 @@ import { sendWebhooks } from './webhooks.ts';
 
 /** Hashes of one claim, together; a claim that is larger ends early. */
 const BATCH_BYTES = 16 * 2 ** 20;
+
+/** Fewer are not worth a claim of their own. */
+const AHEAD = 8;
 
 interface Settling {
   readonly delivery: RqDelivery;
@@ -72,6 +76,7 @@ export class RqSource implements Source, IntakeHost {
   /** The name is ours. */
   #born = false;
   #drained = false;
+  #ahead: Promise<readonly RqDelivery[]> | undefined;
   #spoiled: readonly string[] = [];
   /** A claim's answer was lost: what it took has to be looked for. */
   #uncertain = false;
@@ -164,9 +169,14 @@ export class RqSource implements Source, IntakeHost {
       }
       const watch = this.#watch as PushWatch;
       const { seen } = watch;
-      if (!this.#drained) {
-        const deliveries = await this.#claim(want);
-        if (deliveries.length > 0) return deliveries;
+      if (!this.#drained || this.#ahead !== undefined) {
+        const claiming = this.#ahead ?? this.#claim(want < 2 * AHEAD ? want : Math.ceil(want / 2));
+        this.#ahead = undefined;
+        const deliveries = await claiming;
+        if (deliveries.length > 0) {
+          await this.#claimAhead(max - deliveries.length, signal);
+          return deliveries;
+        }
         if (!this.#drained) continue;
       }
       // Between the claim and this look there is no gap: what was pushed meanwhile is seen by it, what comes later is told.
@@ -181,6 +191,18 @@ export class RqSource implements Source, IntakeHost {
     return [];
   }
 
+  /**
+   * For slots that are free: under way before the handlers of this claim run, so that Redis and this process work at the same time. Not
+   * where the queues were seen empty.
+   */
+  async #claimAhead(free: number, signal: AbortSignal): Promise<void> {
+    const want = Math.min(free, this.#limits.jobsLeft);
+    if (want < AHEAD || this.#drained || signal.aborted) return;
+    this.#ahead = this.#claim(want);
+    this.#ahead.catch(() => undefined); // told to whoever takes it
+    await nextTurn();
+  }
+
   /** Once a limit of this worker's is reached, it stops by itself. */
   #stopIfDone(): void {
     const why = this.#limits.reached({ running: this.presence.size, strangers: this.strangers.size });
@@ -190,6 +212,10 @@ export class RqSource implements Source, IntakeHost {
   }
 
   async quiet(): Promise<void> {
+    const ahead = this.#ahead;
+    this.#ahead = undefined;
+    for (const delivery of (await ahead?.catch(() => [])) ?? [])
+      this.giveAway(delivery, lifecycle.giveBack(delivery.run, new Date(), 'head'));
     this.strangers.releaseAll();
     if (this.presence.size > this.strangers.size && this.#redis?.ready === true)
       void this.#redis.run(presenceWire.shutdownRequested(this.presence.name, new Date())).catch(() => undefined);
@@ -294,7 +320,7 @@ export class RqSource implements Source, IntakeHost {
     };
   }
 
-  async #claim(max: number): Promise<readonly Delivery[]> {
+  async #claim(max: number): Promise<readonly RqDelivery[]> {
     const redis = this.redis();
     if (this.#uncertain || Date.now() >= this.#lookAgainAt) await this.#recoverLost();
     const strategy = this.#options.dequeueStrategy ?? 'default';
@@ -326,7 +352,7 @@ export class RqSource implements Source, IntakeHost {
     this.presence.suspended = reply.suspended;
     this.#tellOfSpoiled(reply.spoiled);
     for (const { queue, id, code } of reply.aside) this.#intake.tellOfQuarantine(queue, id.toString('utf8'), code);
-    const deliveries: Delivery[] = [];
+    const deliveries: RqDelivery[] = [];
     for (const claimed of reply.claimed) {
       const delivery = this.#intake.take(claimed, now);
       if (delivery !== undefined) deliveries.push(delivery);
