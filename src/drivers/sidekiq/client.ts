@@ -1,16 +1,8 @@
-import { randomBytes, randomUUID } from 'node:crypto';
-import type { RailsVersion } from '../../../protocols/formats/active-job/index.ts';
+import { randomUUID } from 'node:crypto';
 import { wrap } from '../../../protocols/sidekiq/active-job.ts';
 import { type Dialect, NEUTRAL } from '../../../protocols/sidekiq/dialect.ts';
 import * as iteration from '../../../protocols/sidekiq/iteration.ts';
-import {
-  item,
-  type Item,
-  type JobOptions,
-  payload,
-  payloads,
-  type Timing,
-} from '../../../protocols/sidekiq/options.ts';
+import { item, type Item, payload, payloads, type Timing } from '../../../protocols/sidekiq/options.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
 import type { Client } from '../../client.ts';
 import { ConfigError, ConnectionError } from '../../errors.ts';
@@ -18,51 +10,17 @@ import { type Logger, silent } from '../../log.ts';
 import { pause } from '../../source.ts';
 import { type Task, taskName } from '../../task.ts';
 import { RedisConnection } from '../../transports/redis.ts';
+import type {
+  ClientMiddleware,
+  EnqueueOptions,
+  PerformLaterOptions,
+  Pushed,
+  SidekiqClientOptions,
+} from './client-options.ts';
 import { fleetDialect } from './fleet.ts';
-import { type ResolvedApp, resolveApp, type SidekiqAppOptions } from './options.ts';
+import { newJid } from './jid.ts';
+import { type ResolvedApp, resolveApp } from './options.ts';
 import { Spool } from './spool.ts';
-
-export interface SidekiqClientOptions extends SidekiqAppOptions {
-  /**
-   * While Redis is away: `error` (the caller gets ConnectionError), or `buffer`: up to `bufferLimit` jobs are kept in this
-   * process and sent, in their order, when it is back. They are lost with the process. @default 'error'
-   */
-  readonly whenAway?: 'error' | 'buffer';
-  /** @default 1000 */
-  readonly bufferLimit?: number;
-  /** Options of every job, below its own. */
-  readonly defaults?: JobOptions;
-  /** Runs around every push, the first one outermost. */
-  readonly middleware?: readonly ClientMiddleware[];
-  readonly log?: Logger;
-}
-
-/** Around a push: change the item, call `next()` to go on, or do not, and the job is not pushed. */
-export type ClientMiddleware = (job: Item, next: () => Promise<void>) => void | Promise<void>;
-
-/** How a job is sent: Sidekiq's options in camelCase, and when it is to run. */
-export type EnqueueOptions = JobOptions & Timing;
-
-/** What Active Job knows beside. */
-export interface PerformLaterOptions extends Omit<EnqueueOptions, 'wrapped' | 'displayClass'> {
-  /** Lower is sooner, for systems that heed it; Sidekiq does not. */
-  readonly priority?: number;
-  /** @default 'en' */
-  readonly locale?: string;
-  /** As Rails names it: `'Europe/Paris'`. @default 'UTC' */
-  readonly timezone?: string;
-  /** A UUID: the same over all runs. @default a new one */
-  readonly jobId?: string;
-  /** The oldest Rails that shall read it: what that one does not know is refused. @default every version from 6.1 on */
-  readonly rails?: RailsVersion;
-}
-
-/** What became of a job. */
-export interface Pushed {
-  readonly jid: string;
-  /** `pushed`: Redis has it. `buffered`: this process keeps it until Redis is back. `halted`: middleware did not let it through. */
-  readonly state: 'pushed' | 'buffered' | 'halted';
-}
 
 type Call<A, K> = { readonly args?: A; readonly kwargs?: K } & EnqueueOptions;
 
@@ -355,18 +313,4 @@ function checkLists(args: readonly unknown[]): void {
   const wrong = args.findIndex((one) => !Array.isArray(one));
   if (wrong >= 0)
     throw new ConfigError(`sidekiq: enqueueMany: args[${wrong}] must be an array: the arguments of one job`);
-}
-
-const BYTES = 12;
-/** Asking for random bytes costs more than making a job: many at once. */
-let pool = '';
-let used = 0;
-
-/** 24 hex digits, as Sidekiq's. */
-function newJid(): string {
-  if (used === pool.length) {
-    pool = randomBytes(BYTES * 1_024).toString('hex');
-    used = 0;
-  }
-  return pool.slice(used, (used += 2 * BYTES));
 }

@@ -12,19 +12,19 @@ export {
   type WorkState,
 } from './api.ts';
 export type { CapsuleOptions, SidekiqAppOptions, SidekiqOptions } from './options.ts';
-export {
-  type ClientMiddleware,
-  type EnqueueOptions,
-  type PerformLaterOptions,
-  type Pushed,
-  SidekiqClient,
-  type SidekiqClientOptions,
-} from './client.ts';
+export type {
+  ClientMiddleware,
+  EnqueueOptions,
+  PerformLaterOptions,
+  Pushed,
+  SidekiqClientOptions,
+} from './client-options.ts';
+export { SidekiqClient } from './client.ts';
 export { iterable, type Iterable, type IterableOptions } from './iterable.ts';
 export { SidekiqSource } from './source.ts';
 export type { DialectName } from '../../../protocols/sidekiq/dialect.ts';
 export type { JobHash, SidekiqJob } from '../../../protocols/sidekiq/message.ts';
-export type { JobOptions, Timing } from '../../../protocols/sidekiq/options.ts';
+export type { Item, JobOptions, Timing } from '../../../protocols/sidekiq/options.ts';
 export type { QueuesOption } from '../../../protocols/sidekiq/queues.ts';
 export { float, Numeral } from '../../../protocols/formats/values.ts';
 export {
