@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { deflateSync } from 'node:zlib';
 import fc from 'fast-check';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -413,4 +414,37 @@ show(out)`,
   expect(theirs).toHaveLength(calls.length);
   for (const [at, [args, kwargs]] of calls.entries())
     expect(callString('f', args, kwargs)).toBe(Buffer.from(theirs[at] as string, 'base64').toString('utf8'));
+});
+
+test("jobs that wait for others survive the cleaning of RQ 2.0, with '+inf' as their score", async () => {
+  await using careful = new RqClient({ url: redis.url, deferredScore: '+inf' });
+  const parent = await careful.enqueue(add, { args: [1, 1] });
+  const child = await careful.enqueue(add, { args: [2, 2], dependsOn: parent });
+  expect(
+    await rqPython(
+      'rq-2.0',
+      redis.url,
+      `
+from rq.registry import DeferredJobRegistry
+registry = DeferredJobRegistry('default', connection=connection)
+registry.cleanup()
+show(registry.get_job_ids())`,
+    ),
+  ).toEqual([child.id]);
+  await rqBurst('rq-2.0', redis.url, ['default']);
+  expect(await child.get({ timeoutMs: 60_000 })).toBe(4);
+});
+
+test('what RQ before 1.12 leaves in the hash of a job is read as its result', async () => {
+  const [done, none, failed] = await client.enqueueMany('f', [{}, {}, {}]);
+  const waiting = Promise.allSettled([done, none, failed].map((job) => job?.get({ timeoutMs: 60_000 })));
+  await raw.hset(`rq:job:${done?.id}`, 'status', 'finished', 'result', Buffer.from('80054b052e', 'hex'));
+  await raw.hset(`rq:job:${none?.id}`, 'status', 'finished');
+  const traceback = 'Traceback (most recent call last):\n  File "a", line 1, in f\nKeyError: 1\n';
+  await raw.hset(`rq:job:${failed?.id}`, 'status', 'failed', 'exc_info', deflateSync(traceback));
+  expect(await waiting).toMatchObject([
+    { status: 'fulfilled', value: 5 },
+    { status: 'fulfilled', value: null },
+    { status: 'rejected', reason: { name: 'RemoteError', type: 'KeyError', traceback } },
+  ]);
 });
