@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { RqClient, RqCron } from '../../src/drivers/rq/index.ts';
@@ -47,6 +48,30 @@ describe('when the answer is lost', () => {
     );
     await dropped;
     expect(await raw.lrange('rq:queue:default', 0, -1)).toEqual(jobs.map(({ id }) => id));
+  });
+
+  test('a job that waits for another, and one that waits for its time, are told to do so', async () => {
+    const first = await client.enqueue('f');
+    for (const [call, state, answer] of [
+      [{ dependsOn: first }, 'deferred', ':3\r\n$0\r\n'],
+      [{ in: 60 }, 'scheduled', ':2\r\n$0\r\n'],
+    ] as const) {
+      const dropped = proxy.dropAnswerWith(answer);
+      const job = await client.enqueue('f', call);
+      await dropped;
+      expect(job.registered).toBe(state);
+      expect(await client.queue().registry(state).ids()).toEqual([job.id]);
+    }
+  });
+
+  test('large jobs are sent in parts', async () => {
+    const text = 'x'.repeat(100_000);
+    const jobs = await client.enqueueMany(
+      'f',
+      // What repeats takes no room in Redis; this does not.
+      Array.from({ length: 60 }, () => ({ args: [randomBytes(75_000).toString('base64'), text] })),
+    );
+    expect(await raw.llen('rq:queue:default')).toBe(jobs.length);
   });
 
   test('a job with an id of its own is told to be unknown, and not sent again', async () => {

@@ -436,8 +436,9 @@ show(registry.get_job_ids())`,
 });
 
 test('what RQ before 1.12 leaves in the hash of a job is read as its result', async () => {
-  const [done, none, failed] = await client.enqueueMany('f', [{}, {}, {}]);
-  const waiting = Promise.allSettled([done, none, failed].map((job) => job?.get({ timeoutMs: 60_000 })));
+  const jobs = await client.enqueueMany('f', [{}, {}, {}]);
+  const [done, none, failed] = jobs;
+  const waiting = Promise.allSettled(jobs.map((job) => job.get({ timeoutMs: 60_000 })));
   await raw.hset(`rq:job:${done?.id}`, 'status', 'finished', 'result', Buffer.from('80054b052e', 'hex'));
   await raw.hset(`rq:job:${none?.id}`, 'status', 'finished');
   const traceback = 'Traceback (most recent call last):\n  File "a", line 1, in f\nKeyError: 1\n';

@@ -7,7 +7,7 @@ import {
   register,
   type Registered,
 } from '../../../protocols/rq/enqueue.ts';
-import type { Progress } from '../../../protocols/rq/jobs.ts';
+import { type Progress, status as jobStatus } from '../../../protocols/rq/jobs.ts';
 import { type Duration, type JobOptions, jobSettings, parseDuration } from '../../../protocols/rq/options.ts';
 import { groupIds, groupNames, type Counts, counts, queueNames } from '../../../protocols/rq/queues.ts';
 import type { SerializerLimits, SerializerName } from '../../../protocols/rq/serializers.ts';
@@ -73,8 +73,9 @@ export class EnqueuedJob<R = unknown> extends RqJob<R> {
   }
 }
 
-/** In one script: it holds up everybody while it runs. */
+/** In one script: it holds up everybody while it runs, and is sent as one. */
 const BATCH = 500;
+const BATCH_BYTES = 4 * 2 ** 20;
 const MAX_TRIES = 4;
 
 /** Sends jobs to RQ's workers, whatever their language, and looks at all that RQ keeps. Connects at the first call. */
@@ -148,7 +149,7 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
   }
 
   /**
-   * Send many calls of one task, or jobs of any tasks that `prepare` made, five hundred in a round trip, each of them in one
+   * Send many calls of one task, or jobs of any tasks that `prepare` made, up to five hundred in a round trip, each of them in one
    * step. Those that depend on others of them come behind them. One that was to be unique and is not is told by its
    * `registered`. The receipts are in the order of the calls. Throws as `enqueue` does; then some may have been sent.
    */
@@ -166,8 +167,7 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
       : calls.map((call) => this.prepare(what as Task | string, call));
     const order = asConfig(() => inOrder(prepared.map(({ made }) => made)));
     const registered = new Map<NewJob, Registered>();
-    for (let at = 0; at < order.length; at += BATCH) {
-      const some = order.slice(at, at + BATCH);
+    for (const some of batches(order)) {
       for (const [index, one] of (await this.#register(some)).entries()) registered.set(some[index] as NewJob, one);
     }
     return prepared.map(({ id, made }) => new EnqueuedJob(this, id, registered.get(made) as Registered));
@@ -220,7 +220,7 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
   }
 
   /** Let no worker start anything more, for so many seconds or until `resume`. What runs goes on. */
-  suspend(seconds?: number): Promise<void> {
+  async suspend(seconds?: number): Promise<void> {
     if (seconds !== undefined && !(Number.isSafeInteger(seconds) && seconds >= 1))
       throw new ConfigError(`rq: suspend takes whole seconds of at least 1, not ${seconds}`);
     return this.run(workers.suspend(seconds));
@@ -285,17 +285,39 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
       try {
         const jobs = tries === 1 ? some : some.map((one) => ({ ...one, unique: true }));
         const registered = await this.run(register(jobs, new Date(), score));
-        return tries === 1 ? registered : registered.map((one, at) => arrived(one, some[at] as NewJob));
+        return tries === 1
+          ? registered
+          : await Promise.all(registered.map((one, at) => this.#arrived(one, some[at] as NewJob)));
       } catch (error) {
         if (!(error instanceof ConnectionError) || !again || tries >= MAX_TRIES) throw error;
         await pause(200 * (tries - 1));
       }
     }
   }
+
+  /** Where a job is that the first try has brought; a worker may have it already. */
+  async #arrived(one: Registered, { job }: NewJob): Promise<Registered> {
+    if (one.state !== 'duplicate') return one;
+    const status = await this.run(jobStatus(job.id));
+    return { state: status === 'deferred' || status === 'scheduled' ? status : 'queued', after: undefined };
+  }
 }
 
-function arrived(one: Registered, { due }: NewJob): Registered {
-  return one.state === 'duplicate' ? { state: due === undefined ? 'queued' : 'scheduled', after: undefined } : one;
+/** So many that no script takes long, and no command is very large. */
+function* batches(jobs: readonly NewJob[]): Iterable<readonly NewJob[]> {
+  let some: NewJob[] = [];
+  let bytes = 0;
+  for (const one of jobs) {
+    const size = one.job.data.length + (one.job.meta?.length ?? 0);
+    if (some.length >= BATCH || (some.length > 0 && bytes + size > BATCH_BYTES)) {
+      yield some;
+      some = [];
+      bytes = 0;
+    }
+    some.push(one);
+    bytes += size;
+  }
+  if (some.length > 0) yield some;
 }
 
 function delay(within: Duration): number {
