@@ -254,10 +254,10 @@ export function connectionName(worker: string): string {
   return `jobglot:rq:${worker.replaceAll(/[^!-~]/g, '_')}`;
 }
 
-/** Only one worker looks in each interval: the list of clients may be long. KEYS none of RQ's. */
-export function takeTurn(ms: number): Exchange<boolean> {
+/** Only one of the workers of the same queues looks in each interval: the list of clients may be long. */
+export function takeTurn(queues: readonly string[], ms: number): Exchange<boolean> {
   return {
-    commands: [['SET', 'jobglot:rq:watch', '1', 'NX', 'PX', ms]],
+    commands: [['SET', `jobglot:rq:watch:${[...queues].sort().join(',')}`, '1', 'NX', 'PX', ms]],
     atomic: false,
     read: ([reply]) => reply !== null,
   };

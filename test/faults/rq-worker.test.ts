@@ -153,7 +153,7 @@ describe('a run whose worker is gone', () => {
   it('of a worker of ours is recovered when that worker has no connection, long before the deadline', async () => {
     const id = await put('ok', { retries_left: '1' });
     await die(id, { worker: 'ghost', deadline: soon() });
-    await redis.hset('rq:worker:ghost', 'version', 'jobglot 0.1.0', 'birth', date());
+    await redis.hset('rq:worker:ghost', 'version', 'jobglot 0.1.0', 'birth', date(), 'queues', 'q');
     await redis.sadd('rq:workers', 'rq:worker:ghost');
     // It has been missed for a minute.
     await redis.set('jobglot:rq:missed:ghost', Date.now() - 60_000);
@@ -170,8 +170,8 @@ describe('a run whose worker is gone', () => {
     await hire();
     const other = await put('ok');
     await reaches(other, 'finished');
-    await until('somebody has looked', async () => (await redis.exists('jobglot:rq:watch')) === 1);
-    await until('again', async () => (await redis.exists('jobglot:rq:watch')) === 0);
+    await until('somebody has looked', async () => (await redis.exists('jobglot:rq:watch:q')) === 1);
+    await until('again', async () => (await redis.exists('jobglot:rq:watch:q')) === 0);
     expect(await status(id)).toBe('started');
   });
   it('releases the jobs that wait for it and allow its failure', async () => {

@@ -110,8 +110,8 @@ export class Upkeep implements Agent {
 
   /** Workers of ours that were killed: what they ran is known by name. */
   async #missMembers(intervalMs: number): Promise<void> {
-    const { worker: own } = this.#options;
-    if (!(await this.#redis.run(upkeep.takeTurn(Math.round(intervalMs * 0.8))))) return;
+    const { worker: own, queues: ours } = this.#options;
+    if (!(await this.#redis.run(upkeep.takeTurn(ours, Math.round(intervalMs * 0.8))))) return;
     let there: Awaited<ReturnType<ReturnType<typeof upkeep.attendance>['read']>>;
     try {
       there = await this.#redis.run(upkeep.attendance());
@@ -127,10 +127,12 @@ export class Upkeep implements Agent {
     for (const worker of there.workers)
       (there.connections.has(upkeep.connectionName(worker)) ? present : absent).push(worker);
     for (const { worker, queues, missedMs, members } of await this.#redis.run(upkeep.missing(absent, new Date()))) {
-      if (missedMs < MISSED_MS) continue;
+      // Of queues that are not ours, others decide what becomes of an abandoned job.
+      if (missedMs < MISSED_MS || !queues.some((queue) => ours.includes(queue))) continue;
       this.#log.warn({ worker, jobs: members.length }, 'a worker is gone; what it ran is recovered');
       const runs = members.map((member) => ({ member, queue: undefined, overdue: 0 }));
       await this.#recover(runs, worker, ANY_DEADLINE);
+      if (!queues.every((queue) => ours.includes(queue))) continue;
       await this.#redis.run(unregister(worker, queues, new Date()));
       await this.#redis.run(upkeep.notMissing([worker]));
     }
@@ -152,7 +154,7 @@ export class Upkeep implements Agent {
         const job = jobs[index];
         const found = queue ?? job?.origin;
         // Of a job that is gone only the run is left, and expires.
-        if (found === undefined) continue;
+        if (found === undefined || !this.#options.queues.includes(found)) continue;
         const run = {
           job: job === undefined ? gone(id) : lifecycle.unstarted(job),
           execution,
