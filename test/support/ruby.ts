@@ -110,7 +110,10 @@ export interface RubySidekiqOptions extends RubyAppOptions {
   readonly queues?: readonly string[];
   /** @default 2 */
   readonly concurrency?: number;
-  /** Seconds it waits for running jobs when it is told to stop. @default 2 */
+  /**
+   * Seconds it waits for running jobs when it is told to stop. With less than the two of a fetch an idle thread of its own takes the
+   * job that is pushed back, and it is lost. @default 3
+   */
   readonly timeout?: number;
 }
 
@@ -129,7 +132,7 @@ export interface RubySidekiq extends AsyncDisposable {
 /** Starts one, and resolves when it has begun to fetch. */
 export async function startSidekiq(options: RubySidekiqOptions): Promise<RubySidekiq> {
   const queues = (options.queues ?? ['default']).flatMap((queue) => ['-q', queue]);
-  const flags = ['-c', String(options.concurrency ?? 2), '-t', String(options.timeout ?? 2), ...queues];
+  const flags = ['-c', String(options.concurrency ?? 2), '-t', String(options.timeout ?? 3), ...queues];
   const cli = 'require "sidekiq/cli"; cli = Sidekiq::CLI.instance; cli.parse; cli.run';
   const own = new RubyProcess(['-e', cli, '--', '-r', './app.rb', '-e', 'test', ...flags], options);
   await own.says(/Starting processing|Running in/, PATIENCE_MS);
