@@ -108,10 +108,18 @@ function entryOf(flat: readonly Buffer[], told: readonly string[]): unknown {
   return fields;
 }
 
-export async function dump(client: Redis, told: readonly string[]): Promise<Readonly<Record<string, Shown>>> {
+/** What a worker says of itself is compared where it is what the test is about. */
+const OF_WORKERS = /^rq:(worker|clean)/;
+
+/** All keys but those of this kind. */
+export async function dump(
+  client: Redis,
+  told: readonly string[],
+  without: RegExp = OF_WORKERS,
+): Promise<Readonly<Record<string, Shown>>> {
   const state: Record<string, Shown> = {};
   for (const key of (await client.keys('*')).sort()) {
-    if (key.startsWith('rq:worker') || key.startsWith('rq:clean')) continue;
+    if (without.test(key)) continue;
     const left = await client.pttl(key);
     const ttl = left < 0 ? {} : { ttl: Math.ceil(left / 1000) };
     const held = { ...(await heldBy(client, key)), ...ttl } as Held;
@@ -156,4 +164,14 @@ async function flatHash(client: Redis, key: string): Promise<readonly Buffer[]> 
 
 function pairsOf(flat: readonly Buffer[]): readonly (readonly [Buffer, Buffer])[] {
   return flat.flatMap((one, at) => (at % 2 === 0 ? [[one, flat[at + 1] as Buffer] as const] : []));
+}
+
+/** A state of a fixture in the same form. */
+export function shownState(
+  state: State,
+  told: readonly string[],
+  without: RegExp = OF_WORKERS,
+): Readonly<Record<string, Shown>> {
+  const kept = Object.entries(state).filter(([key]) => !without.test(key));
+  return Object.fromEntries(kept.map(([key, held]) => [key, shown(held, told)]));
 }
