@@ -20,10 +20,10 @@ import { type Logger, silent } from '../../log.ts';
 import { pause } from '../../source.ts';
 import { type Task, taskName } from '../../task.ts';
 import { RedisConnection } from '../../transports/redis.ts';
-import { redisTarget, type RedisTarget } from '../../transports/redis-url.ts';
+import type { RedisTarget } from '../../transports/redis-url.ts';
 import { ResultWaiter, type WaitOptions } from './await-results.ts';
 import { type JobReader, type JobRecord, RqJob } from './job.ts';
-import type { RqAppOptions } from './options.ts';
+import { type RqAppOptions, targetOf } from './options.ts';
 import { records, RqQueue } from './queue.ts';
 
 export interface RqClientOptions extends RqAppOptions {
@@ -94,7 +94,7 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
     this.serializer = options.serializer ?? 'pickle';
     this.limits = options.limits;
     this.#log = options.log ?? silent;
-    this.#target = redisTarget(options.url, options.redis);
+    this.#target = targetOf(options);
   }
 
   /** Where it sends to, without secrets. */

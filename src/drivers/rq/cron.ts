@@ -12,8 +12,8 @@ import { type Logger, silent } from '../../log.ts';
 import { pause } from '../../source.ts';
 import { type Task, taskName } from '../../task.ts';
 import { RedisConnection } from '../../transports/redis.ts';
-import { redisTarget, type RedisTarget } from '../../transports/redis-url.ts';
-import type { RqAppOptions } from './options.ts';
+import type { RedisTarget } from '../../transports/redis-url.ts';
+import { type RqAppOptions, targetOf } from './options.ts';
 
 /** What is enqueued when, as `rq.cron.register` takes it; its names in camelCase. */
 export interface RqCronJob extends Pick<JobOptions, 'meta' | 'webhooks'> {
@@ -88,7 +88,7 @@ export class RqCron implements AsyncDisposable {
       createdAt: new Date(),
       configFile: options.configFile ?? '',
     };
-    this.#target = redisTarget(options.url, options.redis);
+    this.#target = targetOf(options);
     this.#serializer = options.serializer ?? 'pickle';
     this.#log = options.log ?? silent;
     if (options.jobs.length === 0) throw new ConfigError('rq: a cron without jobs has nothing to do; pass jobs');

@@ -1,7 +1,7 @@
 import type { SerializerLimits, SerializerName } from '../../../protocols/rq/serializers.ts';
 import { checkQueueName } from '../../../protocols/rq/keys.ts';
 import { ConfigError, WireError } from '../../errors.ts';
-import type { RedisTargetOptions } from '../../transports/redis-url.ts';
+import { redisTarget, type RedisTarget, type RedisTargetOptions } from '../../transports/redis-url.ts';
 import type { RqCallbacks } from './callbacks.ts';
 
 /** What workers and clients share. */
@@ -59,6 +59,13 @@ export interface RqOptions extends RqAppOptions {
   readonly abandonedJobs?: 'fail' | 'requeue';
   /** Seconds between two looks for jobs whose worker died. @default 5 */
   readonly abandonedInterval?: number;
+}
+
+/** Where RQ's keys are. Throws ConfigError for a URL that is none, and for a Redis Cluster, over which RQ's keys would be spread. */
+export function targetOf({ url, redis }: RqAppOptions, clientName?: string): RedisTarget {
+  const target = redisTarget(url, { ...redis, ...(clientName === undefined ? {} : { clientName }) });
+  if (target.cluster === undefined) return target;
+  throw new ConfigError(`rq: ${target.maskedUrl} is a Redis Cluster, and RQ's keys share no slot; RQ cannot be on one`);
 }
 
 /** Throws ConfigError unless `value` is a whole number of at least `least`. */

@@ -15,13 +15,13 @@ import { type Agent, type Delivery, every, type Host, pause, type PoisonReport, 
 import type { Registration } from '../../task.ts';
 import { PushWatch } from '../../transports/redis-push.ts';
 import { RedisConnection } from '../../transports/redis.ts';
-import { redisTarget, type RedisTarget } from '../../transports/redis-url.ts';
+import type { RedisTarget } from '../../transports/redis-url.ts';
 import type { RqCallback } from './callbacks.ts';
 import { Commands } from './commands.ts';
 import type { RqDelivery } from './delivery.ts';
 import { Intake, type IntakeHost } from './intake.ts';
 import { Limits } from './limits.ts';
-import { queueNames, type RqOptions, wholeNumber } from './options.ts';
+import { queueNames, type RqOptions, targetOf, wholeNumber } from './options.ts';
 import { Presence } from './presence.ts';
 import { Scheduler } from './scheduler.ts';
 import { Strangers } from './strangers.ts';
@@ -87,7 +87,7 @@ export class RqSource implements Source, IntakeHost {
     this.queues = queueNames(options.queues);
     this.presence = new Presence(options.name ?? randomUUID().replaceAll('-', ''), this.queues);
     // Others see by it that this worker lives.
-    this.#target = redisTarget(options.url, { ...options.redis, clientName: connectionName(this.presence.name) });
+    this.#target = targetOf(options, connectionName(this.presence.name));
     this.#order = [...this.queues];
     this.concurrency = wholeNumber('concurrency', options.concurrency ?? 10, 1);
     const interval = wholeNumber('jobMonitoringInterval', options.jobMonitoringInterval ?? 30, 1);

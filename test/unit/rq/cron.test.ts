@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import * as cron from '../../../protocols/rq/cron.ts';
 import { crontab } from '../../../protocols/rq/crontab.ts';
-import { RqCron } from '../../../src/drivers/rq/cron.ts';
+import { rq, RqClient, RqCron } from '../../../src/drivers/rq/index.ts';
 import { ConfigError } from '../../../src/index.ts';
 import { root } from '../../support/setup.mjs';
 
@@ -93,6 +93,12 @@ describe('RqCron', () => {
     const make = (): unknown => new RqCron({ url: 'redis://localhost', jobs: [job as never] });
     expect(make).toThrow(ConfigError);
     expect(make).toThrow(message);
+  });
+  it('refuses a Redis Cluster, as the client and the worker do', () => {
+    const options = { url: 'redis://localhost', redis: { cluster: true } };
+    const jobs = [{ func: 'f', queueName: 'q', interval: 1 }];
+    for (const make of [() => new RqCron({ ...options, jobs }), () => new RqClient(options), () => rq(options)])
+      expect(make).toThrow(/is a Redis Cluster/);
   });
   it('refuses to have nothing to do', () => {
     expect(() => new RqCron({ url: 'redis://localhost', jobs: [] })).toThrow(/nothing to do/);
