@@ -28,6 +28,11 @@ const tasks = new Tasks()
     ran.push(id);
     throw new TypeError('boom');
   })
+  .handle(defineTask('hostile'), () => ({
+    get value() {
+      throw new TypeError('look away');
+    },
+  }))
   .handle(defineTask('progress'), async (job) => {
     const own = currentJob(job);
     const saved = await own.saveMeta({ ...(own.meta as Readonly<Record<string, unknown>>), done: 0.5 });
@@ -415,6 +420,14 @@ it('a handler sees its job as RQ has it, and stores its progress in meta', async
   await reaches(id, 'finished');
   expect(loads((await redis.hgetBuffer(`rq:job:${id}`, 'meta'))!)).toEqual({ by: 'me', done: 0.5 });
   expect(() => currentJob({ id, task: 'x', args: [], kwargs: {}, queue: 'q', attempt: 1 })).toThrow(/no job of an RQ/);
+});
+
+it('a value that cannot even be looked at fails its job', async () => {
+  await hire();
+  const id = await put('hostile');
+  await reaches(id, 'failed');
+  expect(await reason(id)).toContain('TypeError: look away');
+  await nothingRuns();
 });
 
 describe('webhooks', () => {

@@ -1,3 +1,4 @@
+import { toFailure } from '../../../protocols/errors.ts';
 import type { Disposition, Failure, Job, Outcome, Transition } from '../../../protocols/job.ts';
 import * as lifecycle from '../../../protocols/rq/lifecycle.ts';
 import type { Settled, Settlement } from '../../../protocols/rq/redis.ts';
@@ -74,7 +75,13 @@ export class RqDelivery implements Delivery {
 
   async #decide(outcome: Outcome): Promise<Transition<Settlement>> {
     const seen = await this.#called(outcome);
-    const transition = lifecycle.settle(this.run, seen, this.#policy, new Date());
+    let transition: lifecycle.RqTransition;
+    try {
+      transition = lifecycle.settle(this.run, seen, this.#policy, new Date());
+    } catch (error) {
+      // A value that cannot even be looked at: tried for ever, the job would never end.
+      return lifecycle.settle(this.run, { kind: 'fail', error: toFailure(error) }, this.#policy, new Date());
+    }
     const { unwritable: error } = transition;
     if (error !== undefined) {
       const { id, task, queue } = this.job;
