@@ -2,7 +2,8 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { temporaryFolder } from '../support/folder.ts';
-import { RqStage, until } from './support/rq-stage.ts';
+import type { PythonRqWorker } from '../support/python-rq.ts';
+import { type NodeRqProcess, RqStage, until } from './support/rq-stage.ts';
 
 /** Workers that die with jobs in their hands: each language brings back the jobs of the other. */
 describe.each(['1.16', '2.10', '2.12'] as const)('a worker of RQ %s or Node is killed', (version) => {
@@ -74,11 +75,40 @@ describe.each(['1.16', '2.10', '2.12'] as const)('a worker of RQ %s or Node is k
     const job = await client.enqueue('rq_app.who', { queue });
     // As BLMOVE leaves it when the worker dies right after.
     await stage.store.lmove(`rq:queue:${queue}`, `rq:queue:${queue}:intermediate`, 'LEFT', 'RIGHT');
-    const aMinuteAgo = String(Date.now() / 1000 - 120);
-    await stage.store.set(`rq:queue:${queue}:intermediate:first_seen:${job.id}`, aMinuteAgo);
+    await stage.forget(queue);
     await using _ = await stage.node({ queues: [queue], abandonedInterval: 1 });
     // RQ would have failed it, though it never ran.
     expect(await stage.python.value(job.id)).toBe('node');
     await until('it is out of there', async () => (await stage.store.exists(`rq:queue:${queue}:intermediate`)) === 0);
+  });
+
+  test('300 jobs, workers of both languages killed in the middle of it: every one has ended, and was run', async () => {
+    const queue = stage.queue('mixed');
+    await using client = stage.client();
+    const count = 300;
+    const calls = Array.from({ length: count }, () => ({ args: [0.02] as const, queue, retry: { max: 5 } }));
+    const ids = (await client.enqueueMany('rq_app.count', calls)).map(({ id }) => id);
+    const ran = async (): Promise<number> =>
+      (await stage.store.hmget('runs', ...ids)).filter((runs) => runs !== null).length;
+    const startPython = (): Promise<PythonRqWorker> => stage.worker({ queues: [queue], kind: 'SimpleWorker' });
+    const startNode = (): Promise<NodeRqProcess> =>
+      stage.nodeProcess({ queues: [queue], concurrency: 2, abandonedInterval: 1 });
+    let [python, node] = [await startPython(), await startNode()];
+    for (const killAt of [60, 140]) {
+      await until(`${killAt} ran`, async () => (await ran()) >= killAt);
+      await python.kill();
+      await node.kill();
+      [python, node] = [await startPython(), await startNode()];
+    }
+    await until('the queue is empty', async () => (await stage.store.llen(`rq:queue:${queue}`)) === 0);
+    // Of Python's only the time tells that they are gone.
+    await stage.forget(queue);
+    await until('all have ended', async () => (await stage.store.zcard(`rq:finished:${queue}`)) >= count);
+    await until('nothing runs', async () => (await stage.store.exists(`rq:wip:${queue}`, `rq:queue:${queue}`)) === 0);
+    expect(await ran()).toBe(count);
+    expect(await stage.store.exists(`rq:failed:${queue}`, `rq:queue:${queue}:intermediate`)).toBe(0);
+    expect(python.isGone).toBe(false);
+    await python.stop();
+    await node.stop();
   });
 });

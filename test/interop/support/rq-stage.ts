@@ -115,10 +115,12 @@ export class RqStage implements AsyncDisposable {
     return new RqClient({ url: this.redis.url, ...options });
   }
 
-  /** As if so much time had passed without a word of whoever runs these jobs. */
+  /** As if much time had passed without a word of whoever runs these jobs, or has taken them. */
   async forget(queue: string): Promise<void> {
     const running = await this.store.zrange(`rq:wip:${queue}`, 0, '-1');
     for (const member of running) await this.store.call('ZADD', `rq:wip:${queue}`, 'XX', '1', member);
+    const held = await this.store.lrange(`rq:queue:${queue}:intermediate`, 0, -1);
+    for (const id of held) await this.store.set(`rq:queue:${queue}:intermediate:first_seen:${id}`, '1.0');
   }
 
   /** A real RQ worker. */
