@@ -94,8 +94,9 @@ result = [chain(add(1, 2), add(10), add(100)).apply_async().get(timeout=30), app
   it('a record of the arguments in JSON has a text where JSON has no form', async () => {
     await using node = await stage.node({ acceptContent: ['pickle'], resultExtended: true });
     const settled = node.settled('node.echo');
+    // By another application: `app` would hear of a result that it cannot read, at whatever it waits for next.
     const id = await stage.run(
-      "import datetime; result = app.send_task('node.echo', args=[datetime.timedelta(1)], queue=queue).id",
+      "import datetime; result = other(task_serializer='pickle').send_task('node.echo', args=[datetime.timedelta(1)], queue=queue).id",
       { queue: node.queue },
     );
     await settled;
