@@ -157,6 +157,56 @@ describe('Active Job', () => {
   });
 });
 
+describe('resque-retry', () => {
+  test('Ruby and Node take turns at a job that fails, and count together', async () => {
+    const args = [1, 'two words', { a: 1.5, 'b c': [null, true] }, [2, ['x']]];
+    await client.enqueue('RetryingJob', { args });
+    const runs = async (): Promise<unknown[]> => (await redis.lrange('ran', 0, -1)).map((text) => JSON.parse(text));
+    const inNode = async (): Promise<void> => {
+      const seen = (await runs()).length;
+      const tasks = new Tasks().handle(
+        defineTask('RetryingJob'),
+        async ({ attempt }) => {
+          await redis.rpush('ran', JSON.stringify({ side: 'node', attempt: attempt - 1 }));
+          throw new Error('not yet');
+        },
+        { retry: { max: 3, delayMs: 1_000 } },
+      );
+      // It leaves with the job that it has: the next run is the other's.
+      await hire(tasks, { concurrency: 1, scheduler: { run: false } });
+      await until('it has run', async () => (await runs()).length > seen);
+      await workers.pop()!.stop();
+    };
+    const due = async (): Promise<void> => {
+      await hire(
+        new Tasks().handle(defineTask('Nothing'), () => undefined),
+        { queues: ['none'], scheduler: true },
+      );
+      await until('it is in its queue again', async () => (await client.size('default')) === 1);
+      await workers.pop()!.stop();
+    };
+    await ruby.run("Resque.work_one('default')");
+    await inNode();
+    const [key] = await redis.keys('resque:resque-retry:RetryingJob:*');
+    expect(key).toBe(await ruby.run(`RetryingJob.retry_key(*values['args'])`, { args }));
+    expect(await redis.get(key!)).toBe('1');
+    expect(await redis.ttl(`resque:failure-${key!.slice('resque:'.length)}`)).toBeGreaterThanOrEqual(1);
+    await due();
+    await ruby.run("Resque.work_one('default')");
+    await inNode();
+    expect(await runs()).toEqual([
+      { side: 'ruby', attempt: 0 },
+      { side: 'node', attempt: 1 },
+      { side: 'ruby', attempt: 2 },
+      { side: 'node', attempt: 3 },
+    ]);
+    expect(await redis.keys('resque:*resque-retry*')).toEqual([]);
+    const failed = (await redis.lrange('resque:failed', 0, -1)).map((text) => JSON.parse(text) as { error: string });
+    // Ruby's here has no suppression of failures that are retried: its two, and our last.
+    expect(failed.map(({ error }) => error)).toEqual(['not yet', 'not yet', 'not yet']);
+  });
+});
+
 describe("Ruby's own words", () => {
   const json = fc.letrec((tie) => ({
     value: fc.oneof(

@@ -1,0 +1,139 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { Redis } from 'ioredis';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { resque, type ResqueOptions } from '../../src/drivers/resque/index.ts';
+import { defineTask, Tasks } from '../../src/task.ts';
+import { Worker } from '../../src/worker/worker.ts';
+import { hold } from '../support/leash.mjs';
+import { type RedisServer, startRedis } from '../support/redis.ts';
+import { until } from '../support/until.ts';
+import { type Proxy, startProxy } from './proxy.ts';
+
+let server: RedisServer;
+let redis: Redis;
+let proxy: Proxy;
+const workers: Worker[] = [];
+
+beforeAll(async () => {
+  server = await startRedis();
+  redis = server.client({ maxRetriesPerRequest: null });
+  proxy = await startProxy(server.port);
+});
+afterEach(async () => {
+  for (const worker of workers.splice(0)) await worker.stop({ timeoutMs: 0 });
+  await redis.flushall();
+});
+afterAll(async () => {
+  await proxy[Symbol.asyncDispose]();
+  await server[Symbol.asyncDispose]();
+});
+
+async function hire(options: Partial<ResqueOptions> = {}): Promise<Map<number, number>> {
+  const runs = new Map<number, number>();
+  const count = (number: number): void => void runs.set(number, (runs.get(number) ?? 0) + 1);
+  const tasks = new Tasks()
+    .handle(defineTask<(number: number) => void>('OkJob'), async ({ args: [number] }) => {
+      count(number);
+      await sleep(1);
+    })
+    .handle(defineTask<(number: number) => void>('FailJob'), ({ args: [number] }) => {
+      count(number);
+      throw new TypeError(`job ${number}`);
+    });
+  const source = resque({ url: proxy.url, queues: ['*'], concurrency: 5, processTitle: false, ...options });
+  const worker = new Worker({ tasks, sources: [source] });
+  workers.push(worker);
+  await worker.start();
+  return runs;
+}
+
+const idle = (): Promise<void> =>
+  until('nothing waits and nothing is claimed', 60_000, async () => {
+    const claims = await redis.keys('resque:jobglot:claims:*');
+    return claims.length === 0 && (await redis.llen('resque:queue:default')) === 0;
+  });
+
+async function push(className: string, numbers: readonly number[]): Promise<void> {
+  await redis.sadd('resque:queues', 'default');
+  await redis.rpush('resque:queue:default', ...numbers.map((number) => `{"class":"${className}","args":[${number}]}`));
+}
+
+test('the answer to a claim is lost: the job runs all the same, once', async () => {
+  const runs = await hire();
+  const dropped = proxy.dropAnswerWith('"args":[4711]');
+  await push('OkJob', [4711]);
+  await dropped;
+  await until('it has run', () => runs.get(4711) === 1);
+  await idle();
+  expect(runs.get(4711)).toBe(1);
+});
+
+test('connections are cut twenty times: no job is lost, and each failure is recorded once', async () => {
+  const runs = await hire();
+  const fine = Array.from({ length: 1_500 }, (_, number) => number);
+  const failing = Array.from({ length: 500 }, (_, number) => 10_000 + number);
+  for (let at = 0; at < 500; at += 50) {
+    await push('OkJob', fine.slice(at * 3, at * 3 + 150));
+    await push('FailJob', failing.slice(at, at + 50));
+    proxy.cut();
+    await sleep(20);
+    proxy.cut();
+  }
+  await until('all have run', 60_000, () => runs.size === 2_000);
+  await idle();
+  expect([...runs.keys()].sort((a, b) => a - b)).toEqual([...fine, ...failing]);
+  const failed = (await redis.lrange('resque:failed', 0, -1)).map(
+    (text) => (JSON.parse(text) as { payload: { args: [number] } }).payload.args[0],
+  );
+  expect(failed.toSorted((a, b) => a - b)).toEqual(failing);
+  // What was shown of them is gone too.
+  await until('nobody is shown at work', async () =>
+    (await redis.keys('resque:worker:*')).every((key) => key.endsWith(':started')),
+  );
+});
+
+test(
+  'a process that stood still for longer than it may is taken for dead; when it goes on, it undoes nothing',
+  { timeout: 120_000 },
+  async () => {
+    const numbers = Array.from({ length: 60 }, (_, number) => number);
+    await redis.rpush(
+      'resque:queue:default',
+      ...numbers.map((number) => `{"class":"CountJob","args":[${number},true,200]}`),
+    );
+    const options: ResqueOptions = {
+      url: server.url,
+      queues: ['default'],
+      concurrency: 10,
+      ...{ deadAfter: 1, rescueInterval: 0.2, poisonLimit: 10 },
+    };
+    const first = startProcess(options);
+    await until('some have run', async () => (await redis.hlen('runs')) >= 10);
+    first.child.kill('SIGSTOP');
+    const second = startProcess(options);
+    await until('all have run', 60_000, async () => (await redis.hlen('runs')) === numbers.length);
+    first.child.kill('SIGCONT');
+    await until('it is on the list again', async () => (await redis.scard('resque:workers')) === 20);
+    await idle();
+    for (const { child } of [first, second]) child.kill('SIGTERM');
+    await Promise.all([first.gone, second.gone]);
+    const failed = (await redis.lrange('resque:failed', 0, -1)).map(
+      (text) => (JSON.parse(text) as { payload: { args: [number] } }).payload.args[0],
+    );
+    // Recorded once each, though some ran twice.
+    expect(failed.toSorted((a, b) => a - b)).toEqual(numbers);
+    expect(await redis.smembers('resque:workers')).toEqual([]);
+    expect(await redis.smembers('resque:jobglot:claimants')).toEqual([]);
+  },
+);
+
+function startProcess(options: ResqueOptions): { readonly child: ChildProcess; readonly gone: Promise<void> } {
+  const program = fileURLToPath(new URL('resque-process.ts', import.meta.url));
+  const child = spawn(process.execPath, ['--import', 'tsx', program, JSON.stringify(options), server.url], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  hold(child);
+  return { child, gone: new Promise((resolve) => child.once('close', () => resolve())) };
+}
