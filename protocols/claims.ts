@@ -28,26 +28,29 @@ export type End = 'head' | 'tail';
  * claim is the job's bytes. What is larger than a job may be goes to quarantine here and now. A list is read a few jobs at a time and
  * then as many as the size of those allows, so that a list of large ones does not fill the server's memory.
  *
+ * A script that fails undoes nothing, so what it has taken is written down before it is cut off its list; a key that is no list counts as an
+ * empty one.
+ *
  * KEYS claims, claimants, pause or '', then lists. ARGV max, number of the last claim, process, byte limit of one job, byte limit of all,
- * then per list: the queue's name, its quarantine list.
+ * what stands before a queue's name in the key of its list, and in that of its quarantine list.
  * Returns flat: for every read of a list: list number, count, jobs …; then 0, and what was set aside: list number, size, first bytes,
  * last bytes … While `pause` says `true`, only -1. LRANGE and LTRIM rather than a counted pop: every version of Redis has them, and a
  * client that tracks keys is told of the next push.
  */
 const claimLua = (end: End): string => `
 if KEYS[3] ~= '' then
-  local pause = redis.call('GET', KEYS[3])
-  if pause and string.match(string.lower(pause), '^%s*true%s*$') then return {-1} end
+  local pause = redis.pcall('GET', KEYS[3])
+  if type(pause) == 'string' and string.match(string.lower(pause), '^%s*true%s*$') then return {-1} end
 end
 local left, last, biggest, budget = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local out, aside, hash, n = {}, {}, {}, 0
+local out, aside, n, skip = {}, {}, 0, #ARGV[6] + 1
 for l = 4, #KEYS do
-  local queue, step = ARGV[(l - 4) * 2 + 6], 4
+  local queue, step = string.sub(KEYS[l], skip), 4
   while left > 0 and budget > 0 do
     local want = math.min(left, step)
-    local found = redis.call('LRANGE', KEYS[l], ${end === 'head' ? '0, want - 1' : '-want, -1'})
-    if #found == 0 then break end
-    local at, count, taken, bytes = #out + 2, 0, 0, 0
+    local found = redis.pcall('LRANGE', KEYS[l], ${end === 'head' ? '0, want - 1' : '-want, -1'})
+    if found.err or #found == 0 then break end
+    local at, count, taken, bytes, hash = #out + 2, 0, 0, 0, {}
     out[#out + 1] = l - 3
     out[at] = 0
     for i = ${end === 'head' ? '1, #found' : '#found, 1, -1'} do
@@ -57,7 +60,7 @@ for l = 4, #KEYS do
       taken = taken + 1
       bytes = bytes + size
       if size > biggest then
-        redis.call('LPUSH', ARGV[(l - 4) * 2 + 7], job)
+        redis.call('LPUSH', ARGV[7] .. queue, job)
         aside[#aside + 1] = l - 3
         aside[#aside + 1] = size
         aside[#aside + 1] = string.sub(job, 1, 200)
@@ -73,14 +76,14 @@ for l = 4, #KEYS do
       end
     end
     out[at] = count
+    if count > 0 then
+      redis.call('HMSET', KEYS[1], unpack(hash))
+      redis.call('SADD', KEYS[2], ARGV[3])
+    end
     redis.call('LTRIM', KEYS[l], ${end === 'head' ? 'taken, -1' : '0, -taken - 1'})
     if #found < want then break end
     step = math.max(1, math.floor(budget / math.max(1, bytes / taken)))
   end
-end
-if n > 0 then
-  redis.call('HMSET', KEYS[1], unpack(hash))
-  redis.call('SADD', KEYS[2], ARGV[3])
 end
 out[#out + 1] = 0
 for i = 1, #aside do out[#out + 1] = aside[i] end
@@ -96,13 +99,6 @@ export interface ClaimLimits {
   readonly jobBytes: number;
   /** No more is fetched at once than this, or one job. */
   readonly batchBytes: number;
-}
-
-/** A list to take jobs from. `name` is what the claim says; `quarantine` the list that gets what is too large. */
-export interface ClaimedList {
-  readonly key: string;
-  readonly name: string;
-  readonly quarantine: string;
 }
 
 export interface ClaimedJob {
@@ -132,8 +128,12 @@ const PAUSED: Claimed = { claimed: [], aside: [], paused: true };
 /** At most 1 000 at once. `last` is the number of the last claim this process made or asked for. */
 export function claim(
   keys: ClaimKeys,
-  lists: readonly ClaimedList[],
+  queues: readonly string[],
   options: {
+    /** What stands before a queue's name in the key of its list. */
+    readonly listPrefix: string;
+    /** And in that of the list which gets what is too large. */
+    readonly quarantinePrefix: string;
     readonly end: End;
     /** Who claims: a member of the claimants. */
     readonly process: string;
@@ -144,10 +144,10 @@ export function claim(
     readonly limits: ClaimLimits;
   },
 ): Exchange<Claimed> {
-  const { end, process, pause = '', max, last, limits } = options;
+  const { listPrefix, quarantinePrefix, end, process, pause = '', max, last, limits } = options;
   const command = callScript(
     CLAIM[end],
-    [keys.claims, keys.claimants, pause, ...lists.map(({ key }) => key)],
+    [keys.claims, keys.claimants, pause, ...queues.map((queue) => listPrefix + queue)],
     [
       // HMSET gets two words a job.
       Math.min(max, CHUNK),
@@ -155,7 +155,8 @@ export function claim(
       process,
       limits.jobBytes,
       limits.batchBytes,
-      ...lists.flatMap(({ name, quarantine }) => [name, quarantine]),
+      listPrefix,
+      quarantinePrefix,
     ],
   );
   return {
@@ -169,12 +170,12 @@ export function claim(
       let at = 0;
       let number = last;
       while (flat[at] !== 0) {
-        const queue = lists[(flat[at++] as number) - 1]?.name ?? '';
+        const queue = queues[(flat[at++] as number) - 1] ?? '';
         for (let count = flat[at++] as number; count > 0; count--)
           claimed.push({ queue, claim: `${++number}:${queue}`, bytes: flat[at++] as Buffer });
       }
       for (at++; at < flat.length; at += 4) {
-        const queue = lists[(flat[at] as number) - 1]?.name ?? '';
+        const queue = queues[(flat[at] as number) - 1] ?? '';
         const [size, start, end] = flat.slice(at + 1, at + 4) as [number, Buffer, Buffer];
         aside.push({ queue, size, start, end });
       }
@@ -198,23 +199,45 @@ export function acknowledge(claims: string, fields: readonly string[]): readonly
 }
 
 /**
+ * Lua of the two scripts below: commands as words behind their number, and whether what they write to is of the right kind. A script that fails
+ * undoes nothing: so it is asked before anything is written, and counters, which are never worth a job, may fail.
+ */
+const COMMANDS_LUA = `
+local kinds = { RPUSH = 'list', LPUSH = 'list', SADD = 'set', SREM = 'set', ZADD = 'zset', HSET = 'hash', HDEL = 'hash' }
+local function misfit(at, stop)
+  while at <= stop do
+    local n, kind = tonumber(ARGV[at]), kinds[ARGV[at + 1]]
+    if kind then
+      local is = redis.call('TYPE', ARGV[at + 2]).ok
+      if is ~= 'none' and is ~= kind then return 'WRONGTYPE ' .. ARGV[at + 2] .. ' is a ' .. is .. ', not a ' .. kind end
+    end
+    at = at + n + 1
+  end
+end
+local function carry(at, stop)
+  while at <= stop do
+    local n = tonumber(ARGV[at])
+    if ARGV[at + 1] == 'INCRBY' then redis.pcall(unpack(ARGV, at + 1, at + n))
+    else redis.call(unpack(ARGV, at + 1, at + n)) end
+    at = at + n + 1
+  end
+end`;
+
+/**
  * Give up a claim and do what is to be done with its job, in one step; nothing when the claim is gone: then somebody took this
- * process for dead and the job is not ours any more.
+ * process for dead and the job is not ours any more. An error, and nothing done, where a key is not what a command needs.
  *
  * KEYS claims, then every key that the commands touch. ARGV the claim, then per command the number of its words, and its words.
  */
 export const EXCHANGE_CLAIM: Script = {
   name: 'exchange-claim',
   keys: 'variable',
-  lua: `
-if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
-local at = 2
-while at <= #ARGV do
-  local n = tonumber(ARGV[at])
-  redis.call(unpack(ARGV, at + 1, at + n))
-  at = at + n + 1
-end
-return 1`,
+  lua: `${COMMANDS_LUA}
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+local wrong = misfit(2, #ARGV)
+if wrong then return redis.error_reply(wrong) end
+carry(2, #ARGV)
+return redis.call('HDEL', KEYS[1], ARGV[1])`,
 };
 
 /** False when the claim was gone and nothing was done. The commands write one key each, named by their second word. */
@@ -287,14 +310,15 @@ export const RESCUE_WINDOW: number = 72 * 3600;
  *
  * KEYS claims, alive, counter of rescues, then every key that the commands touch. ARGV claim, limit, seconds the counter lives, number
  * of words of the first set of commands, then the commands of a rescue and those of a burial, as in exchange-claim.
- * Returns -1 it lives, 0 gone, 1 given back, 2 buried.
+ * Returns -1 it lives, 0 gone, 1 given back, 2 buried, 3 kept: a key is not what a command needs.
  */
 export const RESCUE: Script = {
   name: 'rescue-claim',
   keys: 'variable',
-  lua: `
+  lua: `${COMMANDS_LUA}
 if redis.call('EXISTS', KEYS[2]) == 1 then return -1 end
-if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+if misfit(5, #ARGV) then return 3 end
 local times = redis.call('INCR', KEYS[3])
 redis.call('EXPIRE', KEYS[3], ARGV[3])
 local at, stop, done = 5, 4 + tonumber(ARGV[4]), 1
@@ -302,17 +326,14 @@ if times >= tonumber(ARGV[2]) then
   at, stop, done = stop + 1, #ARGV, 2
   redis.call('DEL', KEYS[3])
 end
-while at <= stop do
-  local n = tonumber(ARGV[at])
-  redis.call(unpack(ARGV, at + 1, at + n))
-  at = at + n + 1
-end
+carry(at, stop)
+redis.call('HDEL', KEYS[1], ARGV[1])
 return done`,
 };
 
-export type Rescued = 'alive' | 'gone' | 'back' | 'buried';
+export type Rescued = 'alive' | 'gone' | 'back' | 'buried' | 'kept';
 
-const RESCUED: Readonly<Record<number, Rescued>> = { [-1]: 'alive', 0: 'gone', 1: 'back', 2: 'buried' };
+const RESCUED: Readonly<Record<number, Rescued>> = { [-1]: 'alive', 0: 'gone', 1: 'back', 2: 'buried', 3: 'kept' };
 
 export interface Rescue {
   readonly claim: string;

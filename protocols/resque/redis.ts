@@ -156,9 +156,10 @@ export function claim(
   names: readonly string[],
   options: { readonly max: number; readonly last: number; readonly limits: claims.ClaimLimits },
 ): Exchange<claims.Claimed> {
-  const lists = names.map((name) => ({ key: queueKey(keys, name), name, quarantine: quarantineKey(keys, name) }));
-  return claims.claim({ claims: claimsKey(keys, process), claimants: keys.claimants }, lists, {
+  return claims.claim({ claims: claimsKey(keys, process), claimants: keys.claimants }, names, {
     ...options,
+    listPrefix: queueKey(keys, ''),
+    quarantinePrefix: quarantineKey(keys, ''),
     end: 'head',
     process,
     pause: keys.pause,

@@ -118,13 +118,10 @@ export function claim(
   queues: readonly string[],
   options: { readonly max: number; readonly last: number; readonly limits: claims.ClaimLimits },
 ): Exchange<claims.Claimed> {
-  const lists = queues.map((name) => ({
-    key: queueKey(keys, name),
-    name,
-    quarantine: quarantineKey(keys, name),
-  }));
-  return claims.claim({ claims: claimsKey(keys, identity), claimants: keys.claimants }, lists, {
+  return claims.claim({ claims: claimsKey(keys, identity), claimants: keys.claimants }, queues, {
     ...options,
+    listPrefix: queueKey(keys, ''),
+    quarantinePrefix: quarantineKey(keys, ''),
     end: 'tail',
     process: identity,
   });

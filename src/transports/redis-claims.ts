@@ -1,5 +1,6 @@
 import * as wire from '../../protocols/claims.ts';
 import type { Command, Exchange } from '../../protocols/redis.ts';
+import { ConnectionError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { RedisConnection } from './redis.ts';
 
@@ -110,7 +111,15 @@ export class Claims {
       const values = await redis.run(wire.claimedBytes(claims, some));
       for (const [index, claim] of some.entries()) {
         const bytes = values[index];
-        if (bytes !== undefined) await this.exchange(claim, giveBack(wire.readClaim(claim).queue, bytes));
+        if (bytes === undefined) continue;
+        const { queue } = wire.readClaim(claim);
+        try {
+          await this.exchange(claim, giveBack(queue, bytes));
+        } catch (error) {
+          if (error instanceof ConnectionError) throw error;
+          // One queue that is no list keeps no other from its jobs.
+          log.warn({ queue, error }, 'a job claimed for this process cannot be put back; its claim is kept');
+        }
       }
     }
     if (stray.length > 0)
@@ -188,6 +197,7 @@ export class Rescuer {
     // What it took first is pushed last, and so runs first.
     const fields = [...(await redis.run(wire.claimsOf(claims)))].reverse();
     let back = 0;
+    let kept = 0;
     for (let at = 0; at < fields.length; at += BATCH) {
       if (signal.aborted) return;
       const some = fields.slice(at, at + BATCH);
@@ -200,10 +210,15 @@ export class Rescuer {
       for (const [index, what] of done.entries()) {
         if (what === 'alive') return;
         if (what === 'back') back += 1;
+        if (what === 'kept') kept += 1;
         if (what === 'buried') buried((rescues[index] as wire.Rescue).claim, process);
       }
     }
     await gone(process, back);
     await redis.run(wire.forgetClaimant({ claims, claimants }, process));
+    if (kept > 0)
+      throw new Error(
+        `${kept} jobs of the dead process ${process} cannot be put back: a key of their queue is not a list. Their claims are kept in '${claims}'`,
+      );
   }
 }

@@ -121,3 +121,55 @@ describe('run', () => {
     expect(poisons).toEqual([]);
   });
 });
+
+describe('keys that are something else', () => {
+  test('a queue that is no list stops no other queue, and loses no job of one', async () => {
+    await using own = await startRedis();
+    const there = own.client();
+    const seen: unknown[] = [];
+    const tasks = new Tasks().handle(defineTask('OkJob'), ({ args }) => void seen.push(args[0]));
+    const source = resque({
+      url: own.url,
+      queues: ['a', 'b', 'c'],
+      fetch: 'poll',
+      interval: 0.05,
+      processTitle: false,
+    });
+    const other = new Worker({ tasks, sources: [source] });
+    await there.rpush('resque:queue:a', '{"class":"OkJob","args":["a"]}');
+    await there.hset('resque:queue:b', 'no', 'list');
+    await there.rpush('resque:queue:c', '{"class":"OkJob","args":["c"]}');
+    await other.start();
+    await until('both have run', () => seen.length === 2);
+    expect(seen).toEqual(['a', 'c']);
+    await other.stop();
+  });
+
+  test('a failure that cannot be recorded keeps its job claimed until it can; counters may be anything', async () => {
+    await using own = await startRedis();
+    const there = own.client();
+    const tasks = new Tasks()
+      .handle(defineTask('OkJob'), () => undefined)
+      .handle(defineTask('FailJob'), () => {
+        throw new Error('on purpose');
+      });
+    await there.set('resque:failed', 'no list');
+    await there.set('resque:stat:failed', 'no number');
+    await there.rpush('resque:queue:a', '{"class":"FailJob","args":[]}');
+    const other = new Worker({ tasks, sources: [resque({ url: own.url, queues: ['a'], processTitle: false })] });
+    const unsettled = other.once('job:unsettled');
+    await other.start();
+    expect(String(((await unsettled).error as Error).message)).toContain('resque:failed is a string, not a list');
+    const [claims] = await there.keys('resque:jobglot:claims:*');
+    expect(await there.hlen(claims!)).toBe(1);
+    await there.del('resque:failed');
+    await until('it is recorded', async () => (await there.llen('resque:failed')) === 1);
+    await there.set('resque:stat:processed', 'no number');
+    const settled = other.once('job:settled', ({ disposition }) => disposition.state === 'succeeded');
+    await there.rpush('resque:queue:a', '{"class":"OkJob","args":[]}');
+    await settled;
+    await other.stop();
+    expect(await there.llen('resque:failed')).toBe(1);
+    expect(await there.keys('resque:jobglot:claims:*')).toEqual([]);
+  });
+});

@@ -137,7 +137,9 @@ export class ResqueProcess {
       await (this.#turn ?? notOpen())(done);
     } catch (error) {
       this.slots.forget();
-      throw error;
+      // A counter that is no number is not worth a job: its claim ended with the same commands.
+      if (!(error instanceof Error) || !/not an integer|WRONGTYPE/.test(error.message)) throw error;
+      this.log.warn({ error }, 'a counter, or what is shown of a worker, could not be written');
     }
   }
 
