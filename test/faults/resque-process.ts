@@ -18,7 +18,11 @@ const tasks = new Tasks().handle(
     if (fails) throw new TypeError(`job ${number}`);
   },
 );
-const worker = new Worker({ tasks, sources: [resque(options)], log: createLogger({ level: 'silent', format: 'json' }) });
+const worker = new Worker({
+  tasks,
+  sources: [resque(options)],
+  log: createLogger({ level: 'silent', format: 'json' }),
+});
 const stop = new AbortController();
 process.on('SIGTERM', () => stop.abort());
 worker.on('worker:state', ({ state }) => process.stdout.write(`${state}\n`));
