@@ -162,6 +162,9 @@ export function soonest(keys: Keyspace): Exchange<number | undefined> {
  * Move members of `schedule` or `retry` to their queues, each only if it is still there: whoever removes a member pushes its
  * job, in the same step. Ruby's poller pops first and pushes after, and loses the job when it dies in between.
  *
+ * The member goes last: what the server refuses must leave it where it is. What cannot be pushed (its queue's key is no list) goes to
+ * the dead set, so that it does not hold up the others.
+ *
  * KEYS set, queues, dead, lists. ARGV now, what is older leaves the dead set, how many stay, then per member: the member, the number of its list (0: to the
  * dead set), its queue, the job as it goes there. Returns 1 or 0 for each.
  */
@@ -171,17 +174,20 @@ export const MOVE_DUE: Script = {
   lua: `
 local moved, buried = {}, false
 for at = 4, #ARGV, 4 do
-  local done = redis.call('ZREM', KEYS[1], ARGV[at])
-  moved[#moved + 1] = done
-  if done == 1 then
+  local there = redis.call('ZSCORE', KEYS[1], ARGV[at])
+  moved[#moved + 1] = there and 1 or 0
+  if there then
     local list = tonumber(ARGV[at + 1])
+    if list > 0 then
+      redis.call('SADD', KEYS[2], ARGV[at + 2])
+      local pushed = redis.pcall('LPUSH', KEYS[3 + list], ARGV[at + 3])
+      if type(pushed) == 'table' and pushed.err then list = 0 end
+    end
     if list == 0 then
       redis.call('ZADD', KEYS[3], ARGV[1], ARGV[at + 3])
       buried = true
-    else
-      redis.call('SADD', KEYS[2], ARGV[at + 2])
-      redis.call('LPUSH', KEYS[3 + list], ARGV[at + 3])
     end
+    redis.call('ZREM', KEYS[1], ARGV[at])
   end
 end
 if buried then

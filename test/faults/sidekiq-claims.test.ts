@@ -222,3 +222,57 @@ describe('the end', () => {
     expect(await redis.mget('stat:processed', 'stat:failed')).toEqual(['2', '1']);
   });
 });
+
+describe('what the server refuses', () => {
+  test('a retry that cannot be written leaves the job claimed, and is written when it can be', async () => {
+    const tasks = new Tasks().handle(defineTask('Fails'), () => {
+      throw new Error('no');
+    });
+    const source = sidekiq({ url: server.url, concurrency: 1, heartbeatInterval: 0.2, poll: false });
+    const worker = new Worker({ tasks, sources: [source] });
+    workers.push(worker);
+    await worker.start();
+    await redis.set('retry', 'not a set');
+    const unsettled = worker.once('job:unsettled');
+    await client.enqueue('Fails');
+    await unsettled;
+    expect(await redis.hlen(`jobglot:sidekiq:claims:${await identity()}`)).toBe(1);
+    await redis.del('retry');
+    await until('the retry is written', async () => (await redis.zcard('retry')) === 1);
+    await until('the claim is gone', async () => (await redis.keys('jobglot:sidekiq:claims:*')).length === 0);
+  });
+
+  test('a job whose queue is no list does not hold up what else is due, and is kept', async () => {
+    await redis.set('queue:odd', 'not a list');
+    await redis.zadd('schedule', '1', job('odd').replace('"queue":"default"', '"queue":"odd"'), '2', job('even'));
+    await hire();
+    await until('the other one has run', () => ran.length === 1);
+    expect(ran).toEqual(['even']);
+    expect(await redis.zrange('dead', '0', '-1')).toEqual([expect.stringContaining('"odd"') as string]);
+    expect(await redis.zcard('schedule')).toBe(0);
+  });
+
+  test('a server without memory does not make a process look dead', async () => {
+    const small = await startRedis({ args: ['--maxmemory', '3mb', '--maxmemory-policy', 'noeviction'] });
+    const own = small.client();
+    const source = sidekiq({ url: small.url, heartbeatInterval: 0.1, deadAfter: 60 });
+    const worker = new Worker({ tasks: new Tasks().handle(defineTask('X'), () => undefined), sources: [source] });
+    workers.push(worker);
+    try {
+      await worker.start();
+      const failed = worker.once('agent:failed');
+      await own.set('filler', 'x'.repeat(4 * 2 ** 20)).catch(() => undefined);
+      await own.config('SET', 'maxmemory', '1mb');
+      await failed;
+      const [name] = await own.smembers('processes');
+      // Longer than a beat would say: the next one brings it down again.
+      await own.expire(name as string, 1_000);
+      await until('its entry is renewed', async () => (await own.ttl(name as string)) <= 60);
+      expect(await own.exists(name as string)).toBe(1);
+      await own.config('SET', 'maxmemory', '0');
+    } finally {
+      await worker.stop({ timeoutMs: 0 });
+      await small[Symbol.asyncDispose]();
+    }
+  });
+});

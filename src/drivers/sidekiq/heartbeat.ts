@@ -63,25 +63,15 @@ export class Heartbeat implements Agent {
   async #beat(): Promise<void> {
     const process = this.#process;
     const { keys, identity, dialect, options } = process;
-    await this.#flush();
     const work = [...process.working].map((one) => one.work);
-    await process.run(wire.writes(presence.showWork(keys, identity, work, dialect, options.deadAfterSeconds), true));
+    await this.#try('write what ran', () => this.#flush());
+    await this.#try('show what runs', () =>
+      process.run(wire.writes(presence.showWork(keys, identity, work, dialect, options.deadAfterSeconds), true)),
+    );
     const sent = performance.now();
     await process.run(wire.writes([['PING']]));
     this.#rttMicros = Math.round((performance.now() - sent) * 1000);
-    const heard = await process.run(
-      presence.beat(keys, {
-        identity,
-        info: presence.infoText(this.#info(), dialect),
-        concurrency: presence.concurrencyOf(process.capsules),
-        busy: work.length,
-        nowMs: Date.now(),
-        rttMicros: this.#rttMicros,
-        quiet: process.isQuiet,
-        rssKilobytes: Math.round(globalThis.process.memoryUsage.rss() / 1024),
-        ttl: options.deadAfterSeconds,
-      }),
-    );
+    const heard = await this.#showProcess(work.length);
     process.paused = new Set(await process.run(wire.paused(keys)));
     if (this.#beats++ > 0 && !heard.known && options.fetch === 'reliable') await this.#wasTakenForDead();
     if (options.fetch === 'reliable') await this.#countClaims();
@@ -89,6 +79,40 @@ export class Heartbeat implements Agent {
     if (Date.now() >= this.#lookAroundAt) {
       this.#lookAroundAt = Date.now() + LOOK_AROUND_MS;
       await process.learnDialect();
+    }
+  }
+
+  async #showProcess(busy: number): Promise<presence.Heard> {
+    const process = this.#process;
+    const { keys, identity, dialect, options } = process;
+    try {
+      return await process.run(
+        presence.beat(keys, {
+          identity,
+          info: presence.infoText(this.#info(), dialect),
+          concurrency: presence.concurrencyOf(process.capsules),
+          busy,
+          nowMs: Date.now(),
+          rttMicros: this.#rttMicros,
+          quiet: process.isQuiet,
+          rssKilobytes: Math.round(globalThis.process.memoryUsage.rss() / 1024),
+          ttl: options.deadAfterSeconds,
+        }),
+      );
+    } catch (error) {
+      // A server without memory takes nothing new; but who lives must not be taken for dead.
+      const alive = wire.writes([['EXPIRE', keys.prefix + identity, options.deadAfterSeconds]]);
+      await process.run(alive).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** What the server refuses must not keep this process from showing that it lives. */
+  async #try(what: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.#process.log.warn({ error }, `could not ${what}`);
     }
   }
 
