@@ -8,7 +8,7 @@ const parts: readonly { name: string; maxWorkers: number }[] = [
   { name: 'unit', maxWorkers: 2 },
   { name: 'conformance', maxWorkers: 2 },
   // Most of their time they wait for each other: a Python worker, a broker, a Node worker.
-  { name: 'interop', maxWorkers: 2 },
+  { name: 'interop', maxWorkers: 3 },
   { name: 'faults', maxWorkers: 1 },
   { name: 'examples', maxWorkers: 1 },
 ];
