@@ -69,7 +69,12 @@ export function loads(bytes: Uint8Array, options: LoadOptions = {}): unknown {
 
 /** Level 6, as Python's `zlib.compress`. */
 export function deflate(bytes: Uint8Array): Buffer {
-  return zlib.deflateSync(bytes);
+  return zlib.deflateSync(bytes, { chunkSize: chunkFor(bytes.byteLength) });
+}
+
+/** zlib takes a buffer of this size for whatever it does; of a job that is small, its default is most of the garbage. */
+function chunkFor(bytes: number): number {
+  return Math.min(16_384, Math.max(256, bytes));
 }
 
 /**
@@ -82,7 +87,8 @@ export function inflate(bytes: Uint8Array, maxBytes: number = defaultLimits.maxB
   const plain = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (!zlibbed) return plain;
   try {
-    return zlib.inflateSync(plain, { maxOutputLength: Math.max(1, Math.min(maxBytes, constants.MAX_LENGTH)) });
+    const maxOutputLength = Math.max(1, Math.min(maxBytes, constants.MAX_LENGTH));
+    return zlib.inflateSync(plain, { maxOutputLength, chunkSize: chunkFor(4 * plain.byteLength) });
   } catch (error) {
     const { code } = error as { readonly code?: unknown };
     if (code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(undefined, maxBytes, error);
