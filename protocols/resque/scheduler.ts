@@ -82,6 +82,11 @@ export function itemsOf(keys: Keyspace, second: string, count: number = BATCH): 
   };
 }
 
+/** Nobody looks at this second any more. */
+export function forgetSecond(keys: Keyspace, second: string): Exchange<void> {
+  return { commands: [['ZREM', keys.schedule, second]], atomic: false, read: () => undefined };
+}
+
 /**
  * Move the first items of a second to their queues, in one step, if they are still the first: Ruby's scheduler watches the list and
  * starts anew when it changes under it, and so do we. A second that is empty then is forgotten.

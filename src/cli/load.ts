@@ -85,7 +85,16 @@ function readsTypeScript(): boolean {
   );
 }
 
+/** What Node has to be started with to import this file itself, as a child process of a job does. Throws ConfigError. */
+export function importArguments(file: string, cwd: string): readonly string[] {
+  return isTypeScript(file) && !readsTypeScript() ? ['--import', findTsx(file, cwd)] : [];
+}
+
 async function useTsx(file: string, cwd: string): Promise<void> {
+  await import(findTsx(file, cwd));
+}
+
+function findTsx(file: string, cwd: string): string {
   const places = [join(cwd, 'package.json'), join(dirname(file), 'package.json'), import.meta.url];
   for (const place of places) {
     let found: string;
@@ -94,8 +103,7 @@ async function useTsx(file: string, cwd: string): Promise<void> {
     } catch {
       continue; // Not installed there.
     }
-    await import(pathToFileURL(found).href);
-    return;
+    return pathToFileURL(found).href;
   }
   throw new ConfigError(
     `${file} is TypeScript, which Node ${process.versions.node} does not read by itself: ${REMEDY}`,

@@ -145,6 +145,36 @@ describe('keys that are something else', () => {
     await other.stop();
   });
 
+  test('a second that is no list holds up no other', async () => {
+    await redis.set('resque:delayed:1', 'no list');
+    await redis.rpush('resque:delayed:2', '{"class":"OkJob","args":["two"],"queue":"default"}');
+    await redis.zadd('resque:delayed_queue_schedule', 1, '1', 2, '2');
+    await until('the other has run', () => ran.length === 1);
+    expect(ran).toEqual([['two']]);
+    expect(await redis.zcard('resque:delayed_queue_schedule')).toBe(0);
+    expect(await redis.get('resque:delayed:1')).toBe('no list');
+  });
+
+  test('names of queues that cannot be read lose no job that was claimed meanwhile', async () => {
+    await using own = await startRedis();
+    const there = own.client();
+    await there.rpush('resque:queue:known', '{"class":"OkJob","args":["first"]}');
+    await there.sadd('resque:queues', 'known');
+    const seen: unknown[] = [];
+    const tasks = new Tasks().handle(defineTask('OkJob'), ({ args }) => void seen.push(args[0]));
+    const source = resque({ url: own.url, queues: ['*'], fetch: 'poll', interval: 0.05, processTitle: false });
+    const other = new Worker({ tasks, sources: [source] });
+    await other.start();
+    await until('it has run', () => seen.length === 1);
+    const down = other.once('source:down');
+    await there.multi().del('resque:queues').set('resque:queues', 'no set').exec();
+    await down;
+    await there.rpush('resque:queue:known', '{"class":"OkJob","args":["second"]}');
+    await until('it has run too', () => seen.length === 2);
+    await other.stop();
+    expect(await there.keys('resque:jobglot:claims:*')).toEqual([]);
+  });
+
   test('a failure that cannot be recorded keeps its job claimed until it can; counters may be anything', async () => {
     await using own = await startRedis();
     const there = own.client();

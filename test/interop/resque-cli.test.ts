@@ -120,6 +120,25 @@ test('a process for each job', async () => {
   expect((await node.ended).code).toBe(0);
 });
 
+test('a process for each job, of tasks in TypeScript', async () => {
+  const own = await project({
+    'tasks.ts': `${TASKS}\nexport const typed: number = 1;`,
+  });
+  const node = start(
+    ['worker', '-A', 'tasks.ts', '--resque', server.url, '--fork-per-job', '-Q', 'default', '--log-format', 'text'],
+    { cwd: own },
+  );
+  running.push(node);
+  await node.says('resque ready');
+  await run(['enqueue', 'resque', 'PidJob', ...url], { cwd });
+  await processed(1);
+  expect(JSON.parse((await redis.lindex('resque:failed', 0)) ?? '')).toMatchObject({
+    error: expect.stringMatching(/^pid \d+$/) as string,
+  });
+  node.child.kill('SIGTERM');
+  expect((await node.ended).code).toBe(0);
+});
+
 test('what is in a queue is explained', async () => {
   const told = await run(['decode', 'resque'], { cwd, stdin: '{"class":"OkJob","args":[1.0],"queue":"low"}\n' });
   expect(told.code).toBe(0);

@@ -236,6 +236,23 @@ describe('failures', () => {
   });
 });
 
+test('what a hook of the worker throws is its own trouble', async () => {
+  const boom = (): never => {
+    throw new Error('out of order');
+  };
+  const hooks = { queueEmpty: boom, beforePause: boom, afterPause: boom, shutdown: boom, workerExit: boom };
+  const { worker, source, ran } = await hire({ hooks });
+  for (const word of ['a', 'b']) {
+    await client.enqueue('OkJob', { args: [word] });
+    await processed(word === 'a' ? 1 : 2);
+    await source.pause();
+    await source.resume();
+  }
+  await worker.stop();
+  expect(ran).toEqual(['default:a', 'default:b']);
+  expect(await redis.scard('resque:workers')).toBe(0);
+});
+
 describe('hooks', () => {
   const log: string[] = [];
   const say = (word: string) => (): void => void log.push(word);

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import type { Config } from '../../config.ts';
 import type { ResqueSource } from '../../drivers/resque/index.ts';
 import type { Worker } from '../../worker/worker.ts';
+import { importArguments } from '../load.ts';
 import type { Companion, Environment, ResolvedSource } from '../system.ts';
 import { maskUrl } from '../url.ts';
 import { logLevelOf, resolveResque, type ResolvedResque, type ResqueWorkerFlags } from './settings.ts';
@@ -36,7 +37,8 @@ export async function resqueSource(
           middleware: async (tasks) => {
             const { childProcess } = await import('../../worker/child-process.ts');
             const timeout = termTimeoutMs === undefined ? {} : { termTimeoutMs };
-            return childProcess({ tasks, title: jobTitle, termChild, ...timeout });
+            const execArgv = [...process.execArgv, ...importArguments(tasks, cwd)];
+            return childProcess({ tasks, title: jobTitle, termChild, execArgv, ...timeout });
           },
         }
       : {}),

@@ -3,7 +3,7 @@ import { readClaim } from '../../../protocols/claims.ts';
 import { aliveKey, claimsKey, quarantineKey } from '../../../protocols/resque/keys.ts';
 import * as presence from '../../../protocols/resque/presence.ts';
 import * as wire from '../../../protocols/resque/redis.ts';
-import { type Agent, every } from '../../source.ts';
+import { type Agent, every, pause } from '../../source.ts';
 import { Rescuer } from '../../transports/redis-claims.ts';
 import type { ResqueProcess } from './process.ts';
 
@@ -32,10 +32,17 @@ async function signOfLife(process: ResqueProcess): Promise<void> {
 /** Gives back what processes of our kind held when they died, before anybody takes their workers for dead and fails their jobs. */
 export function rescue(process: ResqueProcess): Agent {
   let rescuer: Rescuer | undefined;
-  return every('resque: rescue jobs of dead processes', process.options.rescueMs, async (signal) => {
-    rescuer ??= rescuerOf(process);
-    await rescuer.look(signal);
-  });
+  return {
+    name: 'resque: rescue jobs of dead processes',
+    async run(signal) {
+      // The first look only suspects: it is no reason to wait.
+      while (!signal.aborted) {
+        rescuer ??= rescuerOf(process);
+        await rescuer.look(signal);
+        await pause(process.options.rescueMs * (0.9 + Math.random() / 5), signal);
+      }
+    },
+  };
 }
 
 function rescuerOf(process: ResqueProcess): Rescuer {

@@ -7,7 +7,7 @@ import { processName } from '../../../protocols/resque/presence.ts';
 import * as wire from '../../../protocols/resque/scheduler.ts';
 import { readTime } from '../../../protocols/resque/times.ts';
 import { type Zone, zoneOf } from '../../../protocols/formats/zone.ts';
-import { ConfigError } from '../../errors.ts';
+import { ConfigError, ConnectionError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import { backoff } from '../../backoff.ts';
 import { type Agent, type Host, pause } from '../../source.ts';
@@ -142,11 +142,25 @@ export class SchedulerAgent implements Agent {
     while (!signal.aborted) {
       const second = await redis.run(wire.dueSecond(this.#keys, new Date()));
       if (second === undefined) return;
-      const items = await redis.run(wire.itemsOf(this.#keys, second));
+      const items = await this.#itemsOf(second);
+      if (items === undefined) continue;
       const due = items.map(wire.readDue);
       const moved = await redis.run(wire.moveDelayed(this.#keys, second, due));
       if (moved === 'changed') continue;
       for (const { why } of due.filter(({ queue }) => queue === undefined)) this.#setAside(why);
+    }
+  }
+
+  /** A second whose key is no list is not looked at again, and holds up no other. */
+  async #itemsOf(second: string): Promise<readonly Buffer[] | undefined> {
+    const redis = this.#connection();
+    try {
+      return await redis.run(wire.itemsOf(this.#keys, second));
+    } catch (error) {
+      if (error instanceof ConnectionError) throw error;
+      await redis.run(wire.forgetSecond(this.#keys, second));
+      this.#log.error({ second, error }, `what is due at ${second} is no list; its key is left as it is`);
+      return undefined;
     }
   }
 

@@ -16,7 +16,7 @@ import { PushWatch } from '../../transports/redis-push.ts';
 import { heartbeats, keptWords, prune, pruner, rescue } from './chores.ts';
 import { type ClassRule, ClassRules } from './class-rules.ts';
 import { ResqueDelivery } from './delivery.ts';
-import { type ResqueOptions, type ResolvedWorker, resolveApp, resolveWorker } from './options.ts';
+import { type ResqueOptions, type ResolvedWorker, resolveApp, resolveWorker, type WorkerHooks } from './options.ts';
 import { FOLLOWS, ResqueProcess } from './process.ts';
 import { SchedulerAgent } from './scheduler.ts';
 import { Strangers } from './strangers.ts';
@@ -111,12 +111,12 @@ export class ResqueSource implements Source {
     await this.#process.claims.settleDoubts();
     const { claimed, aside, paused, news } = await this.#claim(max);
     for (const one of aside) this.#tooLarge(one);
-    const deliveries = await this.#deliveries(claimed);
+    const deliveries = await this.#sorted(claimed);
     if (deliveries.length > 0) this.#wasEmpty = false;
     if (claimed.length > 0 || aside.length > 0 || news) return deliveries;
     if (!paused && !this.#wasEmpty) {
       this.#wasEmpty = true;
-      await this.#options.hooks.queueEmpty?.();
+      await this.#hook('queueEmpty');
     }
     await this.#wait(seen, signal);
     return [];
@@ -126,9 +126,9 @@ export class ResqueSource implements Source {
     this.#quiet = true;
     this.#paused?.resume();
     this.#watch?.poke();
-    await this.#options.hooks.shutdown?.();
     this.#strangers.releaseAll();
     await Promise.all(this.#chores);
+    await this.#hook('shutdown');
   }
 
   async close(): Promise<void> {
@@ -138,7 +138,7 @@ export class ResqueSource implements Source {
     await this.#watch?.close();
     await this.#scheduler?.close();
     await this.#process.close();
-    if (this.#host !== undefined) await this.#options.hooks.workerExit?.();
+    if (this.#host !== undefined) await this.#hook('workerExit');
   }
 
   /** USR2: no new jobs until `resume`. Running ones go on. */
@@ -149,7 +149,7 @@ export class ResqueSource implements Source {
     this.#paused = { until, resume };
     this.#watch?.poke();
     this.#log.info({ system: this.system }, 'paused: no new jobs until it is resumed');
-    await this.#options.hooks.beforePause?.();
+    await this.#hook('beforePause');
   }
 
   /** CONT. */
@@ -159,7 +159,7 @@ export class ResqueSource implements Source {
     this.#paused = undefined;
     paused.resume();
     this.#log.info({ system: this.system }, 'resumed');
-    await this.#options.hooks.afterPause?.();
+    await this.#hook('afterPause');
   }
 
   /** USR1: end the jobs that run now, as ones whose process was killed; the worker goes on. How many there were. */
@@ -177,15 +177,18 @@ export class ResqueSource implements Source {
     const looking = queues.dynamic ? this.#process.run(wire.queues(keys)) : Promise.resolve(before);
     const names = queues.expand(before);
     const limits = { jobBytes: maxJobBytes, batchBytes: Math.min(maxJobBytes, 16 * 2 ** 20) };
-    const [known, taken] = await Promise.all([
+    const [known, taken] = await Promise.allSettled([
       looking,
       names.length === 0
         ? NOTHING
         : claims.take(max, (most, last) => wire.claim(keys, name, names, { max: most, last, limits })),
     ]);
-    this.#known = known;
-    const now = queues.expand(known);
-    return { ...taken, news: now.length !== names.length || now.some((queue, at) => queue !== names[at]) };
+    if (taken.status === 'rejected') throw taken.reason;
+    // What was claimed must be run, whatever became of the look around.
+    if (known.status === 'rejected' && taken.value.claimed.length === 0) throw known.reason;
+    if (known.status === 'fulfilled') this.#known = known.value;
+    const now = queues.expand(this.#known);
+    return { ...taken.value, news: now.length !== names.length || now.some((queue, at) => queue !== names[at]) };
   }
 
   async #wait(seen: number, signal: AbortSignal): Promise<void> {
@@ -194,6 +197,25 @@ export class ResqueSource implements Source {
     // Where the server cannot tell of pushes, a look costs less than a job that waits.
     else if (this.#watch?.active !== true) await pause(Math.min(POLLING_MS, intervalMs), signal);
     else await this.#watch.next(seen, intervalMs, signal);
+  }
+
+  /** What a hook throws is its own trouble. */
+  async #hook(name: keyof WorkerHooks): Promise<void> {
+    try {
+      await this.#options.hooks[name]?.();
+    } catch (error) {
+      this.#log.error({ hook: name, error }, 'a hook threw');
+    }
+  }
+
+  async #sorted(claimed: readonly ClaimedJob[]): Promise<readonly Delivery[]> {
+    try {
+      return await this.#deliveries(claimed);
+    } catch (error) {
+      // Nobody holds them: the next look gives them back.
+      for (const { claim } of claimed) this.#process.claims.forget(claim);
+      throw error;
+    }
   }
 
   async #deliveries(claimed: readonly ClaimedJob[]): Promise<readonly Delivery[]> {
@@ -209,7 +231,7 @@ export class ResqueSource implements Source {
     const names = read.map(({ payload, rule, wraps }) =>
       this.#options.scheduler === undefined || rule === undefined || wraps ? undefined : this.#retryName(payload),
     );
-    const attempts = await this.#attempts(names, claimed);
+    const attempts = await this.#attempts(names);
     const deliveries: Delivery[] = [];
     for (const [at, { claimed: one, payload, rule, wraps }] of read.entries()) {
       const { job, unread } = this.#read(payload, one, rule, attempts[at] ?? 1, wraps);
@@ -277,23 +299,17 @@ export class ResqueSource implements Source {
   }
 
   /** How often each was tried; one trip for all. */
-  async #attempts(names: readonly (string | undefined)[], claimed: readonly ClaimedJob[]): Promise<readonly number[]> {
+  async #attempts(names: readonly (string | undefined)[]): Promise<readonly number[]> {
     const known = names.filter((name) => name !== undefined);
     if (known.length === 0) return [];
     const { keys } = this.#process;
-    try {
-      const stored = await this.#process.run({
-        commands: [['MGET', ...known.map((name) => retryKeys(keys, name).attempts)]],
-        atomic: false,
-        read: ([values]) => values as readonly (Buffer | null)[],
-      });
-      let next = 0;
-      return names.map((name) => (name === undefined ? 1 : attemptOf(stored[next++]?.toString())));
-    } catch (error) {
-      // Nobody holds them: the next look gives them back.
-      for (const { claim } of claimed) this.#process.claims.forget(claim);
-      throw error;
-    }
+    const stored = await this.#process.run({
+      commands: [['MGET', ...known.map((name) => retryKeys(keys, name).attempts)]],
+      atomic: false,
+      read: ([values]) => values as readonly (Buffer | null)[],
+    });
+    let next = 0;
+    return names.map((name) => (name === undefined ? 1 : attemptOf(stored[next++]?.toString())));
   }
 
   #quarantine({ queue, claim, bytes }: ClaimedJob, error: unknown): void {
