@@ -25,6 +25,9 @@ result = [job.id for job in queue.enqueue_many([Queue.prepare_data('rq_app.count
   test('two queues under load: every job is run once, by either of them', async () => {
     const queues = [stage.queue('load'), stage.queue('load')];
     await using client = stage.client();
+    // Both wait when the first job comes.
+    await using python = await stage.worker({ queues, kind: 'SimpleWorker' });
+    await using node = await stage.node({ queues, concurrency: 2 });
     const count = 150;
     const ids: string[] = [];
     for (const queue of queues) {
@@ -32,8 +35,6 @@ result = [job.id for job in queue.enqueue_many([Queue.prepare_data('rq_app.count
       const calls = Array.from({ length: count }, () => ({ args: [0.002] as const, queue }));
       ids.push(...(await client.enqueueMany('rq_app.count', calls)).map(({ id }) => id));
     }
-    await using python = await stage.worker({ queues, kind: 'SimpleWorker' });
-    await using node = await stage.node({ queues, concurrency: 2 });
     await until('all ran', async () => (await stage.store.hlen('runs')) >= ids.length);
     for (const queue of queues) await stage.nothingRuns(queue);
     const runs = await stage.store.hgetall('runs');
