@@ -38,7 +38,7 @@ export const PRUNED = 'Resque::PruneDeadWorkerDirtyExit';
 export function encodeFailure(record: FailureRecord, zone?: string): string {
   const { exception, error, backtrace, worker, queue } = record;
   const rest = json.stringify({
-    exception,
+    exception: wellFormed(exception),
     error: wellFormed(error),
     backtrace: backtrace.map(wellFormed),
     worker,

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { toFailure } from '../../../protocols/errors.ts';
 import type { Command } from '../../../protocols/redis.ts';
 import type { Disposition, Outcome, Transition } from '../../../protocols/job.ts';
 import type { ResqueJob } from '../../../protocols/resque/active-job.ts';
@@ -115,12 +116,15 @@ export class ResqueDelivery implements Delivery, Holder, Occupant {
     const { retryName, retry } = this.claimed;
     const { queue, payload } = this;
     const { attempt, activeJob } = this.job;
-    return lifecycle.settle(
-      { queue, payload, attempt, worker, retryName, activeJob: activeJob !== undefined },
-      outcome,
-      { keys, failures: options.failures, retry },
-      { now: new Date(), random: Math.random(), mint: randomUUID },
-    );
+    const run = { queue, payload, attempt, worker, retryName, activeJob: activeJob !== undefined };
+    const policy = { keys, failures: options.failures, retry };
+    const moment = { now: new Date(), random: Math.random(), mint: randomUUID };
+    try {
+      return lifecycle.settle(run, outcome, policy, moment);
+    } catch (error) {
+      // A payload that cannot be written once more, for a retry: tried for ever, it would never end.
+      return lifecycle.settle(run, { kind: 'fail', error: toFailure(error) }, policy, moment);
+    }
   }
 
   async #tell(failure: NonNullable<lifecycle.ResqueWrites['failure']>): Promise<void> {
