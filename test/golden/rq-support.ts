@@ -26,7 +26,7 @@ export type Outcome =
   | { readonly kind: 'error'; readonly type: string; readonly message: string }
   | { readonly kind: 'retry'; readonly max: number; readonly intervals: readonly number[] }
   | { readonly kind: 'killed'; readonly signal: number }
-  | { readonly kind: 'unserializable' | 'unknown-task' | 'undecodable' | 'stopped' };
+  | { readonly kind: 'unserializable' | 'unknown-task' | 'undecodable' | 'stopped' | 'gone' };
 
 export interface CallMeans {
   readonly serializer: 'pickle' | 'json';
