@@ -147,6 +147,8 @@ for (const fetch of ['reliable', 'basic'] as const) {
       ...(fetch === 'reliable'
         ? {}
         : {
+            'what waits is still there, and is run once':
+              'a job that BRPOP has taken is lost when its answer is: that is what the reliable fetch is for',
             'a job that ends while the store is away is settled when it is back':
               'BRPOP has taken the job for good: there is nothing to write',
             'quiet gives back what waits, in its order, and running jobs go on':
