@@ -1,12 +1,30 @@
 /**
+ * Lua that looks before others write: a command that meets a key of another type ends its script in the middle, and what was written stays.
+ * `wrong` is the key, where it is of another type than it should be.
+ */
+export const LOOKING: string = `
+local kinds = {}
+local function wrong(key, want)
+  local kind = kinds[key]
+  if kind == nil then
+    kind = redis.call('TYPE', key).ok
+    kinds[key] = kind
+  end
+  return kind ~= want and kind ~= 'none' and key
+end
+local function refuse(key)
+  return redis.error_reply('WRONGTYPE ' .. key .. ' is of another type than RQ has there: rename or delete it; nothing was written')
+end
+`;
+
+/**
  * Lua that several scripts begin with.
  *
  * `keep` gives a job and its two sets a time to live. `push` puts it into a queue. `release` lets the jobs go that waited for this one to
  * end as it did, and for nothing else any more: to the head of their own queues where they say so. Of what a job waits for, what is not
- * there any more is not waited for. Mirrors rq/job.py cleanup, dependencies_are_met; rq/queue.py push_job_id, enqueue_dependents.
+ * there any more is not waited for. One that could not be put into its queue, since a key is of another type, goes on waiting. Mirrors rq/job.py cleanup, dependencies_are_met; rq/queue.py push_job_id, enqueue_dependents.
  */
-export const RELEASING: string = `
-local function keep(id, ttl)
+export const RELEASING: string = `${LOOKING}local function keep(id, ttl)
   local key, dependents, dependencies = 'rq:job:' .. id, 'rq:job:' .. id .. ':dependents', 'rq:job::' .. id .. ':dependencies'
   redis.call('EXPIRE', key, ttl)
   if redis.call('EXISTS', dependents, dependencies) > 0 then
@@ -22,24 +40,29 @@ local function is_on(flag)
   return flag and (tonumber(flag) or 0) ~= 0
 end
 local function may_run(id, without, failures)
-  local others = redis.call('SMEMBERS', 'rq:job::' .. id .. ':dependencies')
+  local others = redis.pcall('SMEMBERS', 'rq:job::' .. id .. ':dependencies')
+  if others.err then return false end
   for i = 1, #others do
     if others[i] ~= without then
-      local status = redis.call('HGET', 'rq:job:' .. others[i], 'status')
-      if status and status ~= 'finished' and not (status == 'failed' and failures) then return false end
+      local status = redis.pcall('HGET', 'rq:job:' .. others[i], 'status')
+      if type(status) == 'string' and status ~= 'finished' and not (status == 'failed' and failures) then return false end
     end
   end
   return true
 end
+local function may_leave(queue)
+  return not (wrong('rq:deferred:' .. queue, 'zset') or wrong('rq:queue:' .. queue, 'list') or wrong('rq:queues', 'set'))
+end
 local function release(id, ended, date)
   local key, released = 'rq:job:' .. id .. ':dependents', 0
   if ended == 'stopped' then return released end
-  local waiting = redis.call('SMEMBERS', key)
+  local waiting = redis.pcall('SMEMBERS', key)
+  if waiting.err then return released end
   for i = 1, #waiting do
     local d = waiting[i]
-    local job = redis.call('HMGET', 'rq:job:' .. d, 'status', 'origin', 'allow_dependency_failures', 'enqueue_at_front', 'ttl')
+    local job = redis.pcall('HMGET', 'rq:job:' .. d, 'status', 'origin', 'allow_dependency_failures', 'enqueue_at_front', 'ttl')
     local failures = is_on(job[3])
-    if job[1] == 'deferred' and job[2] and job[2] ~= '' and (ended == 'finished' or failures) and may_run(d, id, failures) then
+    if job[1] == 'deferred' and job[2] and job[2] ~= '' and (ended == 'finished' or failures) and may_run(d, id, failures) and may_leave(job[2]) then
       redis.call('ZREM', 'rq:deferred:' .. job[2], d)
       redis.call('HSET', 'rq:job:' .. d, 'status', 'queued', 'enqueued_at', date)
       if is_on(job[5]) then keep(d, job[5]) end

@@ -119,13 +119,16 @@ local lost = {}
 for at = 9 + count, #ARGV, 3 do
   local id, e, queue = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local member = id .. ':' .. e
-  if redis.call('ZSCORE', 'rq:wip:' .. queue, member) then
+  -- A run whose keys are of another type gets no sign of life; the others do.
+  local score = redis.pcall('ZSCORE', 'rq:wip:' .. queue, member)
+  if type(score) == 'table' then score = false end
+  if score then
     redis.call('ZADD', 'rq:wip:' .. queue, now + ttl, member)
-    redis.call('HSET', 'rq:execution:' .. member, 'last_heartbeat', epoch)
+    redis.pcall('HSET', 'rq:execution:' .. member, 'last_heartbeat', epoch)
     redis.call('EXPIRE', 'rq:execution:' .. member, ttl)
-    redis.call('ZADD', 'rq:executions:' .. id, now + ttl + 60, e)
+    redis.pcall('ZADD', 'rq:executions:' .. id, now + ttl + 60, e)
     redis.call('EXPIRE', 'rq:executions:' .. id, ttl + 60)
-    if redis.call('EXISTS', 'rq:job:' .. id) == 1 then redis.call('HSET', 'rq:job:' .. id, 'last_heartbeat', date) end
+    if redis.call('EXISTS', 'rq:job:' .. id) == 1 then redis.pcall('HSET', 'rq:job:' .. id, 'last_heartbeat', date) end
   else
     lost[#lost + 1] = (at - 9 - count) / 3
   end

@@ -1,7 +1,7 @@
 import type { Buffer } from 'node:buffer';
 import { callScript, type Command, type Exchange, type Script } from '../redis.ts';
 import * as keys from './keys.ts';
-import { RELEASING } from './lua.ts';
+import { LOOKING, RELEASING } from './lua.ts';
 import { type JobHash, readJob } from './message.ts';
 import { dateText, epochSeconds, epochText } from './times.ts';
 
@@ -39,17 +39,20 @@ export interface Claimed {
   readonly fields: readonly Buffer[];
 }
 
+/** Why an id is none of a job that can be started. */
+export type AsideCode = 'bad-id' | 'not-a-hash' | 'wrong-type';
+
 export interface ClaimReply {
   /** `rq suspend` was called: nothing was taken. */
   readonly suspended: boolean;
   readonly claimed: readonly Claimed[];
   /** Ids that are none of a job; they are kept in quarantine. */
-  readonly aside: readonly { readonly queue: string; readonly id: Buffer; readonly code: 'bad-id' | 'not-a-hash' }[];
+  readonly aside: readonly { readonly queue: string; readonly id: Buffer; readonly code: AsideCode }[];
   /** How many ids were taken off that had no job any more: their `ttl` passed, or they were deleted. */
   readonly gone: number;
   /** Every queue was seen empty. */
   readonly drained: boolean;
-  /** Queues whose key is no list; nothing can be taken from them. */
+  /** Queues one of whose keys is of another type; nothing is taken from them. */
   readonly spoiled: readonly string[];
 }
 
@@ -68,7 +71,8 @@ export interface ClaimReply {
 export const CLAIM: Script = {
   name: 'claim',
   keys: 'variable',
-  lua: `
+  lua: `${LOOKING}
+if wrong(KEYS[2], 'set') then return refuse(KEYS[2]) end
 if redis.call('EXISTS', KEYS[1]) == 1 then return {1, {}, {}, 0, 0, {}} end
 local left, prefix, number, date, epoch, deadline, ttl, worker, strategy, budget = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9], tonumber(ARGV[10])
 local claimed, aside, members, wip, gone, seen, spoiled, is_spoiled = {}, {}, {}, {}, 0, 0, {}, {}
@@ -124,15 +128,18 @@ local function take(q, id)
     gone = gone + 1
     return
   end
+  if wrong('rq:executions:' .. id, 'zset') then return set_aside(q, id, 'wrong-type') end
   for i = 2, #hash, 2 do budget = budget - #hash[i] end
   start(q, id, key, hash)
 end
 local function waiting(q, last)
-  local ids = redis.pcall('LRANGE', KEYS[4 * q - 1], 0, last)
-  if not ids.err then return ids end
-  if not is_spoiled[q] then spoiled[#spoiled + 1] = q end
-  is_spoiled[q] = true
-  return {}
+  local k = 4 * q - 1
+  if is_spoiled[q] == nil then
+    is_spoiled[q] = (wrong(KEYS[k], 'list') or wrong(KEYS[k + 1], 'zset') or wrong(KEYS[k + 2], 'list') or wrong(KEYS[k + 3], 'list')) ~= false
+    if is_spoiled[q] then spoiled[#spoiled + 1] = q end
+  end
+  if is_spoiled[q] then return {} end
+  return redis.call('LRANGE', KEYS[k], 0, last)
 end
 local queues, drained = (#KEYS - 2) / 4, 1
 if strategy == 'order' then
@@ -223,7 +230,7 @@ function readClaim(reply: unknown, queues: readonly string[], prefix: string, fi
   }
   const aside: ClaimReply['aside'][number][] = [];
   for (let at = 0; at < odd.length; at += 3) {
-    const code = String(odd[at + 2]) as 'bad-id' | 'not-a-hash';
+    const code = String(odd[at + 2]) as AsideCode;
     aside.push({ queue: queues[(odd[at] as number) - 1] as string, id: odd[at + 1] as Buffer, code });
   }
   const spoiled = wrong.map((queue) => queues[queue - 1] as string);
@@ -298,9 +305,17 @@ export interface WorkerChange {
 
 /**
  * What a settlement found. `done`; or the run was no longer ours, and nothing was written: the job's status then, undefined
- * where the job is gone.
+ * where the job is gone; or it cannot be written.
  */
-export type Settled = 'done' | { readonly status: string | undefined };
+export type Settled = 'done' | NotOurs | WrongType;
+
+export interface NotOurs {
+  readonly status: string | undefined;
+}
+/** A key that it would have to write to is of another type, so nothing of it was written. It can be settled once that is mended. */
+export interface WrongType {
+  readonly wrongType: string;
+}
 
 /**
  * Ends runs. A run that was taken from us (its job was given to somebody else, cancelled or deleted) is not written; a job that
@@ -313,7 +328,7 @@ export type Settled = 'done' | { readonly status: string | undefined };
  * KEYS rq:worker:W, rq:worker:W:executions. ARGV date, seconds, state, current job ('-' for none, empty leaves it), worker, number of items, then per item:
  * id, execution, queue, abandoned before, ttl, result ttl, registry, score, next (H, T, or a score), next queue, ended, counted, seconds, aside,
  * number of fields, fields, number of result fields, result fields. Empty texts are what is not wanted.
- * Returns per item 1, or the status of a job that was not ours, or 0 where the job is gone.
+ * Returns per item 1, or the status of a job that was not ours, or 0 where the job is gone, or in a list the key of a wrong type.
  */
 export const SETTLE: Script = {
   name: 'settle',
@@ -346,61 +361,73 @@ for item = 1, tonumber(ARGV[6]) do
   at = results + tonumber(ARGV[results])
   local key, member = 'rq:job:' .. id, id
   if e ~= '' then member = id .. ':' .. e end
-  local ours = is_ours(id, e, queue, member, before)
-  local exists = redis.call('EXISTS', key) == 1
-  if ours and exists then
-    out[item] = 1
-    if aside ~= '' then
-      redis.call('RPUSH', 'jobglot:rq:quarantine:' .. queue, id)
-      redis.call('RPUSH', 'jobglot:rq:quarantine:' .. queue .. ':why', aside)
-    else
-      local set, take = {}, {}
-      for i = fields + 1, results - 1, 3 do
-        if ARGV[i + 2] == '1' then
-          set[#set + 1] = ARGV[i]
-          set[#set + 1] = ARGV[i + 1]
+  -- One job that cannot be written is not written half, and the others are.
+  local spoiled = aside == '' and wrong(key, 'hash') or wrong('rq:wip:' .. queue, 'zset') or wrong('rq:executions:' .. id, 'zset')
+    or at > results and ttl ~= '0' and wrong('rq:results:' .. id, 'stream')
+    or registry ~= '' and wrong(registry, 'zset')
+    or (next_ == 'H' or next_ == 'T') and (wrong('rq:queue:' .. next_queue, 'list') or wrong('rq:queues', 'set'))
+    or next_ ~= '' and next_ ~= 'H' and next_ ~= 'T' and wrong('rq:scheduled:' .. next_queue, 'zset')
+    or aside ~= '' and (wrong('jobglot:rq:quarantine:' .. queue, 'list') or wrong('jobglot:rq:quarantine:' .. queue .. ':why', 'list'))
+  if spoiled then
+    out[item] = {spoiled}
+  else
+    local ours = is_ours(id, e, queue, member, before)
+    local exists = redis.call('EXISTS', key) == 1
+    if ours and exists then
+      out[item] = 1
+      if aside ~= '' then
+        redis.call('RPUSH', 'jobglot:rq:quarantine:' .. queue, id)
+        redis.call('RPUSH', 'jobglot:rq:quarantine:' .. queue .. ':why', aside)
+      else
+        local set, take = {}, {}
+        for i = fields + 1, results - 1, 3 do
+          if ARGV[i + 2] == '1' then
+            set[#set + 1] = ARGV[i]
+            set[#set + 1] = ARGV[i + 1]
+          else
+            take[#take + 1] = ARGV[i]
+          end
+        end
+        -- What is taken away may be set anew: a status that was none.
+        if ttl ~= '0' and #take > 0 then redis.call('HDEL', key, unpack(take)) end
+        if ttl ~= '0' and #set > 0 then redis.call('HSET', key, unpack(set)) end
+        if ended ~= '' then release(id, ended, date) end
+        if at > results and ttl ~= '0' then
+          local stream = 'rq:results:' .. id
+          redis.call('XADD', stream, 'MAXLEN', '~', 10, '*', unpack(ARGV, results + 1, at))
+          if result_ttl == '-1' then redis.call('PERSIST', stream)
+          elseif result_ttl ~= '' then redis.call('EXPIRE', stream, result_ttl) end
+        end
+        if ttl == '0' then
+          local group = redis.call('HGET', key, 'group_id')
+          if group and group ~= '' then redis.pcall('SREM', 'rq:group:' .. group, id) end
+          redis.call('DEL', key, key .. ':dependents', 'rq:job::' .. id .. ':dependencies', 'rq:results:' .. id)
         else
-          take[#take + 1] = ARGV[i]
+          if registry ~= '' then redis.call('ZADD', registry, score, id) end
+          if next_ == 'H' or next_ == 'T' then push(id, next_queue, next_ == 'H')
+          elseif next_ ~= '' then redis.call('ZADD', 'rq:scheduled:' .. next_queue, next_, id) end
+          if ttl ~= '' and ttl ~= '-1' then keep(id, ttl) end
         end
       end
-      -- What is taken away may be set anew: a status that was none.
-      if ttl ~= '0' and #take > 0 then redis.call('HDEL', key, unpack(take)) end
-      if ttl ~= '0' and #set > 0 then redis.call('HSET', key, unpack(set)) end
-      if ended ~= '' then release(id, ended, date) end
-      if at > results and ttl ~= '0' then
-        local stream = 'rq:results:' .. id
-        redis.call('XADD', stream, 'MAXLEN', '~', 10, '*', unpack(ARGV, results + 1, at))
-        if result_ttl == '-1' then redis.call('PERSIST', stream)
-        elseif result_ttl ~= '' then redis.call('EXPIRE', stream, result_ttl) end
-      end
-      if ttl == '0' then
-        local group = redis.call('HGET', key, 'group_id')
-        if group and group ~= '' then redis.call('SREM', 'rq:group:' .. group, id) end
-        redis.call('DEL', key, key .. ':dependents', 'rq:job::' .. id .. ':dependencies', 'rq:results:' .. id)
-      else
-        if registry ~= '' then redis.call('ZADD', registry, score, id) end
-        if next_ == 'H' or next_ == 'T' then push(id, next_queue, next_ == 'H')
-        elseif next_ ~= '' then redis.call('ZADD', 'rq:scheduled:' .. next_queue, next_, id) end
-        if ttl ~= '' and ttl ~= '-1' then keep(id, ttl) end
-      end
+      if counted == 'successful' then good = good + 1 elseif counted == 'failed' then bad = bad + 1 end
+      seconds = seconds + tonumber(ran)
+    else
+      local status = exists and redis.pcall('HGET', key, 'status')
+      out[item] = exists and (type(status) == 'string' and status or '') or 0
     end
-    if counted == 'successful' then good = good + 1 elseif counted == 'failed' then bad = bad + 1 end
-    seconds = seconds + tonumber(ran)
-  else
-    out[item] = exists and (redis.call('HGET', key, 'status') or '') or 0
-  end
-  if e ~= '' then
-    redis.call('DEL', 'rq:execution:' .. member)
-    redis.call('ZREM', 'rq:executions:' .. id, e)
-    gone[#gone + 1] = member
+    if e ~= '' then
+      redis.call('DEL', 'rq:execution:' .. member)
+      redis.call('ZREM', 'rq:executions:' .. id, e)
+      gone[#gone + 1] = member
+    end
   end
 end
-if #gone > 0 then redis.call('SREM', executions, unpack(gone)) end
+if #gone > 0 and not wrong(executions, 'set') then redis.call('SREM', executions, unpack(gone)) end
 -- A worker that counts as dead is not brought back by a counter.
-if worker ~= '' and redis.call('EXISTS', worker) == 1 then
-  if good > 0 then redis.call('HINCRBY', worker, 'successful_job_count', good) end
-  if bad > 0 then redis.call('HINCRBY', worker, 'failed_job_count', bad) end
-  if seconds > 0 then redis.call('HINCRBYFLOAT', worker, 'total_working_time', string.format('%.6f', seconds)) end
+if worker ~= '' and redis.call('EXISTS', worker) == 1 and not wrong(worker, 'hash') then
+  if good > 0 then redis.pcall('HINCRBY', worker, 'successful_job_count', good) end
+  if bad > 0 then redis.pcall('HINCRBY', worker, 'failed_job_count', bad) end
+  if seconds > 0 then redis.pcall('HINCRBYFLOAT', worker, 'total_working_time', string.format('%.6f', seconds)) end
   if ARGV[3] ~= '' then redis.call('HSET', worker, 'state', ARGV[3]) end
   if ARGV[4] == '-' then redis.call('HDEL', worker, 'current_job')
   elseif ARGV[4] ~= '' then redis.call('HSET', worker, 'current_job', ARGV[4]) end
@@ -427,9 +454,10 @@ export function settle(settlements: readonly Settlement[], by: WorkerChange, now
     commands,
     atomic: false,
     read: (replies) =>
-      (replies as readonly (readonly (number | Buffer)[])[])
-        .flat()
-        .map((one) => (one === 1 ? 'done' : { status: one === 0 ? undefined : String(one) })),
+      (replies as readonly (readonly (number | Buffer | readonly Buffer[])[])[]).flat().map((one): Settled => {
+        if (one === 1) return 'done';
+        return Array.isArray(one) ? { wrongType: String(one[0]) } : { status: one === 0 ? undefined : String(one) };
+      }),
   };
 }
 

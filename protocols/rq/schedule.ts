@@ -1,5 +1,7 @@
+import type { Buffer } from 'node:buffer';
 import { callScript, type Exchange, type Script } from '../redis.ts';
 import * as keys from './keys.ts';
+import { LOOKING } from './lua.ts';
 import { dateText, epochSeconds } from './times.ts';
 
 /**
@@ -26,22 +28,25 @@ export const SCHEDULED_AT_ONCE = 500;
  *
  * KEYS rq:scheduler:<name>, then per queue the lock, rq:scheduled:Q, rq:queue:Q. ARGV name, lock ttl, seconds, date, limit, number of fields, fields
  * of the scheduler, then the queues' names.
- * Returns [queues that are ours, jobs put into their queues, 1 where more are due].
+ * Returns [queues that are ours, jobs put into their queues, 1 where more are due, keys of another type].
  */
 export const TICK: Script = {
   name: 'tick',
   keys: 'variable',
-  lua: `
+  lua: `${LOOKING}
 local name, ttl, now, date, limit, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-local held, put, more = 0, 0, 0
+local held, put, more, odd = 0, 0, 0, {}
 for q = 1, (#KEYS - 1) / 3 do
   local lock, due, list, queue = KEYS[3 * q - 1], KEYS[3 * q], KEYS[3 * q + 1], ARGV[6 + count + q]
-  local owner = redis.call('GET', lock)
+  -- A queue one of whose keys is of another type does not hold up the others.
+  local spoiled = wrong(lock, 'string') or wrong(due, 'zset') or wrong(list, 'list') or wrong('rq:queues', 'set')
+  local owner = spoiled or redis.call('GET', lock)
+  if spoiled then odd[#odd + 1] = spoiled end
   if not owner then
     redis.call('SET', lock, name, 'EX', ttl)
     owner = name
   end
-  if owner == name then
+  if owner == name and not spoiled then
     held = held + 1
     redis.call('EXPIRE', lock, ttl)
     local ids = redis.call('ZRANGEBYSCORE', due, 0, now, 'LIMIT', 0, limit)
@@ -72,7 +77,7 @@ if held > 0 then
   redis.call('HSET', KEYS[1], unpack(ARGV, 7, 6 + count))
   redis.call('EXPIRE', KEYS[1], ttl)
 end
-return {held, put, more}
+return {held, put, more, odd}
 `,
 };
 
@@ -81,6 +86,8 @@ export interface Ticked {
   readonly held: number;
   readonly put: number;
   readonly more: boolean;
+  /** Keys that are of another type: nothing was done for their queues. */
+  readonly spoiled: readonly string[];
 }
 
 export function tick(record: SchedulerRecord, now: Date): Exchange<Ticked> {
@@ -110,8 +117,8 @@ export function tick(record: SchedulerRecord, now: Date): Exchange<Ticked> {
     commands: [callScript(TICK, scriptKeys, args)],
     atomic: false,
     read([reply]) {
-      const [held, put, more] = reply as readonly number[];
-      return { held: held as number, put: put as number, more: more === 1 };
+      const [held, put, more, spoiled] = reply as readonly [number, number, number, readonly Buffer[]];
+      return { held, put, more: more === 1, spoiled: spoiled.map(String) };
     },
   };
 }

@@ -2,7 +2,7 @@ import type { Buffer } from 'node:buffer';
 import { callScript, type Exchange, type Script } from '../redis.ts';
 import * as keys from './keys.ts';
 import { type JobHash, readJob } from './message.ts';
-import { RELEASING } from './lua.ts';
+import { LOOKING, RELEASING } from './lua.ts';
 import { dateText, epochSeconds } from './times.ts';
 
 /**
@@ -12,7 +12,6 @@ import { dateText, epochSeconds } from './times.ts';
 
 /** A run past its deadline. */
 export interface Overdue {
-  readonly queue: string;
   /** `J:E`, or `J` of RQ 1. */
   readonly member: string;
   /** Its deadline, in seconds. */
@@ -22,28 +21,24 @@ export interface Overdue {
 /** What a look found that somebody should see to. */
 export interface Findings {
   readonly overdue: readonly Overdue[];
-  /** Queues with ids in their intermediate list. */
-  readonly stuck: readonly string[];
+  /** There are ids in the intermediate list. */
+  readonly stuck: boolean;
 }
 
-/** A look at all queues; nothing is changed. */
-export function inspect(queues: readonly string[], now: Date, limit = 200): Exchange<Findings> {
+/** A look at a queue; nothing is changed. */
+export function inspect(queue: string, now: Date, limit = 200): Exchange<Findings> {
   return {
-    commands: queues.flatMap((queue) => [
-      ['ZRANGEBYSCORE', keys.registryKey('wip', queue), 0, epochSeconds(now), 'WITHSCORES', 'LIMIT', 0, limit] as const,
-      ['LLEN', keys.intermediateKey(queue)] as const,
-    ]),
+    commands: [
+      ['ZRANGEBYSCORE', keys.registryKey('wip', queue), 0, epochSeconds(now), 'WITHSCORES', 'LIMIT', 0, limit],
+      ['LLEN', keys.intermediateKey(queue)],
+    ],
     atomic: false,
-    read(replies) {
+    read([flat, length]) {
       const overdue: Overdue[] = [];
-      const stuck: string[] = [];
-      for (const [at, queue] of queues.entries()) {
-        const flat = replies[2 * at] as readonly Buffer[];
-        for (let i = 0; i < flat.length; i += 2)
-          overdue.push({ queue, member: String(flat[i]), score: Number(flat[i + 1]) });
-        if ((replies[2 * at + 1] as number) > 0) stuck.push(queue);
-      }
-      return { overdue, stuck };
+      const members = flat as readonly Buffer[];
+      for (let i = 0; i < members.length; i += 2)
+        overdue.push({ member: String(members[i]), score: Number(members[i + 1]) });
+      return { overdue, stuck: (length as number) > 0 };
     },
   };
 }
@@ -84,14 +79,16 @@ export function unlockMaintenance(queue: string, token: string): Exchange<void> 
 export const UNSTICK: Script = {
   name: 'unstick',
   keys: 2,
-  lua: `
+  lua: `${LOOKING}
+local spoiled = wrong(KEYS[1], 'list') or wrong(KEYS[2], 'list')
+if spoiled then return refuse(spoiled) end
 local now, back = tonumber(ARGV[1]), 0
 local ids = redis.call('LRANGE', KEYS[1], 0, 499)
 for i = #ids, 1, -1 do
   local id = ids[i]
   local seen = ARGV[2] .. id
   local status = redis.pcall('HGET', 'rq:job:' .. id, 'status')
-  if type(status) ~= 'string' then
+  if redis.call('EXISTS', 'rq:job:' .. id) == 0 then
     redis.call('LREM', KEYS[1], 1, id)
     redis.call('DEL', seen)
   elseif redis.call('EXISTS', 'rq:executions:' .. id) == 0 then
@@ -99,7 +96,8 @@ for i = #ids, 1, -1 do
       if now - (tonumber(redis.call('GET', seen)) or now) > 60 then
         redis.call('LREM', KEYS[1], 1, id)
         redis.call('DEL', seen)
-        if status == 'queued' then
+        -- What is no job is for those who claim it: they say so.
+        if status == 'queued' or type(status) ~= 'string' then
           redis.call('LPUSH', KEYS[2], id)
           back = back + 1
         end
@@ -133,16 +131,16 @@ export const WAKE: Script = {
 local ids, woken = redis.call('ZREVRANGEBYSCORE', KEYS[1], ARGV[3], ARGV[2], 'LIMIT', ARGV[4], ARGV[5]), 0
 for i = 1, #ids do
   local id = ids[i]
-  local job = redis.call('HMGET', 'rq:job:' .. id, 'status', 'origin', 'allow_dependency_failures', 'enqueue_at_front', 'ttl')
-  if job[1] == 'deferred' and job[2] and job[2] ~= '' then
-    local parents, there = redis.call('SMEMBERS', 'rq:job::' .. id .. ':dependencies'), 0
+  local job = redis.pcall('HMGET', 'rq:job:' .. id, 'status', 'origin', 'allow_dependency_failures', 'enqueue_at_front', 'ttl')
+  if job[1] == 'deferred' and job[2] and job[2] ~= '' and may_leave(job[2]) then
+    local parents, there = redis.pcall('SMEMBERS', 'rq:job::' .. id .. ':dependencies'), 0
     for p = 1, #parents do there = there + redis.call('EXISTS', 'rq:job:' .. parents[p]) end
     if there > 0 and may_run(id, '', is_on(job[3])) then
       redis.call('ZREM', KEYS[1], id)
       redis.call('HSET', 'rq:job:' .. id, 'status', 'queued', 'enqueued_at', ARGV[1])
       if is_on(job[5]) then keep(id, job[5]) end
       -- Python watches these while it releases, and then sees that it is done.
-      for p = 1, #parents do redis.call('SREM', 'rq:job:' .. parents[p] .. ':dependents', id) end
+      for p = 1, #parents do redis.pcall('SREM', 'rq:job:' .. parents[p] .. ':dependents', id) end
       push(id, job[2], is_on(job[4]))
       woken = woken + 1
     end
@@ -240,12 +238,27 @@ export function groups(): Exchange<readonly string[]> {
   };
 }
 
+/** Hashes, each empty where there is none. KEYS hashes. */
+export const FETCH: Script = {
+  name: 'fetch',
+  keys: 'variable',
+  lua: `
+local out = {}
+for i = 1, #KEYS do
+  local hash = redis.pcall('HGETALL', KEYS[i])
+  out[i] = hash.err and {} or hash
+end
+return out
+`,
+};
+
 /** Jobs as they are now, each undefined where there is none that can be read at all. */
 export function fetchAll(ids: readonly string[]): Exchange<readonly (JobHash | undefined)[]> {
   return {
-    commands: ids.map((id) => ['HGETALL', keys.jobKey(id)] as const),
+    commands: ids.length === 0 ? [] : [callScript(FETCH, ids.map(keys.jobKey), [])],
     atomic: false,
-    read: (replies) => replies.map((reply, at) => readJob(ids[at] as string, reply as readonly Buffer[])?.job),
+    read: ([replies]) =>
+      ids.map((id, at) => readJob(id, (replies as readonly (readonly Buffer[])[])[at] as readonly Buffer[])?.job),
   };
 }
 

@@ -54,13 +54,13 @@ describe.each(['2.10', '2.12'] as const)('chores of a worker of RQ %s', (version
     'cleanup-abandoned-retry',
   ])('%s', async (name) => {
     const { now, after } = await before(name);
-    const { overdue } = await redis.run(upkeep.inspect(['default'], now));
+    const { overdue } = await redis.run(upkeep.inspect('default', now));
     const policy = { serializer: 'pickle', resultTtl: DEFAULT_RESULT_TTL, failureTtl: DEFAULT_FAILURE_TTL } as const;
-    for (const { member, queue } of overdue) {
+    for (const { member } of overdue) {
       const { id, execution } = splitExecution(member);
       const [job] = await redis.run(upkeep.fetchAll([id]));
       if (job === undefined) throw new Error(`${id} is gone`);
-      const run = { job, execution, queue, worker: 'worker-1', startedAt: undefined };
+      const run = { job, execution, queue: 'default', worker: 'worker-1', startedAt: undefined };
       const { write } = abandoned(run, policy, now, now.getTime() / 1000);
       expect(await redis.run(wire.settle([write], { worker: 'worker-1' }, now))).toEqual(['done']);
     }

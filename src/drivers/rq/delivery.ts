@@ -1,7 +1,7 @@
 import { toFailure } from '../../../protocols/errors.ts';
 import type { Disposition, Failure, Job, Outcome, Transition } from '../../../protocols/job.ts';
 import * as lifecycle from '../../../protocols/rq/lifecycle.ts';
-import type { Settled, Settlement } from '../../../protocols/rq/redis.ts';
+import type { NotOurs, Settlement } from '../../../protocols/rq/redis.ts';
 import type { Logger } from '../../log.ts';
 import type { Delivery } from '../../source.ts';
 import { callBack, type RqCallback, type RqFailure, type RqStopped, type RqSuccess } from './callbacks.ts';
@@ -10,7 +10,7 @@ import { callBack, type RqCallback, type RqFailure, type RqStopped, type RqSucce
 export interface DeliveryHost {
   readonly log: Logger;
   /** Written with what else is settled in this turn. */
-  settle(delivery: RqDelivery, settlement: Settlement): Promise<Settled>;
+  settle(delivery: RqDelivery, settlement: Settlement): Promise<'done' | NotOurs>;
   callback(name: string): RqCallback | undefined;
   /** What was settled is written. */
   ended(delivery: RqDelivery, settlement: Settlement): void;

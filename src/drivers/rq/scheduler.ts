@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { resign, type SchedulerRecord, tick } from '../../../protocols/rq/schedule.ts';
+import type { Logger } from '../../log.ts';
 import { type Agent, pause } from '../../source.ts';
 import type { RedisConnection } from '../../transports/redis.ts';
 
@@ -10,8 +11,12 @@ export class Scheduler implements Agent {
   readonly #record: SchedulerRecord;
   readonly #redis: () => RedisConnection;
 
-  constructor(queues: readonly string[], redis: () => RedisConnection) {
+  readonly #log: () => Logger;
+  #spoiled: readonly string[] = [];
+
+  constructor(queues: readonly string[], redis: () => RedisConnection, log: () => Logger) {
     this.#redis = redis;
+    this.#log = log;
     this.#record = {
       name: randomUUID().replaceAll('-', ''),
       hostname: hostname(),
@@ -30,7 +35,22 @@ export class Scheduler implements Agent {
   }
 
   async tick(): Promise<void> {
-    while ((await this.#redis().run(tick(this.#record, new Date()))).more);
+    for (let more = true; more;) {
+      const ticked = await this.#redis().run(tick(this.#record, new Date()));
+      this.#tellOfSpoiled(ticked.spoiled);
+      ({ more } = ticked);
+    }
+  }
+
+  /** Once, and again when it was mended meanwhile. */
+  #tellOfSpoiled(keys: readonly string[]): void {
+    for (const key of keys)
+      if (!this.#spoiled.includes(key))
+        this.#log().error(
+          { key },
+          `the key '${key}' is of another type than RQ has there, so that nothing of its queue is scheduled; rename it or delete it`,
+        );
+    this.#spoiled = keys;
   }
 
   /** Others need not wait for our locks to expire. */

@@ -5,10 +5,10 @@ import * as lifecycle from '../../../protocols/rq/lifecycle.ts';
 import { splitExecution } from '../../../protocols/rq/keys.ts';
 import * as presenceWire from '../../../protocols/rq/presence.ts';
 import * as wire from '../../../protocols/rq/redis.ts';
-import { connectionName } from '../../../protocols/rq/upkeep.ts';
+import { connectionName, fetchAll } from '../../../protocols/rq/upkeep.ts';
 import type { WorkerCommand } from '../../../protocols/rq/workers.ts';
 import type { Exchange } from '../../../protocols/redis.ts';
-import { ConfigError } from '../../errors.ts';
+import { ConfigError, WireError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import { persist } from '../../persist.ts';
 import { type Agent, type Delivery, every, type Host, pause, type PoisonReport, type Source } from '../../source.ts';
@@ -95,7 +95,14 @@ export class RqSource implements Source, IntakeHost {
     this.#limits = new Limits(options);
     this.strangers = new Strangers(options, (delivery, settlement) => this.giveAway(delivery, settlement));
     this.#intake = new Intake(options, this);
-    this.#scheduler = options.withScheduler === false ? undefined : new Scheduler(this.queues, () => this.redis());
+    this.#scheduler =
+      options.withScheduler === false
+        ? undefined
+        : new Scheduler(
+            this.queues,
+            () => this.redis(),
+            () => this.#log,
+          );
     this.#upkeep = new Upkeep({
       worker: this.presence.name,
       queues: this.queues,
@@ -258,11 +265,12 @@ export class RqSource implements Source, IntakeHost {
     return Object.hasOwn(callbacks, name) ? callbacks[name] : undefined;
   }
 
-  async settle(delivery: RqDelivery, settlement: wire.Settlement): Promise<wire.Settled> {
+  async settle(delivery: RqDelivery, settlement: wire.Settlement): Promise<'done' | wire.NotOurs> {
     const item: Settling = { delivery, settlement };
     this.presence.settling(delivery, true);
     try {
       await this.#settle?.(item);
+      if (typeof item.settled === 'object' && 'wrongType' in item.settled) throw wrongType(delivery, item.settled);
     } catch (error) {
       this.presence.settling(delivery, false);
       throw error;
@@ -383,7 +391,7 @@ export class RqSource implements Source, IntakeHost {
   #tellOfSpoiled(queues: readonly string[]): void {
     for (const queue of queues) {
       if (this.#spoiled.includes(queue)) continue;
-      const what = `the key 'rq:queue:${queue}' is no list, so that nothing can be taken from this queue; rename it or delete it`;
+      const what = `nothing is taken from this queue: 'rq:queue:${queue}' is no list, or 'rq:wip:${queue}' no sorted set, or 'jobglot:rq:quarantine:${queue}' no list; rename it or delete it`;
       this.#log.error({ queue }, what);
     }
     this.#spoiled = queues;
@@ -414,7 +422,7 @@ export class RqSource implements Source, IntakeHost {
       const { id, execution } = splitExecution(member);
       // Those of a worker that had this name before are abandoned when their time has come.
       if (execution?.startsWith(this.#prefix) !== true || this.presence.has(execution)) continue;
-      const job = await redis.run(wire.fetchJob(id));
+      const [job] = await redis.run(fetchAll([id]));
       const run = {
         job: job === undefined ? { id, data: NO_DATA } : lifecycle.unstarted(job),
         execution,
@@ -460,6 +468,12 @@ function inOrder(items: readonly Settling[]): readonly Settling[] {
 }
 
 const NO_DATA = Buffer.alloc(0);
+
+/** Tried again until somebody has mended it: the run goes on meanwhile, and nobody else takes it. */
+function wrongType({ job }: RqDelivery, { wrongType: key }: wire.WrongType): WireError {
+  const what = `the job ${job.id} of '${job.queue}' cannot be settled: the key '${key}' is of another type than RQ has there. Rename it or delete it`;
+  return new WireError('rq', 'wrong-type', what);
+}
 
 function shuffle(list: string[]): void {
   for (let at = list.length - 1; at > 0; at--) {

@@ -53,6 +53,8 @@ export class Upkeep implements Agent {
   #blind = false;
 
   #orphans: readonly string[] = [];
+  /** Keys of another type that were told of. */
+  readonly #said = new Set<string>();
 
   constructor(options: UpkeepOptions) {
     this.#options = options;
@@ -71,9 +73,15 @@ export class Upkeep implements Agent {
         await this.#recover(runs, this.#options.worker, ANY_DEADLINE);
         this.#orphans = [];
       }
-      await this.#sweep();
       const since = new Date(Date.now() - RECENTLY_MS);
-      for (const queue of this.#options.queues) await this.#wake(queue, { since });
+      await Promise.all(
+        this.#options.queues.map((queue) =>
+          this.#apart(queue, async () => {
+            await this.#sweep(queue);
+            await this.#wake(queue, { since });
+          }),
+        ),
+      );
       if (!this.#blind) await this.#missMembers(abandonedInterval * 1000);
       if (performance.now() - this.#cleanedAt >= maintenanceInterval * 1000) {
         this.#cleanedAt = performance.now();
@@ -84,28 +92,24 @@ export class Upkeep implements Agent {
   }
 
   /** Runs past their deadline, and ids that got stuck on the way to a Python worker. */
-  async #sweep(): Promise<void> {
-    const { queues } = this.#options;
+  async #sweep(queue: string): Promise<void> {
     const now = new Date();
-    const { overdue, stuck } = await this.#redis.run(upkeep.inspect(queues, now));
-    const others = overdue.filter(({ member }) => !this.#options.isHere(splitExecution(member).execution ?? ''));
-    for (const queue of queues) {
-      const runs = others.filter((run) => run.queue === queue);
-      if (runs.length === 0 && !stuck.includes(queue)) continue;
-      await this.#locked(queue, async (locked) => {
-        const late = now.getTime() / 1000 - LOCK_PATIENCE;
-        const mine = locked ? runs : runs.filter(({ score }) => score < late);
-        await this.#recover(
-          mine.map(({ member, score }) => ({ member, queue, overdue: now.getTime() / 1000 - score })),
-          this.#options.worker,
-          now.getTime() / 1000,
-        );
-        if (!locked || !stuck.includes(queue)) return;
-        const back = await this.#redis.run(upkeep.unstick(queue, now));
-        if (back > 0)
-          this.#log.warn({ queue, jobs: back }, 'jobs that a worker took and never started are back in their queue');
-      });
-    }
+    const { overdue, stuck } = await this.#redis.run(upkeep.inspect(queue, now));
+    const runs = overdue.filter(({ member }) => !this.#options.isHere(splitExecution(member).execution ?? ''));
+    if (runs.length === 0 && !stuck) return;
+    await this.#locked(queue, async (locked) => {
+      const late = now.getTime() / 1000 - LOCK_PATIENCE;
+      const mine = locked ? runs : runs.filter(({ score }) => score < late);
+      await this.#recover(
+        mine.map(({ member, score }) => ({ member, queue, overdue: now.getTime() / 1000 - score })),
+        this.#options.worker,
+        now.getTime() / 1000,
+      );
+      if (!locked || !stuck) return;
+      const back = await this.#redis.run(upkeep.unstick(queue, now));
+      if (back > 0)
+        this.#log.warn({ queue, jobs: back }, 'jobs that a worker took and never started are back in their queue');
+    });
   }
 
   /** Workers of ours that were killed: what they ran is known by name. */
@@ -165,8 +169,29 @@ export class Upkeep implements Agent {
         const settlement = await this.#settlement(run, job, overdue, before, now);
         if (settlement !== undefined) settlements.push(settlement);
       }
-      if (settlements.length > 0) await this.#redis.run(wire.settle(settlements, { worker }, now));
+      if (settlements.length === 0) continue;
+      for (const settled of await this.#redis.run(wire.settle(settlements, { worker }, now)))
+        if (typeof settled === 'object' && 'wrongType' in settled)
+          this.#complain(settled.wrongType, 'an abandoned job waits for it');
     }
+  }
+
+  /** One queue whose keys are of another type does not hold up what is done for the others. */
+  async #apart(queue: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if ((error as Error).name !== 'ReplyError' || !(error as Error).message.includes('WRONGTYPE')) throw error;
+      this.#complain(queue, (error as Error).message);
+    }
+  }
+
+  /** Once. */
+  #complain(key: string, why: string): void {
+    if (this.#said.has(key)) return;
+    if (this.#said.size > 1_000) this.#said.clear();
+    this.#said.add(key);
+    this.#log.error({ key }, `a key is of another type than RQ has there; rename it or delete it: ${why}`);
   }
 
   /** Undefined where it is left to others. */
@@ -178,8 +203,9 @@ export class Upkeep implements Agent {
     now: Date,
   ): Promise<wire.Settlement | undefined> {
     const { policy, abandonedJobs, unknownCallback, callback: find } = this.#options;
-    if (job === undefined || abandonedJobs === 'requeue')
-      return { ...lifecycle.giveBack(run, now, 'head'), abandonedBefore: before };
+    // Of one that is gone only the run is taken off; of what is no job the id is kept.
+    if (job === undefined) return { ...lifecycle.quarantined(run, 'no-data', now), abandonedBefore: before };
+    if (abandonedJobs === 'requeue') return { ...lifecycle.giveBack(run, now, 'head'), abandonedBefore: before };
     const name = job.failureCallbackName;
     const callback = name === undefined ? undefined : find(name);
     if (name !== undefined && callback === undefined && unknownCallback === 'leave' && overdue < CALLBACK_PATIENCE)
@@ -212,16 +238,20 @@ export class Upkeep implements Agent {
 
   async #clean(signal: AbortSignal): Promise<void> {
     for (const queue of this.#options.queues) {
-      for (let offset = 0; !signal.aborted && (await this.#wake(queue, { offset }));) offset += upkeep.WAKE_BATCH;
-      await this.#locked(queue, async (locked) => {
-        if (locked) await this.#redis.run(upkeep.clean(queue, new Date()));
+      await this.#apart(queue, async () => {
+        for (let offset = 0; !signal.aborted && (await this.#wake(queue, { offset }));) offset += upkeep.WAKE_BATCH;
+        await this.#locked(queue, async (locked) => {
+          if (locked) await this.#redis.run(upkeep.clean(queue, new Date()));
+        });
       });
     }
     for (const group of await this.#redis.run(upkeep.groups())) {
-      for (let cursor = '0'; !signal.aborted;) {
-        cursor = await this.#redis.run(upkeep.pruneGroup(group, cursor));
-        if (cursor === '0') break;
-      }
+      await this.#apart(group, async () => {
+        for (let cursor = '0'; !signal.aborted;) {
+          cursor = await this.#redis.run(upkeep.pruneGroup(group, cursor));
+          if (cursor === '0') break;
+        }
+      });
     }
   }
 
