@@ -28,7 +28,10 @@ export interface SidekiqMessage {
 }
 
 /** A job of Sidekiq as handlers get it: the common members, and the whole hash for the rest. */
-export interface SidekiqJob<A extends readonly unknown[] = readonly unknown[]> extends Job<A> {
+export interface SidekiqJob<
+  A extends readonly unknown[] = readonly unknown[],
+  K = Readonly<Record<string, unknown>>,
+> extends Job<A, K> {
   /** Every member, as it is on the wire: `tags`, `cattr`, keys of your own. */
   readonly hash: JobHash;
   /** What Active Job says of a job that Rails enqueued; `args` and `kwargs` are those of the job in the wrapper, decoded. */

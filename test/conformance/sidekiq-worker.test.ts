@@ -1,7 +1,14 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { defineTask, type TaskOptions, Tasks } from '../../src/task.ts';
 import { Retry } from '../../src/signals.ts';
-import { GlobalId, iterable, RubySymbol, SidekiqApi, type SidekiqJob } from '../../src/drivers/sidekiq/index.ts';
+import {
+  GlobalId,
+  iterable,
+  RubySymbol,
+  SidekiqApi,
+  type SidekiqJob,
+  sidekiqJob,
+} from '../../src/drivers/sidekiq/index.ts';
 import type { Job } from '../../protocols/job.ts';
 import { until } from '../support/until.ts';
 import { SidekiqScene } from './sidekiq-scene.ts';
@@ -294,7 +301,7 @@ describe('jobs of Active Job', () => {
     const seen: SidekiqJob[] = [];
     const tasks = new Tasks().handle(
       defineTask<(order: GlobalId, kind: RubySymbol) => void, { urgent?: boolean }>('ShipJob'),
-      (job) => void seen.push(job as unknown as SidekiqJob),
+      (job) => void seen.push(sidekiqJob(job)),
     );
     const worker = await scene.hire(tasks);
     const settled = worker.once('job:settled');

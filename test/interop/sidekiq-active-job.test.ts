@@ -1,13 +1,13 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import {
   type ActiveJob,
+  activeJob,
   Duration,
   GlobalId,
   PlainDate,
   RubyModule,
   RubySymbol,
   RubyTime,
-  type SidekiqJob,
   symbolKeys,
   TimeWithZone,
 } from '../../src/drivers/sidekiq/index.ts';
@@ -40,8 +40,8 @@ describe('Active Job on Sidekiq', () => {
     const tasks = new Tasks();
     for (const [name, handle] of Object.entries(handlers)) {
       const handler: Handler = (job) => {
-        const one = job as unknown as SidekiqJob & { readonly activeJob: ActiveJob };
-        got.push({ args: one.args, kwargs: one.kwargs, id: one.id, attempt: one.attempt, activeJob: one.activeJob });
+        const { args, kwargs, id, attempt } = job;
+        got.push({ args, kwargs, id, attempt, activeJob: activeJob(job) as ActiveJob });
         handle(got.at(-1) as Got);
       };
       tasks.handle(defineTask(name), handler);

@@ -15,6 +15,7 @@ export { DateTime, Decimal, Numeral, PlainDate } from '../values.ts';
 export { decodeArgument, decodeArguments, type DecodeOptions, splitKeywords } from './decode.ts';
 export { encodeArgument, encodeArguments, type EncodeOptions } from './encode.ts';
 export { type HashKind, hashKind, indifferentHash, keywordHash, RubyHash, symbolKeys, symbolsOf } from './hashes.ts';
+export { activeJob } from './handed.ts';
 export * from './job.ts';
 export { type RailsVersion, railsVersions } from './rails.ts';
 export * from './values.ts';

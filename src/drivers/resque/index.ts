@@ -26,6 +26,7 @@ export type { ResqueJob } from '../../../protocols/resque/active-job.ts';
 export { float, Numeral } from '../../../protocols/formats/values.ts';
 export {
   type ActiveJob,
+  activeJob,
   DateTime,
   Decimal,
   Duration,

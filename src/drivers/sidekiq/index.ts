@@ -20,6 +20,7 @@ export type {
   SidekiqClientOptions,
 } from './client-options.ts';
 export { SidekiqClient } from './client.ts';
+export { sidekiqJob } from './job.ts';
 export { iterable, type Iterable, type IterableOptions } from './iterable.ts';
 export { SidekiqSource } from './source.ts';
 export type { DialectName } from '../../../protocols/sidekiq/dialect.ts';
@@ -29,6 +30,7 @@ export type { QueuesOption } from '../../../protocols/sidekiq/queues.ts';
 export { float, Numeral } from '../../../protocols/formats/values.ts';
 export {
   type ActiveJob,
+  activeJob,
   DateTime,
   Decimal,
   Duration,

@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import type { SidekiqJob } from '../../../src/drivers/sidekiq/index.ts';
+import { sidekiqJob } from '../../../src/drivers/sidekiq/index.ts';
 import { pause } from '../../../src/source.ts';
 import { Fail } from '../../../src/signals.ts';
 import { defineTask, Tasks } from '../../../src/task.ts';
@@ -34,7 +34,7 @@ export function sidekiqTasks(store: Redis): Tasks {
   return new Tasks()
     .handle(defineTask('NodeJob'), (job) => note(job))
     .handle(defineTask('BothJob'), (job) => note(job))
-    .handle(defineTask('HashJob'), (job) => note(job, { hash: (job as unknown as SidekiqJob).hash }))
+    .handle(defineTask('HashJob'), (job) => note(job, { hash: sidekiqJob(job).hash }))
     .handle(defineTask<(failures: number) => void>('FlakyJob'), async (job) => {
       const run = await store.incr(`runs:${job.id}`);
       await note(job, { run });
