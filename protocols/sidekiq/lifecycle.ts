@@ -52,6 +52,9 @@ export interface SidekiqTransition extends Transition<Exchange<void>> {
   readonly error: Failure | undefined;
 }
 
+/** The last moment there is: a count from elsewhere may be any number, and no page shows an infinite score. */
+const LATEST = 8.64e15;
+
 /** Message bytes cut to this many characters, as Sidekiq does. */
 const MESSAGE_LIMIT = 10_000;
 
@@ -142,9 +145,9 @@ function failed(
   if (verdict === 'discard')
     return { ...done, disposition: { state: 'discarded' }, write: writing([]), exhausted: false };
   if (verdict !== 'kill' && !isExhausted(hash, retry, count, failedAt, policy, nowMs)) {
-    const fixed = own.delayMs ?? (verdict === undefined ? policy.delayMs?.(count) : undefined);
+    const fixed = own.delayMs ?? (verdict === undefined ? askDelay(policy, count) : undefined);
     const usual = (): number => (verdict ?? defaultDelay(count)) + jitter(count, dialect, moment.random);
-    const at = nowMs + (fixed ?? 1000 * usual());
+    const at = Math.min(nowMs + (fixed ?? 1000 * usual()), LATEST);
     const write = writing(retryLater(keys, at, text));
     return { ...done, disposition: { state: 'retrying', at: new Date(at) }, write, exhausted: false };
   }
@@ -226,6 +229,17 @@ function askClass(
     const answer = retryIn(count, error, hash);
     if (answer === 'discard' || answer === 'kill') return answer;
     return typeof answer === 'number' && answer > 0 && Number.isFinite(answer) ? answer : undefined;
+  } catch (thrown) {
+    onError?.(thrown);
+    return undefined;
+  }
+}
+
+/** Of the class's own retry policy; what is no time is Sidekiq's own delay. */
+function askDelay({ delayMs, onError }: SidekiqPolicy, count: number): number | undefined {
+  try {
+    const ms = delayMs?.(count);
+    return typeof ms === 'number' && ms >= 0 ? ms : undefined;
   } catch (thrown) {
     onError?.(thrown);
     return undefined;

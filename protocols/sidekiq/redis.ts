@@ -166,7 +166,7 @@ export function soonest(keys: Keyspace): Exchange<number | undefined> {
  * the dead set, so that it does not hold up the others.
  *
  * KEYS set, queues, dead, lists. ARGV now, what is older leaves the dead set, how many stay, then per member: the member, the number of its list (0: to the
- * dead set), its queue, the job as it goes there. Returns 1 or 0 for each.
+ * dead set), its queue, the job as it goes there. Returns for each 1, 0 where it was gone, 2 where it could not be pushed and is dead.
  */
 export const MOVE_DUE: Script = {
   name: 'move-due',
@@ -181,7 +181,7 @@ for at = 4, #ARGV, 4 do
     if list > 0 then
       redis.call('SADD', KEYS[2], ARGV[at + 2])
       local pushed = redis.pcall('LPUSH', KEYS[3 + list], ARGV[at + 3])
-      if type(pushed) == 'table' and pushed.err then list = 0 end
+      if type(pushed) == 'table' and pushed.err then list, moved[#moved] = 0, 2 end
     end
     if list == 0 then
       redis.call('ZADD', KEYS[3], ARGV[1], ARGV[at + 3])
@@ -205,13 +205,18 @@ export interface DueJob {
   readonly text: string | Uint8Array;
 }
 
-/** How many were still there, and are moved. */
+/** `refused`: the key of its queue is no list, and it is in the dead set. */
+export type Moved = 'gone' | 'moved' | 'refused';
+
+const MOVED: Readonly<Record<number, Moved>> = { 0: 'gone', 1: 'moved', 2: 'refused' };
+
+/** What became of each. */
 export function moveDue(
   keys: Keyspace,
   set: 'schedule' | 'retry' | 'dead',
   jobs: readonly DueJob[],
   { nowMs, dead }: { readonly nowMs: number; readonly dead: DeadLimits },
-): Exchange<readonly boolean[]> {
+): Exchange<readonly Moved[]> {
   const lists = [...new Set(jobs.map(({ queue }) => queue).filter((queue) => queue !== undefined))];
   return {
     commands: [
@@ -232,7 +237,7 @@ export function moveDue(
       ),
     ],
     atomic: false,
-    read: ([moved]) => (moved as readonly number[]).map((one) => one === 1),
+    read: ([moved]) => (moved as readonly number[]).map((one) => MOVED[one] ?? 'gone'),
   };
 }
 

@@ -236,7 +236,7 @@ export class Lane {
     const fields = { system, task: job.task, id: job.id, queue: job.queue, ms: Math.round(ms * 10) / 10 };
     if (failed) log.error({ ...fields, ...why(outcome) }, `failed in ${seconds(ms)}`);
     else if (disposition.state === 'retrying')
-      log.info({ ...fields, ...why(outcome) }, `to be retried at ${disposition.at.toISOString()}`);
+      log.info({ ...fields, ...why(outcome) }, `to be retried at ${moment(disposition.at)}`);
     else log.info({ ...fields, ...why(outcome) }, `${disposition.state} in ${seconds(ms)}`);
   }
 
@@ -305,6 +305,11 @@ function why(outcome: Outcome): { readonly error?: string; readonly reason?: str
     case 'timeout':
       return { reason: `hard time limit (${outcome.limitMs / 1000}s) exceeded` };
   }
+}
+
+/** Later than a Date can say is no reason to fail. */
+function moment(at: Date): string {
+  return Number.isNaN(at.getTime()) ? 'a time that cannot be written' : at.toISOString();
 }
 
 function seconds(ms: number): string {

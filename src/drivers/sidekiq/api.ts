@@ -163,7 +163,7 @@ export class SidekiqApi implements AsyncDisposable {
         const moved = await redis.run(
           moveDue(this.#app.keys, set, jobs.slice(at, at + BATCH), { nowMs: Date.now(), dead: DEAD_LIMITS }),
         );
-        count += moved.filter(Boolean).length;
+        count += moved.filter((one) => one === 'moved').length;
       }
     }
     return count;

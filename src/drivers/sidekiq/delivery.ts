@@ -131,7 +131,10 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
       dead: options.dead,
       retryIn: retryIn === undefined ? undefined : (count, error) => retryIn(count, error, this.job),
       onError: (error) =>
-        log.error({ task: this.job.task, id: this.job.id, error }, "retryIn threw; Sidekiq's own delay counts"),
+        log.error(
+          { task: this.job.task, id: this.job.id, error },
+          "the delay of a retry could not be asked; Sidekiq's own counts",
+        ),
     };
     const moment = { now, random: Math.random(), mint: randomUUID };
     try {

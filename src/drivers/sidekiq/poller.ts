@@ -66,18 +66,19 @@ export class Poller implements Agent {
       if (members.length === 0) return;
       const jobs = members.map((member) => dueJob(member, { dialect: this.#process.dialect, nowMs }));
       const moved = await this.#process.run(wire.moveDue(keys, set, jobs, { nowMs, dead: options.dead }));
-      for (const [at, { error }] of jobs.entries()) {
-        if (error === undefined || moved[at] !== true) continue;
+      for (const [at, { error, queue }] of jobs.entries()) {
+        const became = moved[at];
+        if (became !== 'refused' && (error === undefined || became !== 'moved')) continue;
         this.#process.host?.poison({
           system: 'sidekiq',
           queue: set,
           id: undefined,
-          code: error.code,
-          reason: error.message,
-          kept: 'It is in the dead set, as it was.',
+          code: error?.code ?? 'refused',
+          reason: error?.message ?? `the key of its queue '${queue ?? ''}' is no list`,
+          kept: 'It is in the dead set.',
         });
       }
-      log.debug({ set, jobs: moved.filter(Boolean).length }, 'moved what was due to its queues');
+      log.debug({ set, jobs: moved.filter((one) => one === 'moved').length }, 'moved what was due to its queues');
       if (members.length < BATCH) return;
     }
   }
