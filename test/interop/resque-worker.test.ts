@@ -120,6 +120,27 @@ describe('queues', () => {
   });
 });
 
+test('on a cluster, every key under one hash tag', async () => {
+  await using own = await startRedis({ args: ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1'] });
+  const admin = own.client();
+  await admin.call('CLUSTER', 'ADDSLOTSRANGE', '0', '16383');
+  await until('the cluster is up', async () =>
+    String(await admin.call('CLUSTER', 'INFO')).includes('cluster_state:ok'),
+  );
+  const app = { url: own.url, cluster: true, namespace: '{resque}' };
+  expect(() => resque({ ...app, namespace: 'resque' })).toThrow("the namespace must be a hash tag such as '{resque}'");
+  await using there = new ResqueClient({ ...app, defaultQueue: 'default' });
+  const { ran, worker } = await hire({ ...app, queues: ['*'], scheduler: true });
+  await there.enqueue('OkJob', { args: ['now'] });
+  await there.enqueue('FailJob', { args: ['fails'] });
+  await there.enqueue('OkJob', { args: ['later'], in: 1 });
+  await until('both have run', () => ran.length === 2);
+  expect(ran).toEqual(['default:now', 'default:later']);
+  await until('the failure is recorded', async () => (await admin.llen('{resque}:failed')) === 1);
+  await worker.stop();
+  expect(await admin.smembers('{resque}:workers')).toEqual([]);
+});
+
 describe('pausing', () => {
   test('pause-all-workers holds every worker, and lets it go on', async () => {
     await client.pauseAll();
