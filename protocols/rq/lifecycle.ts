@@ -52,6 +52,7 @@ export const STOPPED = 'Job stopped by user, work-horse terminated.';
  * | error, timeout with retries left | queued or scheduled | – | – | |
  * | error, timeout, fail, replace, reject | failed | failed | 2, with the traceback | dependents that allow it |
  * | retry | queued or scheduled | – | 4, with a Retry | |
+ * | retry beyond the limit | failed | failed | 5, with that Retry | dependents that allow it |
  * | discard | the job is deleted | – | – | dependents |
  * | reject with requeue | queued | – | – | back to the tail, as it was |
  * | cancelled | stopped | failed | 2 | |
@@ -67,7 +68,7 @@ export function settle(run: Execution, outcome: Outcome, policy: RqPolicy, now: 
     case 'fail':
       return failed(run, excString(outcome.error), policy, now);
     case 'retry':
-      return returnedRetry(run, outcome.delayMs ?? 0, outcome.error, policy, now);
+      return returnedRetry(run, outcome.delayMs, outcome.error, policy, now);
     case 'discard':
       return {
         disposition: { state: 'discarded' },
@@ -219,24 +220,38 @@ function retried(
   };
 }
 
-/** As a job that returns `Retry(max, interval)`. Source: rq/worker/base.py handle_job_retry, rq/job.py _handle_retry_result. */
+/** How often a handler may ask to be run again where its task has no `retry`. */
+const DEFAULT_MAX_RETRIES = 3;
+
+/**
+ * As a job that returns `Retry(max, interval)`, `max` being that of the task. Source: rq/worker/base.py handle_job_retry, rq/job.py
+ * _handle_retry_result.
+ */
 function returnedRetry(
   run: Execution,
-  delayMs: number,
+  asked: number | undefined,
   error: Failure | undefined,
   policy: RqPolicy,
   now: Date,
 ): Transition<Settlement> {
   const { job } = run;
-  const count = (job.numberOfRetries ?? 0) + 1;
-  const next = nextRun(run, delayMs, now, 'tail');
-  const fields: [string, string][] = [...ended(now), ...next.fields, ['number_of_retries', String(count)]];
-  // A handler of ours says "again" and no limit, so the limit is one further each time.
-  const value = retryObject(count, Math.ceil(delayMs / 1000), policy.serializer);
-  const result = entry(run, now, 'retried', {
+  const before = job.numberOfRetries ?? 0;
+  const count = before + 1;
+  const max = policy.retry === undefined ? DEFAULT_MAX_RETRIES : policy.retry.max;
+  const delayMs = asked ?? policy.retry?.delayMs(count) ?? 0;
+  // Without a limit it is one further each time, since Python's has one.
+  const value = retryObject(max ?? count, Math.ceil(delayMs / 1000), policy.serializer);
+  const what = {
     ...(value === undefined ? {} : { returnValue: value }),
     ...(error === undefined ? {} : { excString: excString(error) }),
-  });
+  };
+  if (max !== null && before >= max) {
+    const { write, disposition } = failed(run, what.excString ?? '', policy, now);
+    const result = { entry: entry(run, now, 'max_retries_exceeded', what), ttl: job.failureTtl ?? policy.failureTtl };
+    return { disposition, write: { ...write, result } };
+  }
+  const next = nextRun(run, delayMs, now, 'tail');
+  const fields: [string, string][] = [...ended(now), ...next.fields, ['number_of_retries', String(count)]];
   return {
     disposition: { state: 'retrying', at: new Date(now.getTime() + delayMs) },
     write: {
@@ -244,7 +259,7 @@ function returnedRetry(
       fields,
       ttl: job.ttl,
       // Without a limit of the job's own Python leaves this stream for ever.
-      result: { entry: result, ttl: job.failureTtl ?? policy.failureTtl },
+      result: { entry: entry(run, now, 'retried', what), ttl: job.failureTtl ?? policy.failureTtl },
       next: next.next,
       counted: 'failed',
     },

@@ -576,11 +576,13 @@ describe('a worker', () => {
     await reaches(id, 'stopped');
     expect(await reason(id)).toBe('Job stopped by user, work-horse terminated.');
     expect(seen).toEqual(['stopped']);
-    const killed = await put('gate');
+    const killed = await put('gate', { failure_callback_name: 'cb.stopped' });
     await started(killed);
     await redis.publish('rq:pubsub:w', '{"command": "kill-horse"}');
     await reaches(killed, 'failed');
     expect(await reason(killed)).toContain('Work-horse terminated unexpectedly');
+    // As in RQ, nobody is called for it.
+    expect(seen).toEqual(['stopped']);
   });
 });
 

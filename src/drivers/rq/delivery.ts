@@ -106,7 +106,8 @@ export class RqDelivery implements Delivery {
       case 'fail':
       case 'timeout': {
         const name = hash.failureCallbackName;
-        if (name === undefined) return outcome;
+        // Of a killed job nobody is called, as in RQ.
+        if (name === undefined || (told.kind === 'cancelled' && this.ending === 'killed')) return outcome;
         const error = outcome.kind === 'timeout' ? lifecycle.timedOut(outcome.limitMs) : outcome.error;
         const thrown = await this.#call(name, hash.failureCallbackTimeout, { event: 'failure', error });
         // As in RQ, what the callback raised is told in place of what the job did.

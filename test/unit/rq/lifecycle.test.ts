@@ -169,7 +169,29 @@ it('a run that asks for another is stored as a Retry that Python can read', () =
   expect(entry.type).toBe('retried');
   const retry = readReturnValue(entry) as pickle.PyObject;
   expect(retry.className).toBe('rq.job.Retry');
-  expect(retry.state).toEqual({ max: 2, intervals: [2], enqueue_at_front: false });
+  expect(retry.state).toEqual({ max: 3, intervals: [2], enqueue_at_front: false });
+});
+
+it.each([
+  ['three without a policy', 3, undefined],
+  ["the task's", 1, { max: 1, delayMs: () => 1_000 }],
+] as const)('a run that asks for another has failed beyond the limit, which is %s', (_, max, retry) => {
+  const policy = { ...POLICY, ...(retry === undefined ? {} : { retry }) };
+  const outcome: Outcome = { kind: 'retry', delayMs: undefined, error: undefined };
+  expect(settle(runOf({ numberOfRetries: max - 1 }), outcome, policy, NOW).disposition.state).toBe('retrying');
+  const { disposition, write } = settle(runOf({ numberOfRetries: max }), outcome, policy, NOW);
+  expect(disposition).toEqual({ state: 'failed' });
+  expect(write).toMatchObject({ ended: 'failed', registry: { name: 'failed' }, counted: 'failed' });
+  expect(write.next).toBeUndefined();
+  const entry = resultOf(write);
+  expect(entry.type).toBe('max_retries_exceeded');
+  expect((readReturnValue(entry) as pickle.PyObject).state).toMatchObject({ max });
+});
+it('a run that asks for another has no limit where its task has none, and waits as its task says', () => {
+  const policy: RqPolicy = { ...POLICY, retry: { max: null, delayMs: (retry) => retry * 1_000 } };
+  const outcome: Outcome = { kind: 'retry', delayMs: undefined, error: undefined };
+  const { disposition } = settle(runOf({ numberOfRetries: 99 }), outcome, policy, NOW);
+  expect(disposition).toEqual({ state: 'retrying', at: new Date(NOW.getTime() + 100_000) });
 });
 
 it('a job that was stopped is in the failed registry, and lets nobody go that waits for it', () => {
