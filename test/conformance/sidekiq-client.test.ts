@@ -157,6 +157,25 @@ describe('while Redis is away', () => {
     await client.close();
   });
 
+  test("what the server itself refuses is in no one else's way, and nothing is sent twice because of it", async () => {
+    await using server = await startRedis({ persistence: true });
+    await server.client().set('queue:odd', 'no list');
+    const client = new SidekiqClient({ url: server.url, whenAway: 'buffer' });
+    await client.open();
+    await server.kill();
+    for (const queue of ['default', 'odd', 'default'])
+      expect(await client.enqueue('HardJob', { queue, args: [queue] })).toMatchObject({ state: 'buffered' });
+    await server.restart();
+    const redis = server.client();
+    await until('the others are sent', async () => (await redis.llen('queue:default')) === 2);
+    await until('one is left', () => client.buffered === 1);
+    expect(await client.enqueue('HardJob', { args: [1] })).toMatchObject({ state: 'pushed' });
+    await redis.del('queue:odd');
+    await until('it is sent', () => client.buffered === 0);
+    expect([await redis.llen('queue:odd'), await redis.llen('queue:default')]).toEqual([1, 3]);
+    await client.close();
+  });
+
   test('a client that is closed with jobs that were never sent says so', async () => {
     const client = new SidekiqClient({ url: 'redis://127.0.0.1:1', whenAway: 'buffer', connectTimeoutMs: 500 });
     expect((await client.enqueue(hard, { args: [1] })).state).toBe('buffered');

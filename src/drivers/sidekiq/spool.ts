@@ -18,6 +18,8 @@ export class Spool {
   readonly #bell = new Bell();
   readonly #closing = new AbortController();
   #kept: Payload[] = [];
+  /** What the server itself refused: tried again, and in nobody's way. */
+  #refused: Payload[] = [];
   #draining: Promise<void> | undefined;
 
   constructor(limit: number, log: Logger, write: (payloads: readonly Payload[]) => Promise<void>) {
@@ -27,7 +29,7 @@ export class Spool {
   }
 
   get size(): number {
-    return this.#kept.length;
+    return this.#kept.length + this.#refused.length;
   }
 
   /** Send now, or keep: while there are kept ones, behind them. Throws ConnectionError when the buffer is full. */
@@ -43,9 +45,9 @@ export class Spool {
         cause = error;
       }
     }
-    if (this.#kept.length + payloads.length > this.#limit)
+    if (this.size + payloads.length > this.#limit)
       throw new ConnectionError(
-        `sidekiq: Redis is away and the buffer is full (${this.#kept.length} of ${this.#limit} jobs): not sent`,
+        `sidekiq: Redis is away and the buffer is full (${this.size} of ${this.#limit} jobs): not sent`,
         { cause },
       );
     if (this.#kept.length === 0) this.#log.warn({ error: cause }, 'Redis is away; jobs are kept until it is back');
@@ -63,23 +65,70 @@ export class Spool {
   async close(): Promise<number> {
     this.#closing.abort();
     await this.#draining;
-    return this.#kept.length;
+    return this.size;
   }
 
   async #drain(): Promise<void> {
-    for (let attempt = 0; this.#kept.length > 0; attempt++) {
+    for (let attempt = 0; this.size > 0; attempt++) {
       const last = this.#closing.signal.aborted;
-      const some = this.#kept.slice(0, BATCH);
-      try {
-        await this.#write(some);
-        this.#kept = this.#kept.slice(some.length);
-        attempt = -1;
-        if (this.#kept.length === 0) this.#log.info({}, 'Redis is back; the jobs that were kept are sent');
-      } catch (error) {
+      const before = this.size;
+      const isThere = await this.#send();
+      if (this.size === 0) this.#log.info({}, 'Redis is back; the jobs that were kept are sent');
+      else if (isThere && this.#kept.length > 0) attempt = -1;
+      else {
         if (last) return;
-        this.#log.debug({ error, jobs: this.#kept.length }, 'Redis is still away');
+        if (this.size < before) attempt = 0;
         await this.#bell.wait(backoff(attempt, Math.random()), this.#closing.signal);
       }
     }
   }
+
+  /**
+   * Some of what is kept, a queue at a time: what the server refuses is then refused whole, and nothing is sent twice because of it.
+   * False when Redis is away.
+   */
+  async #send(): Promise<boolean> {
+    const some = this.#kept.length > 0 ? this.#kept.slice(0, BATCH) : this.#refused.slice(0, BATCH);
+    const done = new Set<Payload>();
+    let isThere = true;
+    for (const together of byQueue(some)) {
+      try {
+        await this.#write(together);
+        for (const one of together) done.add(one);
+      } catch (error) {
+        if (error instanceof ConnectionError) {
+          this.#log.debug({ error, jobs: this.size }, 'Redis is still away');
+          isThere = false;
+          break;
+        }
+        this.#refuse(together, error);
+      }
+    }
+    this.#kept = this.#kept.filter((one) => !done.has(one));
+    this.#refused = this.#refused.filter((one) => !done.has(one));
+    return isThere;
+  }
+
+  #refuse(payloads: readonly Payload[], error: unknown): void {
+    const [{ queue } = { queue: '' }] = payloads;
+    const some = new Set(payloads);
+    if (this.#kept.some((one) => some.has(one)))
+      this.#log.error(
+        { error, queue, jobs: payloads.length },
+        'Redis refuses jobs that were kept; they are tried again',
+      );
+    this.#kept = this.#kept.filter((one) => !some.has(one));
+    this.#refused = [...this.#refused.filter((one) => !some.has(one)), ...payloads];
+  }
+}
+
+function byQueue(payloads: readonly Payload[]): Iterable<readonly Payload[]> {
+  const groups = new Map<string, Payload[]>();
+  for (const one of payloads) {
+    const key = one.at === undefined ? `queue:${one.queue}` : 'schedule';
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [one]);
+    else group.push(one);
+  }
+  return groups.values();
 }
