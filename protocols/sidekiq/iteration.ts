@@ -1,4 +1,4 @@
-import { stringify } from '../formats/ruby-json.ts';
+import { parse, stringify } from '../formats/ruby-json.ts';
 import type { Command, Exchange } from '../redis.ts';
 import { iterationKey, type Keyspace } from './keys.ts';
 
@@ -94,7 +94,7 @@ export function cancel(keys: Keyspace, jid: string, nowSeconds: number): Exchang
 function readCursor(text: string | undefined): unknown {
   if (text === undefined) return undefined;
   try {
-    return JSON.parse(text) ?? undefined;
+    return parse(text) ?? undefined;
   } catch {
     return undefined;
   }

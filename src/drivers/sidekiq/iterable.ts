@@ -106,8 +106,9 @@ async function run<A extends readonly unknown[], Item, Cursor>(
       await steps.each(item, job, context);
     }
   } catch (error) {
-    // A retry goes on from the item that failed.
-    if (!(error instanceof Reject)) await save();
+    // A retry goes on from the item that failed; where that cannot be stored, from the last one that was.
+    if (!(error instanceof Reject))
+      await save().catch((lost: unknown) => context.log.warn({ id: job.id, error: lost }, 'the cursor was not stored'));
     throw error;
   }
   await steps.onComplete?.(job);

@@ -54,8 +54,10 @@ export class Poller implements Agent {
     const seconds = presence.pollInterval(count, averagePollSeconds, dialect, Math.random(), fixedPollSeconds);
     const soonest = (await this.#process.run(wire.soonest(keys))) ?? Number.POSITIVE_INFINITY;
     this.#nextAt = Math.min(this.#nextAt, soonest, Date.now() + seconds * 1000);
-    for (let ms = this.#nextAt - Date.now(); ms > 0 && !signal.aborted; ms = this.#nextAt - Date.now())
-      await this.#bell.wait(Math.max(ms, LEAST_MS), signal);
+    // By a clock that nobody sets: where that of the system is put back, this would wait for hours.
+    const until = performance.now() + seconds * 1000;
+    const left = (): number => Math.min(this.#nextAt - Date.now(), until - performance.now());
+    for (let ms = left(); ms > 0 && !signal.aborted; ms = left()) await this.#bell.wait(Math.max(ms, LEAST_MS), signal);
   }
 
   async #enqueueDue(set: 'schedule' | 'retry', signal: AbortSignal): Promise<void> {

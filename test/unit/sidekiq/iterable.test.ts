@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest';
+import { iteration } from '../../../protocols/sidekiq/iteration.ts';
+import { keyspace } from '../../../protocols/sidekiq/keys.ts';
 import { ITERATION, iterable, type IterationStore } from '../../../src/drivers/sidekiq/iterable.ts';
 import { silent } from '../../../src/log.ts';
 import { Reject } from '../../../src/signals.ts';
@@ -71,4 +73,27 @@ test('cancelled before, it does not run', async () => {
   const load: IterationStore['load'] = () =>
     Promise.resolve({ executions: 0, cursor: undefined, runtime: 0, cancelled: true });
   expect((await run({ load })).told).toEqual(['cancel', 'end']);
+});
+
+test('an error of an item is what it failed with, also where its cursor cannot be stored', async () => {
+  const save: IterationStore['save'] = () => Promise.reject(new Error('away'));
+  const boom = new Error('boom');
+  const own = { load: () => Promise.resolve(undefined), save, end: () => Promise.resolve(), stopping: false };
+  const handler = iterable<readonly [], number, number>({
+    items: () => [[1, 0]],
+    each: () => {
+      throw boom;
+    },
+  });
+  const job = { args: [], kwargs: {}, id: 'j', [ITERATION]: { ...own, interrupted: () => undefined } };
+  await expect(handler(job as never, context)).rejects.toBe(boom);
+});
+
+test('a cursor beyond 2^53 is read as it was written', () => {
+  const reply = ['ex', '1', 'c', '{"id":12345678901234567890,"__proto__":1}', 'rt', '0.5'].map((one) =>
+    Buffer.from(one),
+  );
+  const { cursor } = iteration(keyspace(), 'j').read([reply])!;
+  expect((cursor as { readonly id: bigint }).id).toBe(12345678901234567890n);
+  expect(Object.keys(cursor as object)).toEqual(['id', '__proto__']);
 });
