@@ -113,6 +113,8 @@ export class PushWatch {
   }
 
   async #track(): Promise<void> {
+    // A cluster has connections to several servers, and which of them reads a key is not ours to say: then the caller polls.
+    if (this.#commands.target.cluster !== undefined) return;
     if (!this.#subscriber.ready || !this.#commands.ready) return;
     try {
       const id = await (this.#listening ??= this.#listen());

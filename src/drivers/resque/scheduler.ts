@@ -15,6 +15,9 @@ import { PushWatch } from '../../transports/redis-push.ts';
 import { RedisConnection } from '../../transports/redis.ts';
 import { positive, type ResolvedApp, resolveApp, type ResqueAppOptions, type SchedulerOptions } from './options.ts';
 
+/** Between two looks where the server cannot tell of changes. */
+const UNTOLD_MS = 1_000;
+
 /** A schedule that is followed: what it sends, and when next. */
 interface Followed {
   readonly entry: wire.ScheduleEntry;
@@ -93,7 +96,9 @@ export class SchedulerAgent implements Agent {
       while (!signal.aborted) {
         const { seen } = watch;
         const waitMs = await this.#step(signal);
-        if (waitMs > 0) await watch.next(seen, waitMs, signal);
+        // Where the server does not tell of what is delayed meanwhile, somebody has to look.
+        const limitMs = watch.active ? waitMs : Math.min(waitMs, UNTOLD_MS);
+        if (limitMs > 0) await watch.next(seen, limitMs, signal);
       }
     } finally {
       // Another may lead while this one is away.
