@@ -303,27 +303,29 @@ export interface Missing {
 }
 
 /**
- * For workers that have no connection: since when that is. KEYS per worker its hash, its executions, and when it was first missed. ARGV
- * milliseconds.
+ * For workers that have no connection: for how long, by the clock of Redis, since those of the workers may differ. KEYS per worker its hash,
+ * its executions, and when it was first missed.
  */
 export const MISS: Script = {
   name: 'miss',
   keys: 'variable',
-  lua: `
-local out = {}
+  lua: `${LOOKING}
+local out, time = {}, redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 1, #KEYS, 3 do
-  local version = redis.call('HGET', KEYS[i], 'version')
-  local runs = redis.call('SMEMBERS', KEYS[i + 1])
+  local version = not wrong(KEYS[i], 'hash') and redis.call('HGET', KEYS[i], 'version')
+  local runs = wrong(KEYS[i + 1], 'set') and {} or redis.call('SMEMBERS', KEYS[i + 1])
   if #runs > 0 and (not version or string.sub(version, 1, 7) == 'jobglot') then
-    redis.call('SET', KEYS[i + 2], ARGV[1], 'NX', 'EX', 600)
-    out[#out + 1] = {(i - 1) / 3, redis.call('GET', KEYS[i + 2]), runs, redis.call('HGET', KEYS[i], 'queues') or ''}
+    redis.call('SET', KEYS[i + 2], string.format('%.0f', now), 'NX', 'EX', 600)
+    local missed = now - (tonumber(redis.call('GET', KEYS[i + 2])) or now)
+    out[#out + 1] = {(i - 1) / 3, missed, runs, version and redis.call('HGET', KEYS[i], 'queues') or ''}
   end
 end
 return out
 `,
 };
 
-export function missing(workers: readonly string[], now: Date): Exchange<readonly Missing[]> {
+export function missing(workers: readonly string[]): Exchange<readonly Missing[]> {
   if (workers.length === 0) return { commands: [], atomic: false, read: () => [] };
   const scriptKeys = workers.flatMap((worker) => [
     keys.workerKey(worker),
@@ -331,16 +333,16 @@ export function missing(workers: readonly string[], now: Date): Exchange<readonl
     missedKey(worker),
   ]);
   return {
-    commands: [callScript(MISS, scriptKeys, [now.getTime()])],
+    commands: [callScript(MISS, scriptKeys, [])],
     atomic: false,
     read: ([reply]) =>
-      (reply as readonly (readonly [number, Buffer, readonly Buffer[], Buffer])[]).map(
-        ([at, since, members, queues]) => ({
+      (reply as readonly (readonly [number, number, readonly Buffer[], Buffer])[]).map(
+        ([at, missedMs, members, queues]) => ({
           worker: workers[at] as string,
           queues: String(queues)
             .split(',')
             .filter((queue) => queue !== ''),
-          missedMs: now.getTime() - Number(since),
+          missedMs,
           members: members.map(String),
         }),
       ),

@@ -2,6 +2,7 @@ import { toFailure } from '../../../protocols/errors.ts';
 import type { Disposition, Failure, Job, Outcome, Transition } from '../../../protocols/job.ts';
 import * as lifecycle from '../../../protocols/rq/lifecycle.ts';
 import type { NotOurs, Settlement } from '../../../protocols/rq/redis.ts';
+import { ConfigError } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
 import type { Delivery } from '../../source.ts';
 import { callBack, type RqCallback, type RqFailure, type RqStopped, type RqSuccess } from './callbacks.ts';
@@ -62,6 +63,12 @@ export class RqDelivery implements Delivery {
       'the run was taken from this worker while it ran, so its outcome is not stored: somebody counted it as abandoned',
     );
     return { state: 'requeued' };
+  }
+
+  /** RQ has no states beside its own. */
+  update(): Promise<never> {
+    const what = 'rq: a job has no states of its own; store what it has done so far with currentJob(job).saveMeta()';
+    return Promise.reject(new ConfigError(what));
   }
 
   /** What is written where it fails without a run. */

@@ -130,7 +130,7 @@ export class Upkeep implements Agent {
     const [absent, present] = [[] as string[], [] as string[]];
     for (const worker of there.workers)
       (there.connections.has(upkeep.connectionName(worker)) ? present : absent).push(worker);
-    for (const { worker, queues, missedMs, members } of await this.#redis.run(upkeep.missing(absent, new Date()))) {
+    for (const { worker, queues, missedMs, members } of await this.#redis.run(upkeep.missing(absent))) {
       // Of queues that are not ours, others decide what becomes of an abandoned job.
       if (missedMs < MISSED_MS || !queues.some((queue) => ours.includes(queue))) continue;
       this.#log.warn({ worker, jobs: members.length }, 'a worker is gone; what it ran is recovered');
