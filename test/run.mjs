@@ -15,6 +15,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { join, relative } from 'node:path';
+import { saveFacts } from './interop/support/facts.mjs';
 import { hold } from './support/leash.mjs';
 import {
   cache,
@@ -134,7 +135,9 @@ async function runVitest() {
 /** @param {string} report */
 function read(report) {
   if (!existsSync(report)) return undefined;
-  const { testResults } = JSON.parse(readFileSync(report, 'utf8'));
+  const whole = JSON.parse(readFileSync(report, 'utf8'));
+  saveFacts(whole);
+  const { testResults } = whole;
   const counts = { passed: 0, failed: 0, skipped: 0, undeclared: /** @type {string[]} */ ([]) };
   for (const file of testResults) {
     const before = counts.failed;

@@ -10,4 +10,3 @@ await client.enqueue(archive, { args: [44, 'masterbrew'] }); // Resque.enqueue(A
 await client.enqueue('ImportRow', { args: [7], queue: 'critical' });
 await client.enqueue(archive, { args: [45], in: 300 }); // Resque.enqueue_in(300, Archive, 45)
 console.log(await client.removeDelayed(archive, { args: [45] })); // 1
-await client.performLater('ShipJob', { args: [42], queue: 'ruby_only' }); // Active Job

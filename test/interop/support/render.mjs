@@ -1,20 +1,18 @@
-// `node test/interop/support/render.mjs`: the support tables of SUPPORT.md, from what the interop tests last saw.
-import { readdirSync, readFileSync } from 'node:fs';
+// `npm run support`: the tables of protocols/<system>/SUPPORT.md, below their mark, from what the interop tests last saw. A system whose tests
+// have not run keeps what it has.
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { factTables, FILES } from './facts.mjs';
 
 const folder = fileURLToPath(new URL('../../../.cache/support-table/', import.meta.url));
 
 /** @typedef {{ file: string, feature: string, version: string, broker: string, direction: string, ok: boolean, lacks?: string }} Row */
 
 /** @type {Row[]} */
-let rows;
-try {
-  const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
-  rows = files.sort().flatMap((name) => JSON.parse(readFileSync(`${folder}${name}`, 'utf8')));
-} catch {
-  process.stderr.write('nothing in .cache/support-table: run the interop tests first\n');
-  process.exit(1);
-}
+const rows = (existsSync(folder) ? readdirSync(folder) : [])
+  .filter((name) => name.endsWith('.json'))
+  .sort()
+  .flatMap((name) => JSON.parse(readFileSync(`${folder}${name}`, 'utf8')));
 
 /** What the table begins with; the files after them follow by name. In a file, features have the order of their tests. */
 const FIRST = [
@@ -30,11 +28,30 @@ const BROKERS = { redis: 'Redis', amqp: 'RabbitMQ' };
 
 /** The same numbers under all tables. @type {string[]} */
 const notes = [];
-const sections = Object.entries(BROKERS).map(
-  ([broker, title]) => `## Over ${title}\n\n${table(rows.filter((row) => row.broker === broker)).join('\n')}\n`,
-);
-process.stdout.write(sections.join('\n'));
-if (notes.length > 0) process.stdout.write(`\n${notes.map((note, index) => `${index + 1}. ${note}`).join('\n')}\n`);
+/** Seen only in parts, it would take rows away. */
+const isWhole = FIRST.every((file) => rows.some((row) => row.file === file));
+if (isWhole) {
+  const sections = Object.entries(BROKERS).map(
+    ([broker, title]) => `## Over ${title}\n\n${table(rows.filter((row) => row.broker === broker)).join('\n')}\n`,
+  );
+  const below = notes.map((note, index) => `${index + 1}. ${note}\n`).join('');
+  write('celery', sections.join('\n') + (below === '' ? '' : `\n${below}`));
+}
+for (const system of Object.keys(FILES)) {
+  const tables = factTables(system);
+  if (tables !== undefined) write(system, tables);
+}
+
+/** @param {string} system @param {string} tables */
+function write(system, tables) {
+  const path = fileURLToPath(new URL(`../../../protocols/${system}/SUPPORT.md`, import.meta.url));
+  const mark = '<!-- Below: npm run support -->\n';
+  const text = readFileSync(path, 'utf8');
+  const end = text.indexOf(mark);
+  if (end === -1) throw new Error(`${path} has no mark`);
+  writeFileSync(path, `${text.slice(0, end)}${mark}\n${tables}`);
+  process.stdout.write(`protocols/${system}/SUPPORT.md\n`);
+}
 
 /** A line a feature, in the order the tests declare them; a column a version and direction. @param {Row[]} seen */
 function table(seen) {

@@ -1,6 +1,6 @@
-// rails-client.ts: jobs for Ruby, or for Node
+// sidekiq-client.ts: jobs for Ruby, or for Node
 import { defineTask } from 'jobglot';
-import { GlobalId, SidekiqClient } from 'jobglot/sidekiq';
+import { SidekiqClient } from 'jobglot/sidekiq';
 
 const hardJob = defineTask<(id: number) => void>('HardJob');
 const url = process.env['REDIS_URL'] ?? 'redis://localhost:6379/0';
@@ -9,5 +9,4 @@ await using client = new SidekiqClient({ url, whenAway: 'buffer' });
 const { jid } = await client.enqueue(hardJob, { args: [42], queue: 'critical', retry: 5, tags: ['import'] });
 await client.enqueue(hardJob, { args: [43], in: 300 }); // HardJob.perform_in(300, 43)
 await client.enqueueMany(hardJob, [[1], [2], [3]]);
-await client.performLater('ShipJob', { args: [new GlobalId('shop', 'Order', 42)], kwargs: { urgent: false } });
 console.log(jid);

@@ -1,0 +1,2 @@
+export const shown: readonly string[];
+export const linked: readonly string[];
