@@ -25,9 +25,9 @@ export const FILES = {
   },
   sidekiq: {
     'sidekiq-enqueue': 'Enqueued on one side, run on the other',
-    'sidekiq-retries': 'Failures, retries, stops',
+    'sidekiq-retries': 'Failures',
     'sidekiq-api': 'Sidekiq::API on what Node wrote',
-    'sidekiq-web': 'Sidekiq Web',
+    'sidekiq-web': "Sidekiq's own pages",
     'sidekiq-iterable': 'Iterable jobs',
     'sidekiq-active-job': 'Active Job on Sidekiq',
     'active-job': 'Arguments of Active Job',
