@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import type { Outcome } from '../../protocols/job.ts';
 import type { Command, Exchange } from '../../protocols/redis.ts';
@@ -207,15 +208,23 @@ describe('a worker', () => {
     ['worker-idle', undefined],
     ['worker-busy', undefined],
     ['worker-quit', undefined],
+    ['pause-all', undefined],
+    ['job-invalid-json', undefined],
     ['job-ok', { kind: 'success', value: null }],
     ['job-ok-nofork', { kind: 'success', value: null }],
     ['job-hooks', { kind: 'success', value: null }],
     ['job-exit3', { kind: 'success', value: null }],
     ['job-dont-perform', { kind: 'discard', reason: '' }],
     ['job-fail', 'recorded'],
+    ['job-fail-live-stop', 'recorded'],
+    ['job-fail-fork-off-live', 'recorded'],
     ['failed-multi-queue', 'recorded'],
     ['job-unknown-class', 'recorded'],
     ['worker-term-child', 'recorded'],
+    [
+      'worker-term-old',
+      { kind: 'cancelled', reason: 'Child process received unhandled signal pid 10997 SIGKILL (signal 9)' },
+    ],
     [
       'job-dirty-exit',
       { kind: 'cancelled', reason: 'Child process received unhandled signal pid 11190 SIGKILL (signal 9)' },
@@ -253,6 +262,16 @@ describe('a worker', () => {
     const theirs = writes(one);
     const start = theirs.findIndex(([name]) => name === 'RPUSH');
     expect(commands).toEqual(theirs.slice(start, start + commands.length));
+  });
+
+  test('a neighbour with a title like ours was left alone by Ruby, and is by us', () => {
+    const one = capture(SET, 'prune-foreign-same-host-resque-title');
+    const { ps, still_registered: left } = one.returned as { readonly ps: string; readonly still_registered: number };
+    expect(left).toBe(1);
+    expect(ps).toContain(presence.procline('3.0.0', 'Waiting'));
+    const { fields, values } = one.keys.get(keys.heartbeat)!;
+    const beats = new Map(fields.map((id, index) => [id, values[index]!]));
+    expect(presence.expired(beats, at(seen(one, 'SREM', 'resque:workers')))).toEqual([]);
   });
 
   test('takes only those for dead that have not beaten for five minutes', () => {
@@ -378,6 +397,48 @@ describe('resque-scheduler', () => {
     const noted = one.keys.get(keys.lastEnqueuedAt)!.values[0] as string;
     const [command] = of(scheduler.fire(keys, 'me', { name: 'tick', queue: 'ticks', payload }, readTime(noted)!));
     expect(command!.slice(-5)).toEqual(['me', 'ticks', payload, 'tick', noted]);
+  });
+});
+
+describe('every capture', () => {
+  /** Not of Resque, resque-scheduler or resque-retry: plugins whose keys are left alone. */
+  const PLUGINS = ['lock-enqueue', 'workers-lock', 'workers-lock-done'];
+
+  test('is asked for above, or of a plugin we do not speak', () => {
+    const asked = readFileSync(new URL(import.meta.url), 'utf8');
+    expect(all.map(({ name }) => name).filter((name) => !asked.includes(`'${name}'`))).toEqual([]);
+    expect(PLUGINS).toHaveLength(3);
+  });
+
+  test('has no key that ours has not, and of the same kind', () => {
+    const kinds: readonly (readonly [RegExp, string])[] = [
+      [/^resque:(queues|workers|schedules_changed|failed_queues)$/, 'set'],
+      [/^resque:queue:/, 'list'],
+      [/^resque:(failed|\w+_failed)$/, 'list'],
+      [/^resque:worker:/, 'string'],
+      [/^resque:workers:heartbeat$/, 'hash'],
+      [/^resque:stat:/, 'string'],
+      [/^resque:(pruning_dead_workers_in_progress|pause-all-workers)$/, 'string'],
+      [/^resque:delayed_queue_schedule$/, 'zset'],
+      [/^resque:delayed:\d+$/, 'list'],
+      [/^resque:timestamps:/, 'set'],
+      [/^resque:(persistent_schedules|delayed:last_enqueued_at)$/, 'hash'],
+      [/^resque:resque:resque_scheduler_master_lock$/, 'string'],
+      [/^resque:(failure-)?resque-retry:/, 'string'],
+    ];
+    for (const { name, keys: found } of all.filter((one) => !PLUGINS.includes(one.name))) {
+      for (const [key, { type }] of found) {
+        if (key === 'resque:hooklog') continue; // the test's own
+        expect([name, key, kinds.find(([pattern]) => pattern.test(key))?.[1]]).toEqual([name, key, type]);
+      }
+    }
+  });
+
+  test('that pauses does so by the key that ours reads, and that stops gives up the lead by deleting it', () => {
+    expect(texts(of(redis.pauseAll(keys, true)))).toEqual([['SET', keys.pause, 'true']]);
+    expect(capture(SET, 'pause-all').keys.get(keys.pause)?.values).toEqual(['true']);
+    const { words } = seen(capture(SET, 'sched-stop'), 'DEL');
+    expect(of(scheduler.stepDown(keys, 'me'))[0]![3]).toBe(words[1]);
   });
 });
 
