@@ -119,6 +119,16 @@ describe('jobs of a process that is dead', () => {
     expect(await redis.llen('queue:default')).toBe(0);
   });
 
+  test('that it only held for others are given back, however often it dies', async () => {
+    await hire({ poisonLimit: 1 });
+    await redis.sadd('jobglot:sidekiq:claimants', DEAD);
+    await redis.hset(CLAIMS, '8:default', job('x').replace('"Ran"', '"OnlyRuby"'));
+    await until("it is nobody's", async () => (await redis.exists(CLAIMS)) === 0);
+    expect(await redis.zcard('dead')).toBe(0);
+    await workers[0]!.stop();
+    expect(await redis.lrange('queue:default', 0, -1)).toEqual([job('x').replace('"Ran"', '"OnlyRuby"')]);
+  });
+
   test('that are no jobs are given back as they are', async () => {
     await redis.sadd('jobglot:sidekiq:claimants', DEAD);
     await redis.hset(CLAIMS, '1:default', Buffer.from([0xff, 0x00]));

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readClaim, type Rescue } from '../../../protocols/claims.ts';
+import { wrappedClass } from '../../../protocols/sidekiq/active-job.ts';
 import { claimsKey, rescuesKey } from '../../../protocols/sidekiq/keys.ts';
 import { decodeJob, jidOf } from '../../../protocols/sidekiq/message.ts';
 import { afterDeath } from '../../../protocols/sidekiq/morgue.ts';
@@ -12,7 +13,7 @@ import type { SidekiqProcess } from './process.ts';
 export class JobRescue implements Agent {
   readonly name = 'sidekiq: rescue jobs of dead processes';
   readonly #process: SidekiqProcess;
-  /** The jobs of this look, by their process and claim. */
+  /** The jobs of this look that may be buried, by their process and claim. */
   readonly #ids = new Map<string, string>();
 
   constructor(process: SidekiqProcess) {
@@ -51,21 +52,36 @@ export class JobRescue implements Agent {
     const { keys, options, dialect } = this.#process;
     const nowMs = Date.now();
     const id = idOf(bytes, queue);
-    this.#ids.set(`${identity} ${claim}`, id);
     const dead = afterDeath(bytes, queue, { times: options.poisonLimit, process: identity, dialect, nowMs });
-    return {
-      claim,
-      counter: rescuesKey(keys, id),
-      back: wire.requeue(keys, queue, bytes, 'front'),
-      bury: wire.bury(keys, nowMs, dead, options.dead),
-    };
+    const back = wire.requeue(keys, queue, bytes, 'front');
+    const counter = rescuesKey(keys, id);
+    // What is only held for others has killed nobody.
+    if (this.#isStranger(bytes, queue)) return { claim, counter, back, bury: back };
+    this.#ids.set(`${identity} ${claim}`, id);
+    return { claim, counter, back, bury: wire.bury(keys, nowMs, dead, options.dead) };
+  }
+
+  /** Whether it is of a class that is left for others, as far as can be said here: on a queue of ours, and nobody handles it. */
+  #isStranger(bytes: Uint8Array, queue: string): boolean {
+    const { options, capsules, host } = this.#process;
+    if (options.unknownClass !== 'leave' || host === undefined) return false;
+    if (!capsules.some(({ weights }) => weights.some(([name]) => name === queue))) return false;
+    try {
+      const { hash } = decodeJob(bytes, queue);
+      const names = [hash['class'] as string, wrappedClass(hash)];
+      return names.every((name) => name === undefined || host.tasks.find('sidekiq', name) === undefined);
+    } catch {
+      return false;
+    }
   }
 
   #report(claim: string, identity: string): void {
+    const id = this.#ids.get(`${identity} ${claim}`);
+    if (id === undefined) return;
     this.#process.host?.poison({
       system: 'sidekiq',
       queue: readClaim(claim).queue,
-      id: this.#ids.get(`${identity} ${claim}`),
+      id,
       code: 'poison',
       reason: `its process died ${this.#process.options.poisonLimit} times while it ran, last ${identity}`,
       kept: 'The job is in the dead set; retry it from there once its handler is mended.',
