@@ -15,6 +15,9 @@ import { PushWatch } from '../../transports/redis-push.ts';
 import { RedisConnection } from '../../transports/redis.ts';
 import { positive, type ResolvedApp, resolveApp, type ResqueAppOptions, type SchedulerOptions } from './options.ts';
 
+/** Between two runs of a schedule. */
+const LEAST_MS = 1_000;
+
 /** Between two looks where the server cannot tell of changes. */
 const UNTOLD_MS = 1_000;
 
@@ -237,7 +240,8 @@ export class SchedulerAgent implements Agent {
   #follow(name: string, config: Readonly<Record<string, unknown>>, now: number): Followed {
     const { entry, why } = wire.readSchedule(name, config);
     if (entry === undefined) throw new ConfigError(`the schedule '${name}': ${why}`);
-    const interval = entry.every === undefined ? 0 : duration(entry.every);
+    // Whoever writes into persistent_schedules cannot have a queue filled a thousand times a second.
+    const interval = entry.every === undefined ? 0 : Math.max(LEAST_MS, duration(entry.every));
     const first = entry.firstIn === undefined ? interval : duration(entry.firstIn);
     const timing = entry.cron === undefined ? every(interval, now + first) : cron(entry.cron, this.#zone);
     return { entry, made: JSON.stringify(config), timing, next: timing.next(now) };

@@ -68,8 +68,11 @@ export class ResqueSource implements Source {
     setMaxListeners(0, this.#closing.signal);
   }
 
+  /** Those it takes from now; before it has looked, what was asked for. */
   get queues(): readonly string[] {
-    return this.#options.queues.expand(this.#known);
+    const { queues } = this.#options;
+    const found = queues.expand(this.#known);
+    return found.length > 0 ? found : queues.shown.split(',');
   }
 
   /** Ids of our workers, as Resque has them. */
