@@ -30,7 +30,7 @@ for (const fetch of ['reliable', 'basic'] as const) {
       await server.restart();
     },
     source: ({ server }, { queues, concurrency }) =>
-      sidekiq({ url: server.url, queues, concurrency, fetch, unknownClassDelay: 0.2 }),
+      sidekiq({ url: server.url, queues, concurrency, fetch, unknownTaskDelayMs: 200 }),
     client({ server }) {
       const client = new SidekiqClient({ url: server.url });
       return {

@@ -161,7 +161,7 @@ describe('enqueued on one side, run on the other', () => {
   });
 
   test('a class that only Ruby knows is left for Ruby', async () => {
-    await stage.node({ unknownClassDelay: 0.2 });
+    await stage.node({ unknownTaskDelayMs: 200 });
     const jid = await stage.push({ class: 'RubyJob', args: ['mine'] });
     await stage.sidekiq();
     expect((await stage.runsOf(jid))[0]?.side).toBe('ruby');

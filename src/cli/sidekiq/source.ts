@@ -16,7 +16,7 @@ export async function sidekiqSource(
   const told: string[] = [];
   if (options.fetch === 'basic') told.push('basic fetch: a job is lost with its process');
   if (options.dialect !== undefined) told.push(`speaks Sidekiq ${options.dialect}`);
-  if (options.unknownClass !== undefined) told.push(`unknown classes: ${options.unknownClass}`);
+  if (options.unknownTask !== undefined) told.push(`unknown tasks: ${options.unknownTask}`);
   if (yml !== undefined) told.push(`options from ${yml.file}`);
   if (yml !== undefined && yml.ignored.length > 0) told.push(`not for us there: ${yml.ignored.join(', ')}`);
   // Queues named by a flag are all there is to work on.

@@ -48,7 +48,7 @@ function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: S
       .option('-u, --url <url>', 'where Redis is (REDIS_PROVIDER, REDIS_URL)')
       .option('--namespace <name>', 'a redis-namespace, for Sidekiq up to 6.x')
       .option('--dialect <version>', 'which Sidekiq to speak', version)
-      .option('--config <file>', 'take it from this config file (default: ./jobglot.config.ts)');
+      .option('--config <file>', 'take what is not given from this config file (default: ./jobglot.config.ts)');
 
   command('enqueue', 'send a job to Sidekiq workers; prints its jid')
     .argument('<class>', 'its class: HardJob')
@@ -63,7 +63,7 @@ function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: S
     .option('--tag <text>', 'a tag; may be repeated', collect)
     .option('--set <name=value>', 'a member of your own, as JSON or text; may be repeated', collect)
     .option('--active-job', 'a class of Active Job, as perform_later')
-    .option('--json', 'print JSON')
+    .option('-j, --json', 'print JSON')
     .addHelpText('after', ENQUEUE_HELP)
     .action(async (name: string, args: string | undefined, flags: EnqueueFlags) =>
       done(await (await import('./enqueue.ts')).enqueue(name, args, flags, env, cwd, output)),

@@ -44,12 +44,12 @@ export interface SidekiqOptions extends SidekiqAppOptions, CapsuleOptions {
    */
   readonly fetch?: 'reliable' | 'basic';
   /**
-   * A class that nobody handles here. `leave`: it goes back for others, behind its queue, after a pause, and nothing is written
-   * into it. `retry`: it fails with a NameError and is retried, as Sidekiq does. @default 'leave'
+   * A class that nobody handles here. `requeue`: its job goes back for others, behind its queue, after a pause, and nothing is written
+   * into it. `retry`: it fails with a NameError and is retried, as Sidekiq does. @default 'requeue'
    */
-  readonly unknownClass?: 'leave' | 'retry';
-  /** Seconds a job of an unknown class is held before it goes back. @default 1 */
-  readonly unknownClassDelay?: number;
+  readonly unknownTask?: 'requeue' | 'retry';
+  /** How long a job of an unknown class is held before it goes back. @default 1 000 */
+  readonly unknownTaskDelayMs?: number;
   /** Retries of jobs whose `retry` is true. @default 25 */
   readonly maxRetries?: number;
   /** The dead set is trimmed to one less. @default 10000 */
@@ -118,8 +118,8 @@ export function resolveCapsule(name: string, { queues = ['default'], concurrency
 
 export interface ResolvedWorker {
   readonly fetch: 'reliable' | 'basic';
-  readonly unknownClass: 'leave' | 'retry';
-  readonly unknownClassDelayMs: number;
+  readonly unknownTask: 'requeue' | 'retry';
+  readonly unknownTaskDelayMs: number;
   readonly maxRetries: number;
   readonly dead: DeadLimits;
   readonly averagePollSeconds: number;
@@ -144,13 +144,13 @@ export function resolveWorker(options: SidekiqOptions): ResolvedWorker {
     throw new ConfigError(
       'sidekiq: deadAfter must be at least two heartbeatIntervals, or one late beat looks like death',
     );
-  const { fetch = 'reliable', unknownClass = 'leave' } = options;
+  const { fetch = 'reliable', unknownTask = 'requeue' } = options;
   oneOf('fetch', fetch, ['reliable', 'basic']);
-  oneOf('unknownClass', unknownClass, ['leave', 'retry']);
+  oneOf('unknownTask', unknownTask, ['requeue', 'retry']);
   return {
     fetch,
-    unknownClass,
-    unknownClassDelayMs: positive('unknownClassDelay', options.unknownClassDelay ?? 1) * 1000,
+    unknownTask,
+    unknownTaskDelayMs: positive('unknownTaskDelayMs', options.unknownTaskDelayMs ?? 1_000),
     maxRetries: whole('maxRetries', options.maxRetries ?? 25, 0),
     dead: {
       deadMaxJobs: whole('deadMaxJobs', options.deadMaxJobs ?? DEAD_LIMITS.deadMaxJobs, 1),

@@ -172,7 +172,7 @@ export class SidekiqSource implements Source, FetchHost {
       return undefined;
     }
     if (rule !== undefined) return this.#deliver(message, claim, rule, wraps);
-    if (this.#process.options.unknownClass === 'leave') this.#hold(fetched, name);
+    if (this.#process.options.unknownTask === 'requeue') this.#hold(fetched, name);
     else this.#failUnknown(message, claim, name, rule);
     return undefined;
   }
@@ -233,7 +233,7 @@ export class SidekiqSource implements Source, FetchHost {
         this.#strangers.delete(stranger);
         this.#room?.();
         this.#putBack(fetched, 'back');
-      }, this.#process.options.unknownClassDelayMs),
+      }, this.#process.options.unknownTaskDelayMs),
     };
     this.#strangers.add(stranger);
   }
@@ -266,7 +266,7 @@ export class SidekiqSource implements Source, FetchHost {
     if (this.#said.size > STRANGERS) this.#said.clear();
     this.#said.set(name, now + SAID_MS);
     const does =
-      this.#process.options.unknownClass === 'leave' ? 'its jobs go back to the queue' : 'its jobs are retried';
+      this.#process.options.unknownTask === 'requeue' ? 'its jobs go back to the queue' : 'its jobs are retried';
     this.#process.log.warn({ system: this.system, task: name, queue }, `no handler for this class here; ${does}`);
   }
 
