@@ -8,7 +8,7 @@ import { version } from '../version.ts';
 export function program(surroundings: Surroundings): Command {
   const { env, cwd, out, err, done } = surroundings;
   const root = new Command('jobglot')
-    .description('A worker and client for the queues of Python and Ruby')
+    .description('A worker and client for the queues of Celery, RQ, Sidekiq and Resque')
     .exitOverride()
     .configureOutput({ writeOut: out, writeErr: err })
     .showHelpAfterError('(--help lists commands and options)')
@@ -18,7 +18,7 @@ export function program(surroundings: Surroundings): Command {
   const worker = logOptions(
     root
       .command('worker')
-      .description('run the tasks of a file, or of jobglot.config.ts, for jobs that arrive')
+      .description('run the jobs that arrive with the tasks of a file, or of jobglot.config.ts')
       .option(
         '-A, --app <file>',
         'the file that exports your tasks (default: that of the config file, else ./tasks.ts or .js)',
@@ -28,10 +28,10 @@ export function program(surroundings: Surroundings): Command {
       .option('-c, --concurrency <n>', 'jobs at once (default: 10)', whole(1)),
   )
     .addOption(
-      new Option('--unknown-task <what>', 'what becomes of a task without a handler (default: requeue)').choices([
-        'requeue',
-        'reject',
-      ]),
+      new Option(
+        '--unknown-task <what>',
+        'what becomes of a job whose task has no handler: back to its queue, or what its system does (default: requeue)',
+      ).choices(['requeue', 'reject']),
     )
     .option('--shutdown-timeout <seconds>', 'how long a stop waits for running jobs (default: 25)', secondsOrZero);
   for (const system of systems) system.addWorkerFlags(worker);
@@ -51,7 +51,7 @@ export function program(surroundings: Surroundings): Command {
       .command(system.section)
       .description(`explain what ${system.name} stores`)
       .argument('[file]', 'a file, or - for standard input', '-')
-      .option('--json', 'print JSON')
+      .option('-j, --json', 'print JSON')
       .addHelpText('after', system.decodeHelp)
       .action(async (file: string, flags: { readonly json?: boolean }) =>
         done(await (await import('./decode.ts')).decode(system, file, flags, surroundings)),
@@ -64,11 +64,14 @@ const EXAMPLES = `
 Examples:
   jobglot worker                                              # ./jobglot.config.ts, else ./tasks.ts; without a broker, a folder to try it out
   jobglot worker -A ./tasks.ts --celery redis://localhost -Q celery,high -c 20
+  jobglot worker -A ./tasks.ts --rq redis://localhost -Q high,default                  # and --sidekiq, --resque
   jobglot enqueue celery proj.tasks.add '[2, 3]' --broker redis://localhost --countdown 10
+  jobglot enqueue rq app.tasks.add :2 :3 --url redis://localhost --wait 10
+  jobglot enqueue sidekiq HardJob '[1]' --url redis://localhost --in 300               # and resque
   jobglot beat                                                # the beatSchedule of ./jobglot.config.ts
   jobglot result celery 3f1c2f9e-5a4b-4d0a-9a6e-8f4a1c0d7b11 --backend redis://localhost --wait 10
   redis-cli lindex celery 0 | jobglot decode celery
-  jobglot inspect celery active --broker redis://localhost
+  jobglot inspect celery active --broker redis://localhost                             # and rq, sidekiq, resque
   jobglot control celery revoke 3f1c2f9e-5a4b-4d0a-9a6e-8f4a1c0d7b11 --terminate --broker redis://localhost
 
 Exit codes: 0 done, 1 failed or stopped at once, 64 wrong usage or configuration, 69 broker or results not reachable.`;

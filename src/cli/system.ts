@@ -24,8 +24,8 @@ export interface Surroundings extends Output {
 export type Verb = (name: keyof typeof VERBS) => Command;
 
 export const VERBS = {
-  enqueue: 'send a task',
-  result: 'show the result of a task',
+  enqueue: 'send a job',
+  result: 'show the result of a job',
   inspect: 'ask what there is',
   control: 'tell workers what to do',
   events: 'watch what workers tell',
@@ -34,7 +34,7 @@ export const VERBS = {
   suspend: 'let workers start nothing more',
   resume: 'let workers start jobs again',
   cron: 'send jobs when they are due',
-  decode: 'explain a stored message field by field',
+  decode: 'explain a stored job field by field',
 } as const;
 
 /** The flags of `jobglot worker` that every system has, as commander names them. Each system adds its own. */

@@ -1,8 +1,8 @@
 import * as json from '../../../protocols/formats/json.ts';
-import { parseIso } from '../../../protocols/formats/values.ts';
 import type { EnqueueOptions } from '../../drivers/celery/index.ts';
 import { ConfigError } from '../../errors.ts';
 import { type ClientFlags, clientFor } from './client.ts';
+import { readArgs, readJson, readTime } from '../call.ts';
 import { EXIT } from '../exit.ts';
 import { printResult } from './result.ts';
 import type { Environment, Output } from '../system.ts';
@@ -86,37 +86,10 @@ export function readCall(
   };
 }
 
-/** Numbers keep their text: 1.0 stays a float for Python, and large integers stay whole. */
-function readArgs(text = '[]'): readonly unknown[] {
-  const value = readJson('ARGS', text);
-  if (Array.isArray(value)) return value;
-  throw new ConfigError(`ARGS must be a JSON list such as '[2, 3]', not ${text}`);
-}
-
 function readKwargs(text = '{}'): Readonly<Record<string, unknown>> {
   const value = readJson('--kwargs', text);
   if (value instanceof Map) return Object.fromEntries(value as ReadonlyMap<string, unknown>);
   throw new ConfigError(`--kwargs must be a JSON object such as '{"width": 640}', not ${text}`);
-}
-
-function readJson(what: string, text: string): unknown {
-  try {
-    return json.parseExact(text);
-  } catch (cause) {
-    throw new ConfigError(
-      `${what} is not JSON: ${text} (${(cause as Error).message.replace(/^json: /, '')}). Quote it for the shell: '[2, "three"]'`,
-      { cause },
-    );
-  }
-}
-
-function readTime(flag: string, text: string): Date {
-  const at = parseIso(text);
-  if (Number.isNaN(at))
-    throw new ConfigError(
-      `${flag} must be an ISO 8601 time such as 2026-11-21T10:00:00Z (UTC where no offset is given), not '${text}'`,
-    );
-  return new Date(at);
 }
 
 function readExpires(text: string): number | Date {

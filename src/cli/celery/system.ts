@@ -86,7 +86,7 @@ function addCommands(verb: Verb, root: Command, { env, cwd, out, err, done }: Su
     .option('--header <name=value>', 'a header of your own; may be repeated', collect)
     .option('--ignore-result', 'store no result')
     .option('--wait <seconds>', 'wait for the result and print it', seconds)
-    .option('--json', 'print JSON')
+    .option('-j, --json', 'print JSON')
     .addHelpText('after', ENQUEUE_HELP)
     .action(async (name: string, args: string | undefined, flags: EnqueueFlags) =>
       done(await (await import('./enqueue.ts')).enqueue(name, args, flags, env, cwd, output)),
@@ -96,7 +96,7 @@ function addCommands(verb: Verb, root: Command, { env, cwd, out, err, done }: Su
     verb('result').command('celery').description('show what is stored about a task').argument('<id>', "the task's id"),
   )
     .option('--wait <seconds>', 'wait until it has ended', seconds)
-    .option('--json', 'print everything that is stored, as JSON')
+    .option('-j, --json', 'print everything that is stored, as JSON')
     .action(async (id: string, flags: ResultFlags) =>
       done(await (await import('./result.ts')).showResult(id, flags, env, cwd, output)),
     );
@@ -135,14 +135,14 @@ function addCommands(verb: Verb, root: Command, { env, cwd, out, err, done }: Su
 function broker(command: Command): Command {
   return command
     .option('-b, --broker <url>', 'where jobs go (CELERY_BROKER_URL, REDIS_URL)')
-    .option('--config <file>', 'take the broker from this config file (default: ./jobglot.config.ts)');
+    .option('--config <file>', 'take what is not given from this config file (default: ./jobglot.config.ts)');
 }
 
 function where(command: Command): Command {
   return command
     .option('-b, --broker <url>', 'where jobs go (CELERY_BROKER_URL, REDIS_URL)')
     .option('--backend, --result-backend <url>', 'where results are (CELERY_RESULT_BACKEND)')
-    .option('--config <file>', 'take broker and results from this config file (default: ./jobglot.config.ts)');
+    .option('--config <file>', 'take what is not given from this config file (default: ./jobglot.config.ts)');
 }
 
 function schedulerOption(flags: string): Option {

@@ -1,6 +1,6 @@
 import * as json from '../../../protocols/formats/json.ts';
-import { parseIso } from '../../../protocols/formats/values.ts';
 import { ConfigError } from '../../errors.ts';
+import { readArgs, readTime } from '../call.ts';
 import { EXIT } from '../exit.ts';
 import { given } from '../settings.ts';
 import type { Environment, Output } from '../system.ts';
@@ -27,7 +27,7 @@ export async function enqueue(
   if (flags.in !== undefined && flags.at !== undefined)
     throw new ConfigError('--in and --at both say when; pass one of them');
   const { queue = 'default' } = flags;
-  const at = flags.at === undefined ? undefined : readTime(flags.at);
+  const at = flags.at === undefined ? undefined : readTime('--at', flags.at);
   const call = { args: readArgs(args), queue, ...given('in', flags.in), ...given('at', at) };
   const { ResqueClient } = await import('../../drivers/resque/index.ts');
   const client = new ResqueClient(await appFor(flags, env, cwd));
@@ -40,27 +40,4 @@ export async function enqueue(
   } finally {
     await client.close();
   }
-}
-
-/** Numbers keep their text: 1.0 stays a Float for Ruby, and large integers stay whole. */
-function readArgs(text = '[]'): readonly unknown[] {
-  let value: unknown;
-  try {
-    value = json.parseExact(text);
-  } catch (cause) {
-    throw new ConfigError(
-      `ARGS is not JSON: ${text} (${(cause as Error).message.replace(/^json: /, '')}). Quote it for the shell: '[2, "three"]'`,
-      { cause },
-    );
-  }
-  if (Array.isArray(value)) return value;
-  throw new ConfigError(`ARGS must be a JSON list such as '[1, "two"]', not ${text}`);
-}
-
-function readTime(text: string): Date {
-  const at = parseIso(text);
-  if (!Number.isNaN(at)) return new Date(at);
-  throw new ConfigError(
-    `--at must be an ISO 8601 time such as 2026-11-21T10:00:00Z (UTC where no offset is given), not '${text}'`,
-  );
 }

@@ -2,7 +2,7 @@ import * as json from '../../../protocols/formats/json.ts';
 import type { ListedFailure, ResqueApi, WorkerInfo } from '../../drivers/resque/index.ts';
 import { ConfigError } from '../../errors.ts';
 import { EXIT } from '../exit.ts';
-import { printable } from '../printable.ts';
+import { printable, seconds } from '../printable.ts';
 import type { Environment, Output } from '../system.ts';
 import { appFor, type ClientFlags } from './settings.ts';
 
@@ -99,10 +99,6 @@ function plainFailure({ index, text }: ListedFailure): unknown {
   } catch {
     return { index, text };
   }
-}
-
-function seconds(ms: number): string {
-  return ms < 10_000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms / 1000)} s`;
 }
 
 function dates(value: object): unknown {

@@ -23,7 +23,7 @@ export async function resqueSource(
   if (options.namespace !== undefined) told.push(`namespace '${options.namespace}'`);
   if (options.scheduler !== undefined && options.scheduler !== false) told.push('scheduler');
   if (forkPerJob) told.push('a process for each job');
-  if (options.unknownTask !== undefined) told.push(`unknown classes: ${options.unknownTask}`);
+  if (options.unknownTask !== undefined) told.push(`unknown tasks: ${options.unknownTask}`);
   for (const word of ignored) told.push(`not for us: ${word}`);
   const logLevel = logLevelOf(env);
   return {

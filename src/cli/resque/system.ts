@@ -54,7 +54,7 @@ function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: S
       .description(description)
       .option('-u, --url <url>', 'where Redis is (RESQUE_REDIS_URL, REDIS_URL)')
       .option('--namespace <name>', 'what stands before every key (default: resque)')
-      .option('--config <file>', 'take it from this config file (default: ./jobglot.config.ts)');
+      .option('--config <file>', 'take what is not given from this config file (default: ./jobglot.config.ts)');
 
   command('enqueue', 'send a job to Resque workers')
     .argument('<class>', 'its class: HardJob')
@@ -63,7 +63,7 @@ function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: S
     .option('--in <seconds>', 'run after so many seconds', secondsOrZero)
     .option('--at <time>', 'run at this time: 2026-11-21T10:00:00Z')
     .option('--active-job', 'a class of Active Job, as perform_later; prints its job id')
-    .option('--json', 'print JSON')
+    .option('-j, --json', 'print JSON')
     .addHelpText('after', ENQUEUE_HELP)
     .action(async (name: string, args: string | undefined, flags: EnqueueFlags) =>
       done(await (await import('./enqueue.ts')).enqueue(name, args, flags, env, cwd, output)),

@@ -59,7 +59,7 @@ function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: S
       .command('rq')
       .description(description)
       .option('-u, --url <url>', 'where Redis is (RQ_REDIS_URL, REDIS_URL)')
-      .option('--config <file>', 'take it from this config file (default: ./jobglot.config.ts)');
+      .option('--config <file>', 'take what is not given from this config file (default: ./jobglot.config.ts)');
 
   serializer(command('enqueue', 'send a job to RQ workers; prints its id'))
     .argument('<function>', 'its dotted name: app.tasks.send')
@@ -82,7 +82,7 @@ function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: S
     .option('--unique', 'only if there is no job of this --job-id')
     .option('--quiet', 'print nothing')
     .option('--wait <seconds>', 'wait for the result and print it', seconds)
-    .option('--json', 'print JSON')
+    .option('-j, --json', 'print JSON')
     .addHelpText('after', ENQUEUE_HELP)
     .action(async (func: string, words: readonly string[], flags: EnqueueFlags) =>
       done(await (await import('./enqueue.ts')).enqueue(func, words, flags, env, cwd, output)),
@@ -91,7 +91,7 @@ function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: S
   command('result', 'show what a job returned, or why it failed')
     .argument('<id>', "the job's id")
     .option('--wait <seconds>', 'wait until it has ended', seconds)
-    .option('--json', 'print everything that is stored, as JSON')
+    .option('-j, --json', 'print everything that is stored, as JSON')
     .action(async (id: string, flags: ResultFlags) =>
       done(await (await import('./result.ts')).showResult(id, flags, env, cwd, output)),
     );

@@ -1,7 +1,7 @@
 import * as json from '../../../protocols/formats/json.ts';
-import { parseIso } from '../../../protocols/formats/values.ts';
 import type { EnqueueOptions } from '../../drivers/sidekiq/index.ts';
 import { ConfigError } from '../../errors.ts';
+import { readArgs, readTime } from '../call.ts';
 import { EXIT } from '../exit.ts';
 import { given } from '../settings.ts';
 import type { Environment, Output } from '../system.ts';
@@ -53,7 +53,7 @@ export function readOptions(flags: EnqueueFlags): EnqueueOptions {
   return {
     ...given('queue', flags.queue),
     ...given('in', flags.in),
-    ...given('at', flags.at === undefined ? undefined : readTime(flags.at)),
+    ...given('at', flags.at === undefined ? undefined : readTime('--at', flags.at)),
     ...given('retry', flags.retry),
     ...given('retryFor', flags.retryFor),
     ...given('expiresIn', flags.expiresIn),
@@ -73,27 +73,4 @@ function readMember(word: string): readonly [string, unknown] {
   } catch {
     return [word.slice(0, equals), text];
   }
-}
-
-/** Numbers keep their text: 1.0 stays a Float for Ruby, and large integers stay whole. */
-function readArgs(text = '[]'): readonly unknown[] {
-  let value: unknown;
-  try {
-    value = json.parseExact(text);
-  } catch (cause) {
-    throw new ConfigError(
-      `ARGS is not JSON: ${text} (${(cause as Error).message.replace(/^json: /, '')}). Quote it for the shell: '[2, "three"]'`,
-      { cause },
-    );
-  }
-  if (Array.isArray(value)) return value;
-  throw new ConfigError(`ARGS must be a JSON list such as '[1, "two"]', not ${text}`);
-}
-
-function readTime(text: string): Date {
-  const at = parseIso(text);
-  if (!Number.isNaN(at)) return new Date(at);
-  throw new ConfigError(
-    `--at must be an ISO 8601 time such as 2026-11-21T10:00:00Z (UTC where no offset is given), not '${text}'`,
-  );
 }

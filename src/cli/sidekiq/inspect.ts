@@ -2,7 +2,7 @@ import * as json from '../../../protocols/formats/json.ts';
 import type { SetEntry, SetName, SidekiqApi } from '../../drivers/sidekiq/index.ts';
 import { ConfigError } from '../../errors.ts';
 import { EXIT } from '../exit.ts';
-import { printable } from '../printable.ts';
+import { printable, seconds } from '../printable.ts';
 import type { Environment, Output } from '../system.ts';
 import { appFor, type ClientFlags } from './settings.ts';
 
@@ -118,10 +118,6 @@ function entryLine({ atMs, jid, class: name, hash, set, member }: SetEntry): str
 
 function text(value: unknown, otherwise: string): string {
   return typeof value === 'string' ? value : typeof value === 'number' ? String(value) : otherwise;
-}
-
-function seconds(ms: number): string {
-  return ms < 10_000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms / 1000)} s`;
 }
 
 /** Bytes of a member as their text. */
