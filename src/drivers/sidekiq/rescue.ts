@@ -64,7 +64,7 @@ export class JobRescue implements Agent {
   /** Whether it is of a class that is left for others, as far as can be said here: on a queue of ours, and nobody handles it. */
   #isStranger(bytes: Uint8Array, queue: string): boolean {
     const { options, capsules, host } = this.#process;
-    if (options.unknownClass !== 'leave' || host === undefined) return false;
+    if (options.unknownTask !== 'requeue' || host === undefined) return false;
     if (!capsules.some(({ weights }) => weights.some(([name]) => name === queue))) return false;
     try {
       const { hash } = decodeJob(bytes, queue);
