@@ -66,8 +66,8 @@ export interface Item {
 
 /** Members that have a place of their own. */
 const OWN = new Set(['class', 'args', 'jid', 'queue', 'at', 'created_at', 'enqueued_at']);
-/** A retry for longer than this is a point in time that somebody took for a duration. */
-const LONGEST_RETRY_FOR = 1_000_000_000;
+/** Longer than this is a point in time that somebody took for a duration. */
+const LONGEST = 1_000_000_000;
 
 /** Checks a call and makes an item of it. Throws WireError `bad-option`, naming the option and what it may be. */
 export function item(
@@ -76,7 +76,7 @@ export function item(
   options: JobOptions & Timing,
   { now, mint }: PushMoment,
 ): Item {
-  if (typeof name !== 'string' || name === '') throw bad(String(name), 'class', 'the name of a Ruby class', name);
+  if (!isText(name)) throw bad(String(name), 'class', 'the name of a Ruby class', name);
   if (!Array.isArray(args)) throw bad(name, 'args', 'an array', args);
   const queue = checked(name, 'queue', options.queue ?? 'default', isText, 'a name');
   const members = new Map<string, unknown>();
@@ -95,7 +95,7 @@ export function item(
   set(members, name, 'cattr', 'cattr', cattr, isObject, 'an object');
   const at = timeOf(name, options, now);
   if (expiresIn !== undefined) {
-    checked(name, 'expiresIn', expiresIn, isSeconds, 'a number of seconds');
+    checked(name, 'expiresIn', expiresIn, isSeconds, 'a number of seconds, below 1e9');
     members.set('expires_in', expiresIn);
     members.set('expiry', new Numeral(seconds((at ?? now.getTime()) + expiresIn * 1000)));
   }
@@ -145,7 +145,8 @@ function timeOf(name: string, { at, in: delay }: Timing, now: Date): number | un
   } else if (delay === undefined) {
     return undefined;
   } else {
-    if (typeof delay !== 'number' || !Number.isFinite(delay)) throw bad(name, 'in', 'a number of seconds', delay);
+    if (typeof delay !== 'number' || !(delay > -LONGEST && delay < LONGEST))
+      throw bad(name, 'in', 'seconds from now, below 1e9 (for a point in time there is `at`)', delay);
     when = now.getTime() + delay * 1000;
   }
   return when <= now.getTime() ? undefined : when;
@@ -190,11 +191,12 @@ function shown(value: unknown): string {
   return String(value);
 }
 
-const isText = (value: unknown): boolean => typeof value === 'string' && value !== '';
+/** Half a surrogate pair cannot be written as UTF-8, so it would be another name in Redis. */
+const isText = (value: unknown): boolean => typeof value === 'string' && value !== '' && !/\p{Cs}/u.test(value);
 const isFlag = (value: unknown): boolean => typeof value === 'boolean';
 const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null && !Array.isArray(value);
 const isTexts = (value: unknown): boolean => Array.isArray(value) && value.every((one) => typeof one === 'string');
-const isSeconds = (value: unknown): boolean => typeof value === 'number' && Number.isFinite(value) && value > 0;
-const isRetryFor = (value: unknown): boolean => typeof value === 'number' && value > 0 && value <= LONGEST_RETRY_FOR;
+const isSeconds = (value: unknown): boolean => typeof value === 'number' && value > 0 && value < LONGEST;
+const isRetryFor = (value: unknown): boolean => typeof value === 'number' && value > 0 && value <= LONGEST;
 const isCountOrFlag = (value: unknown): boolean =>
   typeof value === 'boolean' || (typeof value === 'number' && Number.isInteger(value) && value >= 0);

@@ -67,11 +67,18 @@ describe('a push', () => {
   });
 
   test.each([
+    [
+      { in: 1_795_259_671 },
+      'HardJob: in must be seconds from now, below 1e9 (for a point in time there is `at`), not 1795259671',
+    ],
+    [{ expiresIn: 1e300 }, 'HardJob: expiresIn must be a number of seconds, below 1e9, not 1e+300'],
+    [{ queue: 'a\ud800' }, 'HardJob: queue must be a name'],
+    [{ jid: 'a\udc00' }, 'HardJob: jid must be a text'],
     [{ retry: -1 }, 'HardJob: retry must be true, false or a number of retries, not -1'],
     [{ retryFor: 2e9 }, 'retryFor must be seconds, at most 1e9'],
     [{ queue: '' }, 'queue must be a name, not ""'],
     [{ tags: 'a' }, 'tags must be an array of strings'],
-    [{ in: Number.NaN }, 'in must be a number of seconds, not NaN'],
+    [{ in: Number.NaN }, 'in must be seconds from now, below 1e9'],
     [{ at: new Date(Number.NaN) }, 'at must be a Date'],
     [{ in: 1, at: new Date(0) }, 'at must be left out'],
     [{ args: [1, new Date(0)] }, 'HardJob: cannot write args[1]: a Date has no form in JSON'],

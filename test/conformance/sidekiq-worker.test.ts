@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { defineTask, type TaskOptions, Tasks } from '../../src/task.ts';
 import { Retry } from '../../src/signals.ts';
 import {
+  activeJob,
   GlobalId,
   iterable,
   RubySymbol,
@@ -10,6 +11,7 @@ import {
   sidekiqJob,
 } from '../../src/drivers/sidekiq/index.ts';
 import type { Job } from '../../protocols/job.ts';
+import { Worker } from '../../src/worker/worker.ts';
 import { until } from '../support/until.ts';
 import { SidekiqScene } from './sidekiq-scene.ts';
 
@@ -336,6 +338,30 @@ describe('jobs of Active Job', () => {
     ]);
     await worker.stop();
     expect(await scene.redis.mget('stat:processed', 'stat:failed')).toEqual(['1', '0']);
+  });
+
+  test('a retry keeps what it goes on from, to the letter, and what nobody knows', async () => {
+    const tasks = new Tasks().handle(defineTask('StepJob'), () => {
+      throw new Retry({ delayMs: 60_000 });
+    });
+    const seen: unknown[] = [];
+    const worker = new Worker({ tasks, sources: [scene.source()] });
+    worker.use((job, next) => {
+      seen.push(sidekiqJob(job).hash['tenant'], activeJob(job)?.continuation?.completed);
+      return next();
+    });
+    await worker.start();
+    const kept = `"arguments":[1.0,12345678901234567890],`;
+    const steps = `"continuation":{"completed":["prepare"],"current":["process",12345678901234567890]},"resumptions":1,"mine":2.0`;
+    await scene.redis.lpush(
+      'queue:default',
+      `{"class":"Sidekiq::ActiveJob::Wrapper","wrapped":"StepJob","tenant":7,"args":[{"job_class":"StepJob","job_id":"x",${kept}"executions":1,${steps}}],"jid":"a"}`,
+    );
+    await until('it is put off', async () => (await scene.set('schedule')).length === 1);
+    const { text } = (await scene.set('schedule'))[0]!;
+    expect([text.includes(kept), text.includes(steps), text.includes('"executions":2')]).toEqual([true, true, true]);
+    expect(seen).toEqual([7, ['prepare']]);
+    await worker.stop();
   });
 
   test('arguments that Rails could not read are a failure of the job', async () => {
