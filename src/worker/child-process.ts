@@ -59,15 +59,20 @@ class Children {
       // After `close` nothing more is heard of it: what it had said came before.
       child.once('close', (code, name) => reject(died(child.pid, code, name)));
     });
+    // Where the job cannot even be sent, nobody waits for its end.
+    ended.catch(() => {});
     const stop = (): void => this.#end(child, signal.reason);
     signal.addEventListener('abort', stop, { once: true });
     child.ref();
     child.channel?.ref();
-    tell(child, { kind: 'run', system, job: plain(job), title: this.#options.title?.(job, system) });
-    if (signal.aborted) stop();
+    let sent = false;
     try {
+      tell(child, { kind: 'run', system, job: plain(job), title: this.#options.title?.(job, system) });
+      sent = true;
+      if (signal.aborted) stop();
       return await ended;
     } finally {
+      if (!sent) child.kill('SIGKILL');
       signal.removeEventListener('abort', stop);
       // It ends by itself; one that does not, because of what its job left behind, has had its time.
       setTimeout(() => child.kill('SIGKILL'), this.#termTimeoutMs).unref();
