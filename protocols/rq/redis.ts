@@ -40,7 +40,7 @@ export interface Claimed {
 }
 
 /** Why an id is none of a job that can be started. */
-export type AsideCode = 'bad-id' | 'not-a-hash' | 'wrong-type';
+export type AsideCode = 'bad-id' | 'not-a-hash';
 
 export interface ClaimReply {
   /** `rq suspend` was called: nothing was taken. */
@@ -87,7 +87,8 @@ local function start(q, id, key, hash)
   local member = id .. ':' .. e
   redis.call('HSET', 'rq:execution:' .. member, 'id', e, 'created_at', epoch, 'last_heartbeat', epoch, 'job_id', id, 'worker_name', worker)
   redis.call('EXPIRE', 'rq:execution:' .. member, ttl)
-  redis.call('ZADD', 'rq:executions:' .. id, deadline + 60, e)
+  -- Whatever lies there: the job runs without being listed under itself.
+  redis.pcall('ZADD', 'rq:executions:' .. id, deadline + 60, e)
   redis.call('EXPIRE', 'rq:executions:' .. id, ttl + 60)
   members[#members + 1] = member
   local w = wip[q]
@@ -128,7 +129,6 @@ local function take(q, id)
     gone = gone + 1
     return
   end
-  if wrong('rq:executions:' .. id, 'zset') then return set_aside(q, id, 'wrong-type') end
   for i = 2, #hash, 2 do budget = budget - #hash[i] end
   start(q, id, key, hash)
 end
@@ -348,8 +348,8 @@ local function is_ours(id, e, queue, member, before)
   end
   if redis.call('ZREM', wip, member) == 1 then return true end
   -- RQ 1 takes off what it does not understand, and then nobody else has it.
-  local job = redis.call('HMGET', 'rq:job:' .. id, 'status', 'worker_name')
-  return job[1] == 'started' and job[2] == ARGV[5] and redis.call('ZCARD', 'rq:executions:' .. id) == 1
+  local job = redis.pcall('HMGET', 'rq:job:' .. id, 'status', 'worker_name')
+  return job[1] == 'started' and job[2] == ARGV[5] and redis.pcall('ZCARD', 'rq:executions:' .. id) == 1
     and redis.call('ZSCORE', 'rq:executions:' .. id, e) ~= false
 end
 
@@ -361,8 +361,10 @@ for item = 1, tonumber(ARGV[6]) do
   at = results + tonumber(ARGV[results])
   local key, member = 'rq:job:' .. id, id
   if e ~= '' then member = id .. ':' .. e end
+  local kind = redis.call('TYPE', key).ok
+  local exists = kind ~= 'none'
   -- One job that cannot be written is not written half, and the others are.
-  local spoiled = aside == '' and wrong(key, 'hash') or wrong('rq:wip:' .. queue, 'zset') or wrong('rq:executions:' .. id, 'zset')
+  local spoiled = aside == '' and kind ~= 'hash' and exists and key or wrong('rq:wip:' .. queue, 'zset')
     or at > results and ttl ~= '0' and wrong('rq:results:' .. id, 'stream')
     or registry ~= '' and wrong(registry, 'zset')
     or (next_ == 'H' or next_ == 'T') and (wrong('rq:queue:' .. next_queue, 'list') or wrong('rq:queues', 'set'))
@@ -372,7 +374,6 @@ for item = 1, tonumber(ARGV[6]) do
     out[item] = {spoiled}
   else
     local ours = is_ours(id, e, queue, member, before)
-    local exists = redis.call('EXISTS', key) == 1
     if ours and exists then
       out[item] = 1
       if aside ~= '' then
@@ -417,7 +418,7 @@ for item = 1, tonumber(ARGV[6]) do
     end
     if e ~= '' then
       redis.call('DEL', 'rq:execution:' .. member)
-      redis.call('ZREM', 'rq:executions:' .. id, e)
+      redis.pcall('ZREM', 'rq:executions:' .. id, e)
       gone[#gone + 1] = member
     end
   end

@@ -164,7 +164,6 @@ const NO_CALL: Call = { funcName: '', instance: null, args: [], kwargs: {} };
 const QUARANTINED: Readonly<Record<string, string>> = {
   'bad-id': 'the id is empty, no UTF-8, or has a colon, which takes the registries of RQ 2 apart',
   'not-a-hash': 'the key of the job is no hash',
-  'wrong-type': "the key 'rq:executions:<id>' of the job is no sorted set",
   'no-data': 'the hash of the job has no data, which to RQ is no job',
 };
 
