@@ -145,7 +145,7 @@ function ending(run: Execution, now: Date): Pick<Settlement, 'id' | 'execution' 
 function succeeded(run: Execution, value: unknown, policy: RqPolicy, now: Date): RqTransition {
   const { job } = run;
   const { bytes, unwritable } = returned(value, policy.serializer);
-  const ttl = job.resultTtl ?? policy.resultTtl;
+  const ttl = seconds(job.resultTtl ?? policy.resultTtl);
   const repeat = repeated(run, now);
   const fields: [string, string][] = [...ended(now), ['status', 'finished'], ...(repeat?.fields ?? [])];
   const write: Settlement = {
@@ -247,7 +247,10 @@ function returnedRetry(
   };
   if (max !== null && before >= max) {
     const { write, disposition } = failed(run, what.excString ?? '', policy, now);
-    const result = { entry: entry(run, now, 'max_retries_exceeded', what), ttl: job.failureTtl ?? policy.failureTtl };
+    const result = {
+      entry: entry(run, now, 'max_retries_exceeded', what),
+      ttl: seconds(job.failureTtl ?? policy.failureTtl),
+    };
     return { disposition, write: { ...write, result } };
   }
   const next = nextRun(run, delayMs, now, 'tail');
@@ -259,7 +262,7 @@ function returnedRetry(
       fields,
       ttl: job.ttl,
       // Without a limit of the job's own Python leaves this stream for ever.
-      result: { entry: entry(run, now, 'retried', what), ttl: job.failureTtl ?? policy.failureTtl },
+      result: { entry: entry(run, now, 'retried', what), ttl: seconds(job.failureTtl ?? policy.failureTtl) },
       next: next.next,
       counted: 'failed',
     },
@@ -303,7 +306,7 @@ function failed(
   status: 'failed' | 'stopped' = 'failed',
 ): Transition<Settlement> {
   const { job } = run;
-  const ttl = job.failureTtl ?? policy.failureTtl;
+  const ttl = seconds(job.failureTtl ?? policy.failureTtl);
   const result = entry(run, now, 'failed', { excString: excText });
   return {
     disposition: { state: 'failed' },
@@ -336,6 +339,11 @@ function entry(
       ? {}
       : { executionId: execution, startedAt: startedAt.getTime(), endedAt: now.getTime() }),
   });
+}
+
+/** As Redis takes it: any negative one is for ever, and none is longer than 30,000 years. */
+function seconds(ttl: number): number {
+  return ttl < 0 ? -1 : Math.min(ttl, 1e12);
 }
 
 /** What RQ stores in place of a value that it cannot serialize. */

@@ -25,6 +25,10 @@ end
  * there any more is not waited for. One that could not be put into its queue, since a key is of another type, goes on waiting. Mirrors rq/job.py cleanup, dependencies_are_met; rq/queue.py push_job_id, enqueue_dependents.
  */
 export const RELEASING: string = `${LOOKING}local function keep(id, ttl)
+  -- Of other people's making: an EXPIRE that is refused would end the script in the middle, a negative one delete the job.
+  local seconds = math.floor(math.min(tonumber(ttl) or 0, 1e12))
+  if not (seconds > 0) then return end
+  ttl = string.format('%.0f', seconds)
   local key, dependents, dependencies = 'rq:job:' .. id, 'rq:job:' .. id .. ':dependents', 'rq:job::' .. id .. ':dependencies'
   redis.call('EXPIRE', key, ttl)
   if redis.call('EXISTS', dependents, dependencies) > 0 then

@@ -1,7 +1,7 @@
 import type { Buffer } from 'node:buffer';
 import { callScript, type Exchange, type Script } from '../redis.ts';
 import * as keys from './keys.ts';
-import { LOOKING } from './lua.ts';
+import { RELEASING } from './lua.ts';
 import { dateText, epochSeconds } from './times.ts';
 
 /**
@@ -33,7 +33,7 @@ export const SCHEDULED_AT_ONCE = 500;
 export const TICK: Script = {
   name: 'tick',
   keys: 'variable',
-  lua: `${LOOKING}
+  lua: `${RELEASING}
 local name, ttl, now, date, limit, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local held, put, more, odd = 0, 0, 0, {}
 for q = 1, (#KEYS - 1) / 3 do
@@ -58,11 +58,7 @@ for q = 1, (#KEYS - 1) / 3 do
       if not job.err and job[7] and job[1] ~= 'canceled' then
         redis.call('HSET', key, 'status', 'queued', 'enqueued_at', date, 'origin', queue)
         if not job[6] or job[6] == '' then redis.call('HSET', key, 'timeout', 180) end
-        if job[2] and (tonumber(job[2]) or 0) > 0 then
-          redis.call('EXPIRE', key, job[2])
-          redis.call('EXPIRE', key .. ':dependents', job[2])
-          redis.call('EXPIRE', 'rq:job::' .. id .. ':dependencies', job[2])
-        end
+        keep(id, job[2])
         local again = job[4] and (tonumber(job[4]) or 0) ~= 0 and job[3] and job[3] ~= ''
         local front = again or (job[5] and (tonumber(job[5]) or 0) ~= 0)
         redis.call(front and 'LPUSH' or 'RPUSH', list, id)

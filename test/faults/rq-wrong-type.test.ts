@@ -242,3 +242,45 @@ it.each(['rq:scheduler-lock:q', 'rq:scheduled:q', 'rq:queue:q'])(
     await reaches(ids[0] as string, 'finished');
   },
 );
+
+describe('a time to live that Redis does not take', () => {
+  const ODD = ['1.5', '99999999999999999999', '-5', 'nan', 'inf', 'x'];
+
+  it.each(ODD)('(%s) of a job that waits for another: both end', async (ttl) => {
+    const id = await put('gate');
+    const child = await put('ok', { status: 'deferred', origin: 'r', ttl });
+    await redis.lrem('rq:queue:q', 0, child);
+    await redis.sadd(`rq:job:${id}:dependents`, child);
+    await redis.zadd('rq:deferred:r', 1, child);
+    await using _ = await hire();
+    await started(id);
+    gates.get(id)?.();
+    await reaches(id, 'finished');
+    await until('the other has ended', async () => ['finished', 'failed'].includes((await status(child)) ?? ''));
+    expect(await redis.exists('rq:deferred:r')).toBe(0);
+  });
+  it.each(ODD)('(%s) of a job that is due: it is put into its queue', async (ttl) => {
+    const id = await put('ok', { status: 'scheduled', ttl });
+    await redis.del('rq:queue:q');
+    await redis.zadd('rq:scheduled:q', 1, id);
+    await using _ = await hire();
+    await until('it has ended', async () => ['finished', 'failed'].includes((await status(id)) ?? ''));
+    expect(await redis.exists('rq:scheduled:q')).toBe(0);
+  });
+  it.each(['9007199254740991', '-5'])(
+    '(%s) of a result, of a failure, and of one that is tried again',
+    async (ttl) => {
+      const good = await put('ok', { result_ttl: ttl });
+      const bad = await put('nobody.has.it', { failure_ttl: ttl });
+      const again = await put('nobody.has.it', { ttl, retries_left: '1', failure_ttl: '1000' });
+      await using _ = await hire({ unknownTask: 'reject' });
+      await reaches(good, 'finished');
+      await reaches(bad, 'failed');
+      await reaches(again, 'failed');
+      for (const id of [good, bad, again]) expect(await redis.xlen(`rq:results:${id}`)).toBeGreaterThan(0);
+      expect(await redis.zscore('rq:finished:q', good)).not.toBeNull();
+      expect(await redis.zscore('rq:failed:q', bad)).not.toBeNull();
+      await until('nothing runs', async () => (await redis.exists('rq:wip:q')) === 0);
+    },
+  );
+});
