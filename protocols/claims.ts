@@ -308,8 +308,8 @@ export const RESCUE_WINDOW: number = 72 * 3600;
  * Give back a claim of a process that is dead; or bury its job, when it was given back so too often: then it is the job that kills
  * its process. Nothing when the process lives after all, or the claim is gone.
  *
- * KEYS claims, alive, counter of rescues, then every key that the commands touch. ARGV claim, limit, seconds the counter lives, number
- * of words of the first set of commands, then the commands of a rescue and those of a burial, as in exchange-claim.
+ * KEYS claims, alive, counter of rescues, then every key that the commands touch. ARGV claim, limit (0: this death is counted already),
+ * seconds the counter lives, number of words of the first set of commands, then the commands of a rescue and those of a burial, as in exchange-claim.
  * Returns -1 it lives, 0 gone, 1 given back, 2 buried, 3 kept: a key is not what a command needs.
  */
 export const RESCUE: Script = {
@@ -319,10 +319,13 @@ export const RESCUE: Script = {
 if redis.call('EXISTS', KEYS[2]) == 1 then return -1 end
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
 if misfit(5, #ARGV) then return 3 end
-local times = redis.call('INCR', KEYS[3])
-redis.call('EXPIRE', KEYS[3], ARGV[3])
+local limit, times = tonumber(ARGV[2]), -1
+if limit > 0 then
+  times = redis.call('INCR', KEYS[3])
+  redis.call('EXPIRE', KEYS[3], ARGV[3])
+end
 local at, stop, done = 5, 4 + tonumber(ARGV[4]), 1
-if times >= tonumber(ARGV[2]) then
+if times >= limit then
   at, stop, done = stop + 1, #ARGV, 2
   redis.call('DEL', KEYS[3])
 end
@@ -343,6 +346,8 @@ export interface Rescue {
   readonly back: readonly Command[];
   /** What sets it aside for good. */
   readonly bury: readonly Command[];
+  /** Another job with this counter was held by the same process: one death is one. */
+  readonly counted?: boolean;
 }
 
 /** `limit`: so many deaths of its process bury a job. */
@@ -358,7 +363,7 @@ export function rescue(
       return callScript(
         RESCUE,
         [keys.claims, keys.alive, one.counter, ...new Set([...back.touched, ...bury.touched])],
-        [one.claim, limit, RESCUE_WINDOW, back.words.length, ...back.words, ...bury.words],
+        [one.claim, one.counted === true ? 0 : limit, RESCUE_WINDOW, back.words.length, ...back.words, ...bury.words],
       );
     }),
     atomic: false,

@@ -196,6 +196,8 @@ export class Rescuer {
     const claims = claimsKey(process);
     // What it took first is pushed last, and so runs first.
     const fields = [...(await redis.run(wire.claimsOf(claims)))].reverse();
+    // Jobs that are the same to the letter have one counter, and this process died once.
+    const counted = new Set<string>();
     let back = 0;
     let kept = 0;
     for (let at = 0; at < fields.length; at += BATCH) {
@@ -204,7 +206,11 @@ export class Rescuer {
       const values = await redis.run(wire.claimedBytes(claims, some));
       const rescues = some.flatMap((claim, index) => {
         const bytes = values[index];
-        return bytes === undefined ? [] : [rescueOf(claim, bytes, process)];
+        if (bytes === undefined) return [];
+        const one = rescueOf(claim, bytes, process);
+        if (counted.has(one.counter)) return [{ ...one, counted: true }];
+        counted.add(one.counter);
+        return [one];
       });
       const done = await redis.run(wire.rescue({ claims, alive: aliveKey(process) }, rescues, limit));
       for (const [index, what] of done.entries()) {

@@ -103,6 +103,38 @@ test(
   },
 );
 
+test(
+  'jobs that are the same to the letter are not set aside for one death of their process',
+  { timeout: 120_000 },
+  async () => {
+    await using server = await startRedis();
+    const redis = server.client({ maxRetriesPerRequest: null });
+    const options: ResqueOptions = {
+      url: server.url,
+      queues: ['default'],
+      concurrency: 5,
+      ...{ deadAfter: 1, rescueInterval: 0.2, poisonLimit: 3 },
+    };
+    await redis.rpush(
+      'resque:queue:default',
+      ...Array.from({ length: 5 }, () => '{"class":"CountJob","args":[7,false,4000]}'),
+    );
+    const first = startProcess(options, server.url);
+    await until('all are claimed', async () => {
+      const [claims] = await redis.keys('resque:jobglot:claims:*');
+      return claims !== undefined && (await redis.hlen(claims)) === 5;
+    });
+    first.child.kill('SIGKILL');
+    await first.gone;
+    expect(await redis.hget('runs', '7')).toBe(null);
+    const second = startProcess(options, server.url);
+    await until('all have run', 60_000, async () => (await redis.hget('runs', '7')) === '5');
+    expect(await redis.keys('resque:jobglot:quarantine:*')).toEqual([]);
+    second.child.kill('SIGTERM');
+    await second.gone;
+  },
+);
+
 function startProcess(
   options: ResqueOptions,
   counters: string,
