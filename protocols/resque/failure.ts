@@ -153,7 +153,7 @@ export function failures(keys: Keyspace, start: number, count: number, queue?: s
 
 /**
  * Do something with one failure, if it still stands where it was read: Ruby's own requeue and remove go by the index alone, and hit
- * another row when one before it was removed meanwhile.
+ * another row when one before it was removed meanwhile. A script that fails undoes nothing: the job is in its queue before its failure goes.
  *
  * KEYS list, queues, queue. ARGV index, text, text afterwards or '' to remove it, queue, payload or ''.
  */
@@ -162,12 +162,14 @@ export const CHANGE_FAILURE: Script = {
   keys: 3,
   lua: `
 if redis.call('LINDEX', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-redis.call('LSET', KEYS[1], ARGV[1], ARGV[3])
-if ARGV[3] == '' then redis.call('LREM', KEYS[1], 1, '') end
 if ARGV[5] ~= '' then
+  local is = redis.call('TYPE', KEYS[3]).ok
+  if is ~= 'none' and is ~= 'list' then return redis.error_reply('WRONGTYPE ' .. KEYS[3] .. ' is a ' .. is .. ', not a list') end
   redis.call('SADD', KEYS[2], ARGV[4])
   redis.call('RPUSH', KEYS[3], ARGV[5])
 end
+redis.call('LSET', KEYS[1], ARGV[1], ARGV[3])
+if ARGV[3] == '' then redis.call('LREM', KEYS[1], 1, '') end
 return 1`,
 };
 

@@ -66,7 +66,8 @@ export function nextSecond(keys: Keyspace): Exchange<number | undefined> {
     atomic: false,
     read: ([flat]) => {
       const [, score] = flat as readonly Buffer[];
-      return score === undefined ? undefined : Number(String(score));
+      const at = Number(String(score));
+      return Number.isFinite(at) ? at : undefined;
     },
   };
 }
@@ -89,10 +90,12 @@ export function forgetSecond(keys: Keyspace, second: string): Exchange<void> {
 
 /**
  * Move the first items of a second to their queues, in one step, if they are still the first: Ruby's scheduler watches the list and
- * starts anew when it changes under it, and so do we. A second that is empty then is forgotten.
+ * starts anew when it changes under it, and so do we. A second that is empty then is forgotten. A script that fails undoes nothing, and would
+ * move the same items again: what goes to a key that is no list is set aside.
  *
- * KEYS list, schedule, queues, then `timestamps:…` and target of each item. ARGV second, `delayed:<second>`, number of items, then of each: the
- * item, its queue ('' for quarantine), payload, why. Returns 0 when they are not the first any more; 1 when more are left; 2 when the second is done.
+ * KEYS list, schedule, queues, quarantine, then `timestamps:…` and target of each item. ARGV second, `delayed:<second>`, number of items, then of
+ * each: the item, its queue ('' for quarantine), payload, why. Returns 0 when they are not the first any more, 1 when more are left, 2 when the
+ * second is done; then the numbers of items that were set aside.
  */
 export const MOVE_DELAYED: Script = {
   name: 'move-delayed',
@@ -100,28 +103,43 @@ export const MOVE_DELAYED: Script = {
   lua: `
 local count = tonumber(ARGV[3])
 local found = redis.call('LRANGE', KEYS[1], 0, count - 1)
-if #found ~= count then return 0 end
-for i = 1, count do if found[i] ~= ARGV[i * 4] then return 0 end end
+if #found ~= count then return {0} end
+for i = 1, count do if found[i] ~= ARGV[i * 4] then return {0} end end
+local function odd(key)
+  local is = redis.call('TYPE', key).ok
+  return is ~= 'none' and is ~= 'list' and key .. ' is a ' .. is .. ', not a list'
+end
+local spoilt = odd(KEYS[4])
+if spoilt then return redis.error_reply('WRONGTYPE ' .. spoilt) end
+local reply = {1}
 for i = 1, count do
-  redis.call('SREM', KEYS[2 + i * 2], ARGV[2])
-  local queue, target = ARGV[i * 4 + 1], KEYS[3 + i * 2]
-  if queue == '' then
-    redis.call('LPUSH', target, ARGV[i * 4])
-    redis.call('LPUSH', target .. ':why', ARGV[i * 4 + 3])
+  redis.pcall('SREM', KEYS[3 + i * 2], ARGV[2])
+  local queue, target, why = ARGV[i * 4 + 1], KEYS[4 + i * 2], ARGV[i * 4 + 3]
+  local wrong = queue ~= '' and odd(target)
+  if queue == '' or wrong then
+    redis.call('LPUSH', KEYS[4], ARGV[i * 4])
+    redis.pcall('LPUSH', KEYS[4] .. ':why', wrong or why)
+    reply[#reply + 1] = i
   else
-    redis.call('SADD', KEYS[3], queue)
+    redis.pcall('SADD', KEYS[3], queue)
     redis.call('RPUSH', target, ARGV[i * 4 + 2])
   end
 end
 redis.call('LTRIM', KEYS[1], count, -1)
-if redis.call('EXISTS', KEYS[1]) == 1 then return 1 end
+if redis.call('EXISTS', KEYS[1]) == 1 then return reply end
 redis.call('ZREM', KEYS[2], ARGV[1])
-return 2`,
+reply[1] = 2
+return reply`,
 };
 
-export type Moved = 'changed' | 'more' | 'done';
+export interface Moved {
+  /** Whether the items were still the first of their second, and whether it has more. */
+  readonly state: 'changed' | 'more' | 'done';
+  /** Which of them were set aside, counted from 0. */
+  readonly aside: readonly number[];
+}
 
-const MOVED: readonly Moved[] = ['changed', 'more', 'done'];
+const STATES: readonly Moved['state'][] = ['changed', 'more', 'done'];
 
 /** An item that was read: where it goes, or why it cannot be a job. */
 export interface DueItem {
@@ -150,6 +168,7 @@ export function moveDelayed(keys: Keyspace, second: string, items: readonly DueI
           keys.prefix + delayedName(second),
           keys.schedule,
           keys.queues,
+          quarantineKey(keys, 'delayed'),
           ...items.flatMap(({ bytes, queue }) => [
             timestampsKey(keys, String(bytes)),
             queue === undefined ? quarantineKey(keys, 'delayed') : queueKey(keys, queue),
@@ -164,7 +183,10 @@ export function moveDelayed(keys: Keyspace, second: string, items: readonly DueI
       ),
     ],
     atomic: false,
-    read: ([reply]) => MOVED[reply as number] ?? 'changed',
+    read: ([reply]) => {
+      const [state = 0, ...numbers] = reply as readonly number[];
+      return { state: STATES[state] ?? 'changed', aside: numbers.map((number) => number - 1) };
+    },
   };
 }
 
@@ -316,13 +338,22 @@ export function changedSchedules(keys: Keyspace): Exchange<boolean> {
 }
 
 /**
- * Send a scheduled job, and note when, if the lead is still ours: whoever took it over sends the next.
- * KEYS lock, queues, queue, last enqueued. ARGV who, queue, payload, name, time.
+ * Send a scheduled job, and note when, if the lead is still ours: whoever took it over sends the next. Tried again, because the answer was
+ * lost, it does nothing when this very time is noted. An error, and nothing done, where a key is not what it should be.
+ * KEYS lock, queues, queue, last enqueued. ARGV who, queue, payload, name, time, '1' when it is tried again.
  */
 export const FIRE: Script = {
   name: 'fire',
   keys: 4,
   lua: `
+local kinds = {nil, 'set', 'list', 'hash'}
+for i = 2, 4 do
+  local is = redis.call('TYPE', KEYS[i]).ok
+  if is ~= 'none' and is ~= kinds[i] then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. kinds[i])
+  end
+end
+if ARGV[6] == '1' and redis.call('HGET', KEYS[4], ARGV[4]) == ARGV[5] then return 1 end
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SADD', KEYS[2], ARGV[2])
 redis.call('RPUSH', KEYS[3], ARGV[3])
@@ -330,19 +361,20 @@ redis.call('HSET', KEYS[4], ARGV[4], ARGV[5])
 return 1`,
 };
 
-/** False: the lead is another's. */
+/** False: the lead is another's. `again`: it was tried with this time, and not heard of. */
 export function fire(
   keys: Keyspace,
   who: string,
   entry: { readonly name: string; readonly queue: string; readonly payload: string },
   at: Date,
+  again = false,
 ): Exchange<boolean> {
   return {
     commands: [
       callScript(
         FIRE,
         [keys.masterLock, keys.queues, queueKey(keys, entry.queue), keys.lastEnqueuedAt],
-        [who, entry.queue, entry.payload, entry.name, rubyTime(at)],
+        [who, entry.queue, entry.payload, entry.name, rubyTime(at), again ? '1' : '0'],
       ),
     ],
     atomic: false,

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { resque, ResqueClient } from '../../src/drivers/resque/index.ts';
+import { resque, ResqueApi, ResqueClient, ResqueScheduler } from '../../src/drivers/resque/index.ts';
 import type { PoisonReport } from '../../src/source.ts';
 import { defineTask, Tasks } from '../../src/task.ts';
 import { Worker } from '../../src/worker/worker.ts';
@@ -153,6 +153,58 @@ describe('keys that are something else', () => {
     expect(ran).toEqual([['two']]);
     expect(await redis.zcard('resque:delayed_queue_schedule')).toBe(0);
     expect(await redis.get('resque:delayed:1')).toBe('no list');
+  });
+
+  test('a delayed job whose queue is no list is set aside; those beside it are moved once', async () => {
+    await redis.hset('resque:queue:odd', 'no', 'list');
+    const odd = '{"class":"OkJob","args":["odd"],"queue":"odd"}';
+    const item = (name: string): string => `{"class":"OkJob","args":["${name}"],"queue":"default"}`;
+    await redis.del('resque:jobglot:quarantine:delayed', 'resque:jobglot:quarantine:delayed:why');
+    await redis.rpush('resque:delayed:3', item('before'), odd, item('behind'));
+    await redis.zadd('resque:delayed_queue_schedule', 3, '3');
+    await until('both have run', () => ran.length >= 2);
+    await until('the second is done', async () => (await redis.zcard('resque:delayed_queue_schedule')) === 0);
+    await client.enqueue('OkJob', { args: ['last'] });
+    await until('what came later has run', () => ran.some(([name]) => name === 'last'));
+    expect(ran.map(([name]) => name).sort()).toEqual(['before', 'behind', 'last']);
+    expect(await redis.lrange('resque:jobglot:quarantine:delayed', 0, -1)).toEqual([odd]);
+    expect(await redis.lindex('resque:jobglot:quarantine:delayed:why', 0)).toContain('is a hash, not a list');
+    expect(poisons[0]?.reason).toContain("'odd'");
+  });
+
+  test('a schedule whose queue is no list holds up no other, nor what is delayed; numbers of a schedule stay as they are', async () => {
+    await using own = await startRedis();
+    const there = own.client();
+    const stop = new AbortController();
+    await there.hset('resque:queue:odd', 'no', 'list');
+    const args = '[1.0,18446744073709551617]';
+    await there.hset('resque:persistent_schedules', {
+      a: '{"class":"OkJob","queue":"odd","args":[],"every":"1s"}',
+      b: `{"class":"OkJob","queue":"exact","args":${args},"every":"1s"}`,
+    });
+    const running = new ResqueScheduler({ url: own.url, interval: 0.2 }).run(stop.signal);
+    await until('the other is sent', async () => (await there.llen('resque:queue:exact')) > 0);
+    expect(await there.lindex('resque:queue:exact', 0)).toBe(`{"class":"OkJob","args":${args}}`);
+    await there.rpush('resque:delayed:1', '{"class":"OkJob","args":[],"queue":"delayed"}');
+    await there.zadd('resque:delayed_queue_schedule', 1, '1');
+    await until('what is delayed is moved', async () => (await there.llen('resque:queue:delayed')) === 1);
+    await there.del('resque:queue:odd');
+    await until('it is sent when it can be', async () => (await there.llen('resque:queue:odd')) > 0);
+    stop.abort();
+    await running;
+  });
+
+  test('a failure whose queue is no list is not taken away when it is retried', async () => {
+    await using own = await startRedis();
+    const there = own.client();
+    await using api = new ResqueApi({ url: own.url });
+    await there.hset('resque:queue:odd', 'no', 'list');
+    const failure =
+      '{"failed_at":"2026/11/21 00:15:44 UTC","payload":{"class":"OkJob","args":[]},"exception":"X","error":"","backtrace":[],"worker":"w","queue":"odd"}';
+    await there.rpush('resque:failed', failure);
+    const [one] = await api.failures();
+    await expect(api.retry(one!, { remove: true })).rejects.toThrow('not a list');
+    expect(await there.lrange('resque:failed', 0, -1)).toEqual([failure]);
   });
 
   test('names of queues that cannot be read lose no job that was claimed meanwhile', async () => {

@@ -396,7 +396,7 @@ describe('resque-scheduler', () => {
     expect(one.keys.get('resque:queue:ticks')?.values).toContain(payload);
     const noted = one.keys.get(keys.lastEnqueuedAt)!.values[0] as string;
     const [command] = of(scheduler.fire(keys, 'me', { name: 'tick', queue: 'ticks', payload }, readTime(noted)!));
-    expect(command!.slice(-5)).toEqual(['me', 'ticks', payload, 'tick', noted]);
+    expect(command!.slice(-6, -1)).toEqual(['me', 'ticks', payload, 'tick', noted]);
   });
 });
 

@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { FailureRecord } from '../../protocols/resque/failure.ts';
+import * as wire from '../../protocols/resque/scheduler.ts';
 import {
   DontPerform,
   jobTitle,
@@ -497,6 +498,43 @@ describe('schedules', () => {
     expect(await redis.zcard('resque:delayed_queue_schedule')).toBe(1);
     await redis.del('resque:resque:resque_scheduler_master_lock');
     await processed(2);
+  });
+
+  test('who leads again does not send what another sent meanwhile', async () => {
+    const lock = 'resque:resque:resque_scheduler_master_lock';
+    const scheduler = new ResqueScheduler({
+      url: server.url,
+      interval: 0.1,
+      schedule: { once: { class: 'OkJob', queue: 'onces', every: ['1h', { first_in: '3s' }] } },
+    });
+    const stop = new AbortController();
+    const run = scheduler.run(stop.signal);
+    await until('it leads', () => scheduler.leads);
+    const due = Date.now() + 3_000;
+    await redis.set(lock, 'ruby:1', 'EX', 180);
+    await until('another leads', () => !scheduler.leads);
+    await until('it is due', () => Date.now() > due);
+    const noted = new Date().toISOString().replace('T', ' ').replace(/\..*/, ' +0000');
+    await redis.hset('resque:delayed:last_enqueued_at', 'once', noted);
+    await redis.del(lock);
+    await until('it leads again', () => scheduler.leads);
+    // Schedules come before what is delayed.
+    await redis.rpush('resque:delayed:1', '{"class":"OkJob","args":[],"queue":"moved"}');
+    await redis.zadd('resque:delayed_queue_schedule', 1, '1');
+    await until('it looked', async () => (await client.size('moved')) === 1);
+    expect(await client.size('onces')).toBe(0);
+    stop.abort();
+    await run;
+  });
+
+  test('a scheduled job whose answer was lost is not sent twice', async () => {
+    const entry = { name: 'tick', queue: 'lost', payload: '{"class":"OkJob","args":[]}' };
+    const at = new Date();
+    await redis.set('resque:resque:resque_scheduler_master_lock', 'me');
+    expect(await client.run((keys) => wire.fire(keys, 'me', entry, at))).toBe(true);
+    expect(await client.run((keys) => wire.fire(keys, 'me', entry, at, true))).toBe(true);
+    expect(await client.size('lost')).toBe(1);
+    await redis.del('resque:resque:resque_scheduler_master_lock');
   });
 
   test('a retry policy without a scheduler is refused at the start, or its retry is recorded as a failure', async () => {

@@ -6,6 +6,8 @@ import { encodePayload } from '../../../protocols/resque/message.ts';
 import { processName } from '../../../protocols/resque/presence.ts';
 import * as wire from '../../../protocols/resque/scheduler.ts';
 import { readTime } from '../../../protocols/resque/times.ts';
+import { parseExact } from '../../../protocols/formats/json.ts';
+import * as json from '../../../protocols/formats/ruby-json.ts';
 import { type Zone, zoneOf } from '../../../protocols/formats/zone.ts';
 import { ConfigError, ConnectionError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
@@ -28,6 +30,10 @@ interface Followed {
   readonly made: string;
   readonly timing: Timing;
   next: number | undefined;
+  /** The time under which a run was sent and not heard of. */
+  unheard?: Date | undefined;
+  /** The last run could not be sent. */
+  refused?: boolean;
 }
 
 /**
@@ -154,8 +160,10 @@ export class SchedulerAgent implements Agent {
       if (items === undefined) continue;
       const due = items.map(wire.readDue);
       const moved = await redis.run(wire.moveDelayed(this.#keys, second, due));
-      if (moved === 'changed') continue;
-      for (const { why } of due.filter(({ queue }) => queue === undefined)) this.#setAside(why);
+      for (const at of moved.aside) {
+        const { queue, why } = due[at] as wire.DueItem;
+        this.#setAside(queue === undefined ? why : `the key of its queue '${queue}' is no list`);
+      }
     }
   }
 
@@ -182,14 +190,37 @@ export class SchedulerAgent implements Agent {
     const now = Date.now();
     for (const followed of this.#followed.values()) {
       if (followed.next === undefined || followed.next > now) continue;
-      const { name, queue, class: className, args } = followed.entry;
-      const payload = encodePayload(className, args);
-      const sent = await this.#connection().run(
-        wire.fire(this.#keys, this.#who, { name, queue, payload }, new Date(now)),
-      );
-      if (!sent) return; // the lead went to another, who sends it
-      this.#log.info({ schedule: name, task: className, queue }, 'sent as scheduled');
-      followed.next = followed.timing.next(now);
+      const { name, queue, class: className } = followed.entry;
+      try {
+        if (!(await this.#fire(followed, now))) return; // the lead went to another, who sends it
+        this.#log.info({ schedule: name, task: className, queue }, 'sent as scheduled');
+        followed.refused = false;
+        followed.next = followed.timing.next(now);
+      } catch (error) {
+        if (error instanceof ConnectionError) throw error;
+        // One that cannot be sent holds up no other, nor what is delayed; it is tried until it can.
+        if (followed.refused !== true)
+          this.#log.error({ schedule: name, queue, error }, 'a scheduled job cannot be sent; trying again');
+        followed.refused = true;
+        followed.next = now + this.#intervalMs;
+      }
+    }
+  }
+
+  async #fire(followed: Followed, now: number): Promise<boolean> {
+    const { name, queue, class: className, args } = followed.entry;
+    const payload = encodePayload(className, args);
+    const again = followed.unheard !== undefined;
+    // A server that did it and was not heard knows it by this time.
+    const at = (followed.unheard ??= new Date(now));
+    let heard = true;
+    try {
+      return await this.#connection().run(wire.fire(this.#keys, this.#who, { name, queue, payload }, at, again));
+    } catch (error) {
+      heard = !(error instanceof ConnectionError);
+      throw error;
+    } finally {
+      if (heard) followed.unheard = undefined;
     }
   }
 
@@ -199,13 +230,17 @@ export class SchedulerAgent implements Agent {
     const before = this.#followed;
     const followed = new Map<string, Followed>();
     const last = await this.#lastEnqueued();
-    const add = (name: string, config: Readonly<Record<string, unknown>>): void => {
-      const found = this.#follow(name, config, now);
+    const add = (name: string, config: Readonly<Record<string, unknown>>, text?: string): void => {
+      const found = this.#follow(name, config, now, text);
       const known = before.get(name);
-      if (known?.made === found.made) found.next = known.next;
-      else if (found.entry.cron !== undefined) {
-        const missed = last.get(name);
-        const due = missed === undefined ? undefined : found.timing.next(missed.getTime());
+      const sentAt = last.get(name)?.getTime();
+      // Another led meanwhile and sent it, or we did and did not hear so. Noted times are whole seconds.
+      const sent = known?.next !== undefined && sentAt !== undefined && sentAt + 1000 > known.next;
+      if (known?.made === found.made && !sent) {
+        found.next = known.next;
+        found.unheard = known.unheard;
+      } else if (found.entry.cron !== undefined) {
+        const due = sentAt === undefined ? undefined : found.timing.next(sentAt);
         if (due !== undefined && due <= now && now - due < (this.#lockSeconds + 60) * 1000) found.next = due;
       }
       followed.set(name, found);
@@ -214,7 +249,7 @@ export class SchedulerAgent implements Agent {
     if (this.#dynamic) {
       for (const [name, text] of await this.#connection().run(wire.persistentSchedules(this.#keys))) {
         try {
-          add(name, JSON.parse(text) as Readonly<Record<string, unknown>>);
+          add(name, readConfig(text), text);
         } catch (error) {
           this.#log.warn(
             { schedule: name, error },
@@ -237,20 +272,32 @@ export class SchedulerAgent implements Agent {
   }
 
   /** Throws WireError. */
-  #follow(name: string, config: Readonly<Record<string, unknown>>, now: number): Followed {
+  #follow(name: string, config: Readonly<Record<string, unknown>>, now: number, text?: string): Followed {
     const { entry, why } = wire.readSchedule(name, config);
     if (entry === undefined) throw new ConfigError(`the schedule '${name}': ${why}`);
     // Whoever writes into persistent_schedules cannot have a queue filled a thousand times a second.
     const interval = entry.every === undefined ? 0 : Math.max(LEAST_MS, duration(entry.every));
     const first = entry.firstIn === undefined ? interval : duration(entry.firstIn);
     const timing = entry.cron === undefined ? every(interval, now + first) : cron(entry.cron, this.#zone);
-    return { entry, made: JSON.stringify(config), timing, next: timing.next(now) };
+    return {
+      entry,
+      made: text ?? JSON.stringify(config, (_, value: unknown) => (typeof value === 'bigint' ? `${value}` : value)),
+      timing,
+      next: timing.next(now),
+    };
   }
 
   #connection(): RedisConnection {
     if (this.#redis === undefined) throw new ConfigError('resque: the scheduler is not open');
     return this.#redis;
   }
+}
+
+/** A schedule's text, its arguments to the letter: `1.0` stays `1.0`. Throws WireError. */
+function readConfig(text: string): Readonly<Record<string, unknown>> {
+  const config = json.parse(text) as Readonly<Record<string, unknown>>;
+  if (!Object.hasOwn(config, 'args')) return config;
+  return { ...config, args: (parseExact(text) as ReadonlyMap<string, unknown>).get('args') };
 }
 
 export interface ResqueSchedulerOptions extends ResqueAppOptions, Omit<SchedulerOptions, 'run'> {
@@ -279,9 +326,12 @@ export class ResqueScheduler {
     );
     try {
       for (let failures = 0; !signal.aborted; failures++) {
+        const began = Date.now();
         try {
           await this.#agent.run(signal);
         } catch (error) {
+          // One trouble after a long quiet is a first one.
+          if (Date.now() - began > 60_000) failures = 0;
           if (failures === 0) this.#log.error({ error }, 'Redis does not answer; trying again');
           await pause(backoff(failures, Math.random()), signal);
         }
