@@ -1,21 +1,17 @@
-import { createHash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import type { Claimed, ClaimedJob, SetAside } from '../../../protocols/claims.ts';
-import { toFailure, WireError } from '../../../protocols/errors.ts';
-import type { Failure } from '../../../protocols/job.ts';
-import { type ResqueJob, toActiveJob, wrappedClass } from '../../../protocols/resque/active-job.ts';
+import { WireError } from '../../../protocols/errors.ts';
 import { quarantineKey, queueKey } from '../../../protocols/resque/keys.ts';
-import { className, decodePayload, type Payload, toJob } from '../../../protocols/resque/message.ts';
 import { procline } from '../../../protocols/resque/presence.ts';
 import * as wire from '../../../protocols/resque/redis.ts';
-import { attemptOf, retryIdentifier, retryKeys, retryName } from '../../../protocols/resque/retry.ts';
 import { type Logger, silent } from '../../log.ts';
 import { persist } from '../../persist.ts';
 import { type Agent, type Delivery, type Host, pause, type Source } from '../../source.ts';
 import { PushWatch } from '../../transports/redis-push.ts';
 import { heartbeats, keptWords, prune, pruner, rescue } from './chores.ts';
-import { type ClassRule, ClassRules } from './class-rules.ts';
-import { ResqueDelivery } from './delivery.ts';
+import { ClassRules } from './class-rules.ts';
+import type { ResqueDelivery } from './delivery.ts';
+import { Intake, type Sorted } from './intake.ts';
 import { type ResqueOptions, type ResolvedWorker, resolveApp, resolveWorker, type WorkerHooks } from './options.ts';
 import { FOLLOWS, ResqueProcess } from './process.ts';
 import { SchedulerAgent } from './scheduler.ts';
@@ -36,7 +32,7 @@ export class ResqueSource implements Source {
   readonly #scheduler: SchedulerAgent | undefined;
   readonly #chores = new Set<Promise<unknown>>();
   readonly #closing = new AbortController();
-  #rules: ClassRules | undefined;
+  #intake: Intake | undefined;
   #watch: PushWatch | undefined;
   #host: Host | undefined;
   #log: Logger = silent;
@@ -83,7 +79,8 @@ export class ResqueSource implements Source {
   async open(host: Host): Promise<void> {
     this.#host = host;
     this.#log = host.log;
-    this.#rules = new ClassRules(host.tasks, this.#options.scheduler !== undefined);
+    const rules = new ClassRules(host.tasks, this.#options.scheduler !== undefined);
+    this.#intake = new Intake(this.#process, rules, this.#running);
     const { hooks, queues, push, pruneMs } = this.#options;
     await this.#process.open(host);
     await this.#scheduler?.open(host.identity, this.#log, (report) => host.poison(report));
@@ -114,7 +111,7 @@ export class ResqueSource implements Source {
     await this.#process.claims.settleDoubts();
     const { claimed, aside, paused, news } = await this.#claim(max);
     for (const one of aside) this.#tooLarge(one);
-    const deliveries = await this.#sorted(claimed);
+    const deliveries = await this.#deliveries(claimed);
     if (deliveries.length > 0) this.#wasEmpty = false;
     if (claimed.length > 0 || aside.length > 0 || news) return deliveries;
     if (!paused && !this.#wasEmpty) {
@@ -211,108 +208,22 @@ export class ResqueSource implements Source {
     }
   }
 
-  async #sorted(claimed: readonly ClaimedJob[]): Promise<readonly Delivery[]> {
+  async #deliveries(claimed: readonly ClaimedJob[]): Promise<readonly Delivery[]> {
+    let sorted: Sorted;
     try {
-      return await this.#deliveries(claimed);
+      sorted = await (this.#intake as Intake).sort(claimed);
     } catch (error) {
       // Nobody holds them: the next look gives them back.
       for (const { claim } of claimed) this.#process.claims.forget(claim);
       throw error;
     }
-  }
-
-  async #deliveries(claimed: readonly ClaimedJob[]): Promise<readonly Delivery[]> {
-    const read: ReadPayload[] = [];
-    for (const one of claimed) {
-      try {
-        const payload = decodePayload(one.bytes);
-        read.push({ claimed: one, payload, ...this.#nameOf(payload) });
-      } catch (error) {
-        this.#quarantine(one, error);
-      }
-    }
-    const names = read.map(({ payload, rule, wraps }) =>
-      this.#options.scheduler === undefined || rule === undefined || wraps ? undefined : this.#retryName(payload),
-    );
-    const attempts = await this.#attempts(names);
-    const deliveries: Delivery[] = [];
-    for (const [at, { claimed: one, payload, rule, wraps }] of read.entries()) {
-      const { job, unread } = this.#read(payload, one, rule, attempts[at] ?? 1, wraps);
-      const { queue, claim } = one;
-      const delivery = new ResqueDelivery(
-        this.#process,
-        { queue, claim, payload, retryName: names[at], retry: rule?.retry },
-        job,
-        this.#running,
-      );
-      if (rule === undefined && this.#options.unknownTask === 'requeue' && !this.#quiet)
-        this.#strangers.take(delivery, this.#log);
-      else if (unread === undefined) deliveries.push(delivery);
-      // As in Rails: the job fails with it.
-      else this.#carryOut(() => delivery.settle({ kind: 'error', error: unread, retriable: false }).then(() => {}));
-    }
-    return deliveries;
-  }
-
-  /** Who runs it: what is in Active Job's wrapper counts, where the wrapper itself has no handler. */
-  #nameOf(payload: Payload): { readonly rule: ClassRule | undefined; readonly wraps: boolean } {
-    const own = this.#rules?.find(className(payload.class));
-    const inner = own === undefined ? wrappedClass(payload) : undefined;
-    return inner === undefined ? { rule: own, wraps: false } : { rule: this.#rules?.find(inner), wraps: true };
-  }
-
-  #read(
-    payload: Payload,
-    claimed: ClaimedJob,
-    rule: ClassRule | undefined,
-    attempt: number,
-    wraps: boolean,
-  ): { readonly job: ResqueJob; readonly unread?: Failure } {
-    try {
-      return { job: this.#job(payload, claimed, rule, attempt, wraps && rule !== undefined) };
-    } catch (error) {
-      const unread = { ...toFailure(error), type: 'ActiveJob::DeserializationError' };
-      return { job: this.#job(payload, claimed, rule, attempt, false), unread };
-    }
-  }
-
-  #job(
-    payload: Payload,
-    { queue, claim }: ClaimedJob,
-    rule: ClassRule | undefined,
-    attempt: number,
-    wraps: boolean,
-  ): ResqueJob {
-    const id = `${this.#process.name}:${claim}`;
-    const job: ResqueJob = wraps ? toActiveJob(payload, queue, id) : toJob(payload, queue, id, attempt);
-    if (rule?.timeoutMs === undefined && rule?.softTimeoutMs === undefined) return job;
-    return {
-      ...job,
-      ...(rule.timeoutMs === undefined ? {} : { timeoutMs: rule.timeoutMs }),
-      ...(rule.softTimeoutMs === undefined ? {} : { softTimeoutMs: rule.softTimeoutMs }),
-    };
-  }
-
-  #retryName({ class: name, args }: Payload): string {
-    const digest =
-      args.length === 0
-        ? undefined
-        : createHash('sha1').update(retryIdentifier(args, this.#options.rubyInspect)).digest('hex');
-    return retryName(name, digest);
-  }
-
-  /** How often each was tried; one trip for all. */
-  async #attempts(names: readonly (string | undefined)[]): Promise<readonly number[]> {
-    const known = names.filter((name) => name !== undefined);
-    if (known.length === 0) return [];
-    const { keys } = this.#process;
-    const stored = await this.#process.run({
-      commands: [['MGET', ...known.map((name) => retryKeys(keys, name).attempts)]],
-      atomic: false,
-      read: ([values]) => values as readonly (Buffer | null)[],
-    });
-    let next = 0;
-    return names.map((name) => (name === undefined ? 1 : attemptOf(stored[next++]?.toString())));
+    for (const { claimed: one, error } of sorted.poison) this.#quarantine(one, error);
+    // As in Rails: the job fails with it.
+    for (const { delivery, error } of sorted.unread)
+      this.#carryOut(() => delivery.settle({ kind: 'error', error, retriable: false }).then(() => {}));
+    if (this.#options.unknownTask === 'fail' || this.#quiet) return [...sorted.deliveries, ...sorted.strangers];
+    for (const stranger of sorted.strangers) this.#strangers.take(stranger, this.#log);
+    return sorted.deliveries;
   }
 
   #quarantine({ queue, claim, bytes }: ClaimedJob, error: unknown): void {
@@ -352,14 +263,6 @@ export class ResqueSource implements Source {
     ).finally(() => this.#chores.delete(chore));
     this.#chores.add(chore);
   }
-}
-
-interface ReadPayload {
-  readonly claimed: ClaimedJob;
-  readonly payload: Payload;
-  readonly rule: ClassRule | undefined;
-  /** Rails' own job is inside. */
-  readonly wraps: boolean;
 }
 
 const NOTHING: Claimed = { claimed: [], aside: [], paused: false };
