@@ -4,6 +4,7 @@ import * as json from '../formats/json.ts';
 import { callScript, type Exchange, type Script } from '../redis.ts';
 import { callString } from './description.ts';
 import { checkQueueName } from './keys.ts';
+import { LOOKING } from './lua.ts';
 import { type Call, type JobHash, writeCall, writeJob } from './message.ts';
 import { type JobSettings, webhookRecord } from './options.ts';
 import { dumps, type SerializerName } from './serializers.ts';
@@ -150,7 +151,8 @@ export interface Registered {
 export const REGISTER: Script = {
   name: 'register',
   keys: 1,
-  lua: `
+  lua: `${LOOKING}
+if wrong(KEYS[1], 'set') then return refuse(KEYS[1]) end
 local score, at, out, known = ARGV[1], 2, {}, {}
 while at <= #ARGV do
   local id, queue, where, ttl, unique, named, failures, group = unpack(ARGV, at, at + 7)
@@ -174,6 +176,12 @@ while at <= #ARGV do
       local result = redis.call('EXISTS', 'rq:results:' .. id) == 1 and redis.call('XREVRANGE', 'rq:results:' .. id, '+', '-', 'COUNT', 1)
       if result and result[1] then before = result[1][1] end
     end
+    local list = (where == 'R' or where == 'L') and wrong('rq:queue:' .. queue, 'list')
+    local spoiled = waits and wrong('rq:deferred:' .. queue, 'zset') or not waits and (list or where ~= 'R' and where ~= 'L' and wrong('rq:scheduled:' .. queue, 'zset'))
+      or group ~= '' and (wrong('rq:group:' .. group, 'set') or wrong('rq:groups', 'set'))
+      or waits and wrong('rq:job::' .. id .. ':dependencies', 'set')
+    for i = 1, waits and #there or 0 do spoiled = spoiled or wrong('rq:job:' .. there[i][1] .. ':dependents', 'set') end
+    if spoiled then return refuse(spoiled) end
     redis.call('HSET', key, unpack(ARGV, fields, last))
     if waits then
       state = 3

@@ -3,7 +3,7 @@ import { deflateSync } from 'node:zlib';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { dumps } from '../../protocols/rq/serializers.ts';
-import type { RqOptions } from '../../src/drivers/rq/index.ts';
+import { RqClient, type RqOptions } from '../../src/drivers/rq/index.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
 import { type RqScene, startRqWorker } from './rq-scene.ts';
@@ -267,20 +267,40 @@ describe('a time to live that Redis does not take', () => {
     await until('it has ended', async () => ['finished', 'failed'].includes((await status(id)) ?? ''));
     expect(await redis.exists('rq:scheduled:q')).toBe(0);
   });
-  it.each(['9007199254740991', '-5'])(
-    '(%s) of a result, of a failure, and of one that is tried again',
-    async (ttl) => {
-      const good = await put('ok', { result_ttl: ttl });
-      const bad = await put('nobody.has.it', { failure_ttl: ttl });
-      const again = await put('nobody.has.it', { ttl, retries_left: '1', failure_ttl: '1000' });
-      await using _ = await hire({ unknownTask: 'reject' });
-      await reaches(good, 'finished');
-      await reaches(bad, 'failed');
-      await reaches(again, 'failed');
-      for (const id of [good, bad, again]) expect(await redis.xlen(`rq:results:${id}`)).toBeGreaterThan(0);
-      expect(await redis.zscore('rq:finished:q', good)).not.toBeNull();
-      expect(await redis.zscore('rq:failed:q', bad)).not.toBeNull();
-      await until('nothing runs', async () => (await redis.exists('rq:wip:q')) === 0);
-    },
-  );
+  it.each(['9007199254740991', '-5'])('(%s) of a result, of a failure, and of one that is tried again', async (ttl) => {
+    const good = await put('ok', { result_ttl: ttl });
+    const bad = await put('nobody.has.it', { failure_ttl: ttl });
+    const again = await put('nobody.has.it', { ttl, retries_left: '1', failure_ttl: '1000' });
+    await using _ = await hire({ unknownTask: 'reject' });
+    await reaches(good, 'finished');
+    await reaches(bad, 'failed');
+    await reaches(again, 'failed');
+    for (const id of [good, bad, again]) expect(await redis.xlen(`rq:results:${id}`)).toBeGreaterThan(0);
+    expect(await redis.zscore('rq:finished:q', good)).not.toBeNull();
+    expect(await redis.zscore('rq:failed:q', bad)).not.toBeNull();
+    await until('nothing runs', async () => (await redis.exists('rq:wip:q')) === 0);
+  });
+});
+
+describe('a new job', () => {
+  it.each([
+    ['its queue', 'rq:queue:q', {}],
+    ['the list of queues', 'rq:queues', {}],
+    ['the schedule', 'rq:scheduled:q', { in: 60 }],
+    ['its group', 'rq:group:g', { group: 'g' }],
+    ['what waits', 'rq:deferred:q', { dependsOn: 'parent' }],
+    ['what waits for the other', 'rq:job:parent:dependents', { dependsOn: 'parent' }],
+    ['its hash', 'rq:job:new', {}],
+  ] as const)('is refused, and nothing of it is written, where %s is of another type', async (_, key, options) => {
+    await redis.hset('rq:job:parent', 'status', 'started');
+    const mend = await swap(key);
+    await using client = new RqClient({ url: server.url });
+    const enqueue = (): Promise<{ readonly id: string }> =>
+      client.enqueue('ok', { queue: 'q', jobId: 'new', ...options });
+    const before = (await redis.keys('*')).sort();
+    await expect(enqueue()).rejects.toThrow(/WRONGTYPE/);
+    expect((await redis.keys('*')).sort()).toEqual(before);
+    await mend();
+    expect((await enqueue()).id).toBe('new');
+  });
 });
