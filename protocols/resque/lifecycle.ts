@@ -106,6 +106,12 @@ export interface ResqueWrites {
   readonly failure: FailureRecord | undefined;
 }
 
+/** The last moment there is. A second that is no number could not be written, and its job would never end. */
+const LATEST = 8.64e15;
+
+/** Milliseconds before a retry where a policy gives no number. */
+const USUAL_MS = 180_000;
+
 const NOTHING: ResqueWrites = { commands: [], processed: true, failure: undefined };
 
 function fail(run: ResqueRun, failure: Failure, policy: ResquePolicy, moment: Moment): Transition<ResqueWrites> {
@@ -152,8 +158,9 @@ function retry(
   if (rules === undefined || (run.retryName === undefined && run.activeJob !== true))
     return fail(run, failure, policy, moment);
   if (rules.max !== null && run.attempt > rules.max) return fail(run, failure, policy, moment);
-  const wait = Math.max(0, delayMs ?? rules.delayMs(run.attempt, moment.random));
-  const at = new Date(moment.now.getTime() + wait);
+  const wanted = delayMs ?? rules.delayMs(run.attempt, moment.random);
+  const wait = Number.isNaN(Number(wanted)) ? USUAL_MS : Math.max(0, Number(wanted));
+  const at = new Date(Math.min(moment.now.getTime() + wait, LATEST));
   if (run.activeJob === true || run.retryName === undefined)
     return enqueuedAgain(run, failure, wait > 0 ? at : undefined, policy, moment);
   const { attempts, failure: suppressed } = retryKeys(keys, run.retryName);
@@ -163,7 +170,12 @@ function retry(
       ? putBehind(keys, run.queue, run.payload)
       : [
           ...pushDelayed(keys, encodeDelayed(run.payload, run.queue), at),
-          ['SETEX', suppressed, Math.max(1, Math.ceil(wait / 500)), encodeFailure(record, '')],
+          [
+            'SETEX',
+            suppressed,
+            Math.max(1, Math.ceil((at.getTime() - moment.now.getTime()) / 500)),
+            encodeFailure(record, ''),
+          ],
         ];
   return {
     disposition: { state: 'retrying', at },

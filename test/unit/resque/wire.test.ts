@@ -152,6 +152,23 @@ describe('the end of a run', () => {
     expect(write.commands[0]).toEqual(['SET', 'resque:resque-retry:A', '0']);
     expect(write.commands[1]?.[1]).toBe(`resque:delayed:${moment.now.getTime() / 1000 + 61}`);
   });
+  test.each([
+    [Number.NaN, moment.now.getTime() / 1000 + 180],
+    [undefined as unknown as number, moment.now.getTime() / 1000 + 180],
+    [Number.POSITIVE_INFINITY, 8.64e12],
+    [8.64e15 - 1, 8.64e12],
+  ])('a retry after %s ms has a second all the same', (ms, second) => {
+    const policy: ResquePolicy = { ...plain, retry: { max: null, delayMs: () => ms } };
+    const { disposition, write } = settle(
+      { ...run, retryName: 'resque-retry:A' },
+      { kind: 'error', error, retriable: true },
+      policy,
+      moment,
+    );
+    expect(disposition.state).toBe('retrying');
+    expect(write.commands[1]?.[1]).toBe(`resque:delayed:${second}`);
+    for (const command of write.commands) expect(command.join(' ')).not.toMatch(/NaN|Infinity/);
+  });
   test('a message that is half a letter is recorded all the same', () => {
     const { write } = settle(
       run,
