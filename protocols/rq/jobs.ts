@@ -129,14 +129,16 @@ export function saveMeta(id: string, meta: Uint8Array): Exchange<boolean> {
 const SHARED = `${RELEASING}
 -- Out of its queue and every registry; what runs of it counts as nobody's any more.
 local function take_off(id, queue)
-  redis.call('LREM', 'rq:queue:' .. queue, 0, id)
+  -- What is of another type has no place of it.
+  redis.pcall('LREM', 'rq:queue:' .. queue, 0, id)
   for _, registry in ipairs({'finished', 'failed', 'deferred', 'scheduled', 'canceled'}) do
-    redis.call('ZREM', 'rq:' .. registry .. ':' .. queue, id)
+    redis.pcall('ZREM', 'rq:' .. registry .. ':' .. queue, id)
   end
-  local executions = redis.call('ZRANGE', 'rq:executions:' .. id, 0, -1)
-  for i = 1, #executions do redis.call('ZREM', 'rq:wip:' .. queue, id .. ':' .. executions[i]) end
+  local executions = redis.pcall('ZRANGE', 'rq:executions:' .. id, 0, -1)
+  if executions.err then executions = {} end
+  for i = 1, #executions do redis.pcall('ZREM', 'rq:wip:' .. queue, id .. ':' .. executions[i]) end
   -- RQ 1.
-  redis.call('ZREM', 'rq:wip:' .. queue, id)
+  redis.pcall('ZREM', 'rq:wip:' .. queue, id)
   return executions
 end
 `;
@@ -161,11 +163,12 @@ local job = redis.call('HMGET', KEYS[1], 'status', 'origin')
 if not job[1] then return -1 end
 if job[1] == 'canceled' then return -2 end
 local queue, released = job[2] or '', 0
+if wrong('rq:canceled:' .. queue, 'zset') then return refuse('rq:canceled:' .. queue) end
 redis.call('HSET', KEYS[1], 'status', 'canceled')
 if ARGV[4] == '1' then released = release(id, 'finished', date) end
 if ARGV[5] == '1' then
-  local dependencies = redis.call('SMEMBERS', 'rq:job::' .. id .. ':dependencies')
-  for i = 1, #dependencies do redis.call('SREM', 'rq:job:' .. dependencies[i] .. ':dependents', id) end
+  local dependencies = redis.pcall('SMEMBERS', 'rq:job::' .. id .. ':dependencies')
+  for i = 1, #dependencies do redis.pcall('SREM', 'rq:job:' .. dependencies[i] .. ':dependents', id) end
 end
 take_off(id, queue)
 redis.call('ZADD', 'rq:canceled:' .. queue, now, id)
@@ -201,12 +204,15 @@ local queue, date, out = ARGV[1], ARGV[2], {}
 for i = 4, #ARGV do
   local id = ARGV[i]
   local key = 'rq:job:' .. id
+  local job = redis.pcall('HMGET', key, 'origin', 'ttl')
+  local into = job[1] and job[1] ~= '' and job[1] or queue
+  local spoiled = job.err and key or wrong('rq:queue:' .. into, 'list') or wrong('rq:queues', 'set')
+  if spoiled then return refuse(spoiled) end
   if redis.call('ZREM', KEYS[1], id) == 0 then
     out[#out + 1] = 0
   elseif redis.call('EXISTS', key) == 0 then
     out[#out + 1] = -1
   else
-    local job = redis.call('HMGET', key, 'origin', 'ttl')
     redis.call('HSET', key, 'status', 'queued', 'enqueued_at', date, 'started_at', '', 'ended_at', '')
     redis.call('HDEL', key, 'exc_info')
     if job[2] and (tonumber(job[2]) or 0) > 0 then
@@ -216,7 +222,7 @@ for i = 4, #ARGV do
       redis.call('PERSIST', key .. ':dependents')
       redis.call('PERSIST', 'rq:job::' .. id .. ':dependencies')
     end
-    push(id, job[1] and job[1] ~= '' and job[1] or queue, ARGV[3] == '1')
+    push(id, into, ARGV[3] == '1')
     out[#out + 1] = 1
   end
 end
@@ -268,17 +274,17 @@ while at <= #todo do
   local id = todo[at]
   at = at + 1
   local key = 'rq:job:' .. id
-  local job = redis.call('HMGET', key, 'origin', 'group_id')
+  local job = redis.pcall('HMGET', key, 'origin', 'group_id')
   if job[1] then
     local executions = take_off(id, job[1])
-    redis.call('LREM', 'rq:queue:' .. job[1] .. ':intermediate', 0, id)
+    redis.pcall('LREM', 'rq:queue:' .. job[1] .. ':intermediate', 0, id)
     for i = 1, #executions do redis.call('DEL', 'rq:execution:' .. id .. ':' .. executions[i]) end
   end
-  if job[2] and job[2] ~= '' then redis.call('SREM', 'rq:group:' .. job[2], id) end
-  local dependencies = redis.call('SMEMBERS', 'rq:job::' .. id .. ':dependencies')
-  for i = 1, #dependencies do redis.call('SREM', 'rq:job:' .. dependencies[i] .. ':dependents', id) end
+  if job[2] and job[2] ~= '' then redis.pcall('SREM', 'rq:group:' .. job[2], id) end
+  local dependencies = redis.pcall('SMEMBERS', 'rq:job::' .. id .. ':dependencies')
+  for i = 1, #dependencies do redis.pcall('SREM', 'rq:job:' .. dependencies[i] .. ':dependents', id) end
   if ARGV[2] == '1' then
-    local waiting = redis.call('SMEMBERS', key .. ':dependents')
+    local waiting = redis.pcall('SMEMBERS', key .. ':dependents')
     for i = 1, #waiting do
       if not seen[waiting[i]] then
         seen[waiting[i]] = true

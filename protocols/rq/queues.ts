@@ -115,7 +115,7 @@ local ids = redis.call('LRANGE', KEYS[1], 0, tonumber(ARGV[1]) - 1)
 for i = 1, #ids do
   local key = 'rq:job:' .. ids[i]
   local group = redis.pcall('HGET', key, 'group_id')
-  if type(group) == 'string' and group ~= '' then redis.call('SREM', 'rq:group:' .. group, ids[i]) end
+  if type(group) == 'string' and group ~= '' then redis.pcall('SREM', 'rq:group:' .. group, ids[i]) end
   redis.call('DEL', key, key .. ':dependents', 'rq:job::' .. ids[i] .. ':dependencies', 'rq:results:' .. ids[i])
 end
 redis.call('LTRIM', KEYS[1], #ids, -1)

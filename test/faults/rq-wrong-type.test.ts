@@ -304,3 +304,40 @@ describe('a new job', () => {
     expect((await enqueue()).id).toBe('new');
   });
 });
+
+describe('what a person does to a job', () => {
+  it('a requeue is refused where its queue is none, and the job stays in its registry', async () => {
+    const id = await put('ok', { status: 'failed' });
+    await redis.del('rq:queue:q');
+    await redis.zadd('rq:failed:q', '+inf', id);
+    await redis.set('rq:queue:q', 'x');
+    await using client = new RqClient({ url: server.url });
+    await expect(client.job(id).requeue()).rejects.toThrow(/WRONGTYPE/);
+    expect(await redis.zscore('rq:failed:q', id)).not.toBeNull();
+    expect(await status(id)).toBe('failed');
+    await redis.del('rq:queue:q');
+    await client.job(id).requeue();
+    expect(await redis.lrange('rq:queue:q', 0, -1)).toEqual([id]);
+  });
+  it('a cancel is refused where there is no place for it, and else goes past what is of another type', async () => {
+    const id = await put('ok');
+    await redis.set('rq:canceled:q', 'x');
+    await redis.set('rq:deferred:q', 'x');
+    await using client = new RqClient({ url: server.url });
+    await expect(client.job(id).cancel()).rejects.toThrow(/WRONGTYPE/);
+    expect([await status(id), await redis.llen('rq:queue:q')]).toEqual(['queued', 1]);
+    await redis.del('rq:canceled:q');
+    await client.job(id).cancel();
+    expect([await status(id), await redis.llen('rq:queue:q')]).toEqual(['canceled', 0]);
+  });
+  it('a delete takes all there is', async () => {
+    const id = await put('ok');
+    await redis.set(`rq:executions:${id}`, 'x');
+    await redis.set(`rq:job::${id}:dependencies`, 'x');
+    await redis.set('rq:finished:q', 'x');
+    await using client = new RqClient({ url: server.url });
+    await client.job(id).delete();
+    expect(await redis.keys(`*${id}*`)).toEqual([]);
+    expect(await redis.llen('rq:queue:q')).toBe(0);
+  });
+});
