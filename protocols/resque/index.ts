@@ -9,5 +9,5 @@ export * as presence from './presence.ts';
 export * from './queues.ts';
 export * as redis from './redis.ts';
 export * from './retry.ts';
-export * as scheduler from './scheduler.ts';
+export * as scheduler from './schedule.ts';
 export * from './times.ts';

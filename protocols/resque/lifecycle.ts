@@ -14,7 +14,7 @@ import { encodeDelayed } from './message.ts';
 import { putBehind } from './redis.ts';
 import { countFailed } from './presence.ts';
 import { countAttempt, retryKeys } from './retry.ts';
-import { pushDelayed } from './scheduler.ts';
+import { pushDelayed } from './schedule.ts';
 
 /**
  * What an outcome of a job comes to. Pure.

@@ -15,7 +15,7 @@ import type { Failure } from '../job.ts';
 import { type Dialect, SIDEKIQ_ADAPTER_WRAPPER, SIDEKIQ_WRAPPER } from './dialect.ts';
 import type { JobHash, SidekiqMessage } from './message.ts';
 import type { Payload } from './redis.ts';
-import { timestamp } from './timestamps.ts';
+import { timestamp } from './times.ts';
 
 /**
  * Active Job on Sidekiq: a job of the wrapper's class whose one argument is the job that Rails means. `wrapped` names its class.

@@ -7,7 +7,7 @@ import { type Keyspace, processKey, queueKey, workKey } from './keys.ts';
 import { displayClass, type JobHash, jidOf } from './message.ts';
 import type { DueJob } from './redis.ts';
 import { writes } from './redis.ts';
-import { readTimestamp, timestamp } from './timestamps.ts';
+import { readTimestamp, timestamp } from './times.ts';
 
 /**
  * What `Sidekiq::API` and the web pages read and do: statistics, queues, sets, processes. Mirrors lib/sidekiq/api.rb.

@@ -5,7 +5,7 @@ import { stringify } from '../formats/ruby-json.ts';
 import { readWrapped, wrappedClass } from './active-job.ts';
 import { readBacktrace } from './backtrace.ts';
 import { decodeJob, expiryOf, type JobHash, jidOf, retryOf } from './message.ts';
-import { readTimestamp } from './timestamps.ts';
+import { readTimestamp } from './times.ts';
 
 /** What some bytes of Sidekiq are. */
 export type Explanation = AnyExplanation<'job' | 'unknown'>;

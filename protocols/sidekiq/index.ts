@@ -18,5 +18,5 @@ export * from './morgue.ts';
 export * as presence from './presence.ts';
 export * from './queues.ts';
 export * as redis from './redis.ts';
-export * from './scheduled.ts';
-export * from './timestamps.ts';
+export * from './schedule.ts';
+export * from './times.ts';

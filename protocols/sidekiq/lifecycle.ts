@@ -8,7 +8,7 @@ import type { Dialect } from './dialect.ts';
 import type { Keyspace } from './keys.ts';
 import { type JobHash, retryOf, type SidekiqMessage } from './message.ts';
 import { bury, DEAD_LIMITS, type DeadLimits, push, requeue, retryLater } from './redis.ts';
-import { readTimestamp, timestamp } from './timestamps.ts';
+import { readTimestamp, timestamp } from './times.ts';
 
 /**
  * What becomes of a job once its handler has ended: retry formulas, limits and the dead set.

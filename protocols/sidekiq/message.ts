@@ -3,7 +3,7 @@ import { WireError } from '../errors.ts';
 import type { ActiveJob } from '../formats/active-job/index.ts';
 import type { Job } from '../job.ts';
 import * as json from '../formats/ruby-json.ts';
-import { readTimestamp } from './timestamps.ts';
+import { readTimestamp } from './times.ts';
 
 /**
  * The job hash, as Sidekiq has it in its lists and sets: one JSON object.

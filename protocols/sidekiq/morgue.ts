@@ -2,7 +2,7 @@ import { Buffer, isUtf8 } from 'node:buffer';
 import type { Change } from '../formats/json.ts';
 import { edit, parse, stringify } from '../formats/ruby-json.ts';
 import type { Dialect } from './dialect.ts';
-import { timestamp } from './timestamps.ts';
+import { timestamp } from './times.ts';
 
 /**
  * What goes to the dead set and never failed in a handler. A job hash stays a job hash with its error in it; what is no JSON stays as

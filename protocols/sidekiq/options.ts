@@ -3,7 +3,7 @@ import { stringify } from '../formats/ruby-json.ts';
 import { Numeral } from '../formats/values.ts';
 import type { Dialect } from './dialect.ts';
 import type { Payload } from './redis.ts';
-import { seconds, timestamp } from './timestamps.ts';
+import { seconds, timestamp } from './times.ts';
 
 /**
  * What a client may say of a job, checked and made into a job hash. Names and units are Sidekiq's; camelCase here, snake_case

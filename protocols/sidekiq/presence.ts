@@ -3,7 +3,7 @@ import { stringify } from '../formats/ruby-json.ts';
 import { Numeral } from '../formats/values.ts';
 import type { Dialect } from './dialect.ts';
 import { claimsKey, type Keyspace, processKey, signalsKey, workKey } from './keys.ts';
-import { seconds } from './timestamps.ts';
+import { seconds } from './times.ts';
 
 /**
  * How a process shows itself to Sidekiq Web and `Sidekiq::ProcessSet`: its hash, what it runs, and the signals it hears.

@@ -10,7 +10,7 @@ import { decodeDelayed, decodePayload, encodeDelayed, encodePayload } from '../.
 import * as presence from '../../protocols/resque/presence.ts';
 import * as redis from '../../protocols/resque/redis.ts';
 import { retryIdentifier, retryName } from '../../protocols/resque/retry.ts';
-import * as scheduler from '../../protocols/resque/scheduler.ts';
+import * as scheduler from '../../protocols/resque/schedule.ts';
 import { readTime } from '../../protocols/resque/times.ts';
 import { answers, type Capture, capture, captures, jobTexts, type Seen } from './ruby-support.ts';
 

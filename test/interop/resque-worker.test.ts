@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { FailureRecord } from '../../protocols/resque/failure.ts';
-import * as wire from '../../protocols/resque/scheduler.ts';
+import * as wire from '../../protocols/resque/schedule.ts';
 import {
   DontPerform,
   jobTitle,

@@ -5,7 +5,7 @@ import * as json from '../../../protocols/formats/ruby-json.ts';
 import type { Exchange } from '../../../protocols/redis.ts';
 import { decodePayload, encodeDelayed, encodePayload, type Payload } from '../../../protocols/resque/message.ts';
 import * as wire from '../../../protocols/resque/redis.ts';
-import * as delayed from '../../../protocols/resque/scheduler.ts';
+import * as delayed from '../../../protocols/resque/schedule.ts';
 import type { Client } from '../../client.ts';
 import { ConfigError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';

@@ -4,7 +4,7 @@ import { cron, duration, every, type Timing } from '../../../protocols/resque/cr
 import { type Keyspace, quarantineKey } from '../../../protocols/resque/keys.ts';
 import { encodePayload } from '../../../protocols/resque/message.ts';
 import { processName } from '../../../protocols/resque/presence.ts';
-import * as wire from '../../../protocols/resque/scheduler.ts';
+import * as wire from '../../../protocols/resque/schedule.ts';
 import { readTime } from '../../../protocols/resque/times.ts';
 import { parseExact } from '../../../protocols/formats/json.ts';
 import * as json from '../../../protocols/formats/ruby-json.ts';

@@ -7,7 +7,7 @@ import { displayClass, type SidekiqJob, type SidekiqMessage, toJob } from '../..
 import type { Work } from '../../../protocols/sidekiq/presence.ts';
 import type { Delivery } from '../../source.ts';
 import type { Holder } from '../../transports/redis-claims.ts';
-import type { ClassRule } from './class-rules.ts';
+import type { ClassRule } from './task-rules.ts';
 import { ITERATION } from './iterable.ts';
 import { RedisIteration } from './iteration-store.ts';
 import { type SidekiqProcess, SUCCEEDED, type Working } from './process.ts';

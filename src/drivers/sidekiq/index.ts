@@ -20,7 +20,7 @@ export type {
   SidekiqClientOptions,
 } from './client-options.ts';
 export { SidekiqClient } from './client.ts';
-export { sidekiqJob } from './job.ts';
+export { sidekiqJob } from './current.ts';
 export { iterable, type Iterable, type IterableOptions } from './iterable.ts';
 export { SidekiqSource } from './source.ts';
 export type { DialectName } from '../../../protocols/sidekiq/dialect.ts';

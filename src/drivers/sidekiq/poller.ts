@@ -1,6 +1,6 @@
 import * as presence from '../../../protocols/sidekiq/presence.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
-import { dueJob } from '../../../protocols/sidekiq/scheduled.ts';
+import { dueJob } from '../../../protocols/sidekiq/schedule.ts';
 import type { Agent } from '../../source.ts';
 import { Bell } from './bell.ts';
 import type { SidekiqProcess } from './process.ts';

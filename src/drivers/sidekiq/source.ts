@@ -12,7 +12,7 @@ import { toFailure, WireError } from '../../../protocols/errors.ts';
 import type { Failure } from '../../../protocols/job.ts';
 import { persist } from '../../persist.ts';
 import { type Agent, type Delivery, type Host, pause, type Source } from '../../source.ts';
-import { type ClassRule, ClassRules } from './class-rules.ts';
+import { type ClassRule, ClassRules } from './task-rules.ts';
 import { SidekiqDelivery } from './delivery.ts';
 import type { Fetch, Fetched, FetchHost } from './fetch.ts';
 import { BasicFetch } from './fetch-basic.ts';

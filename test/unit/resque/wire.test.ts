@@ -5,7 +5,7 @@ import { type ResquePolicy, type ResqueRun, settle } from '../../../protocols/re
 import { decodeDelayed, decodePayload, encodeDelayed, encodePayload } from '../../../protocols/resque/message.ts';
 import { queueList } from '../../../protocols/resque/queues.ts';
 import { attemptOf, BACKOFF_STRATEGY, inspected } from '../../../protocols/resque/retry.ts';
-import { readSchedule } from '../../../protocols/resque/scheduler.ts';
+import { readSchedule } from '../../../protocols/resque/schedule.ts';
 import { failedAt, readTime, rubyTime } from '../../../protocols/resque/times.ts';
 import { readUrl } from '../../../src/drivers/resque/options.ts';
 

@@ -3,7 +3,7 @@ import { dialect, dialectOf, NEUTRAL } from '../../../protocols/sidekiq/dialect.
 import { expiryOf, retryOf } from '../../../protocols/sidekiq/message.ts';
 import { bucketOf, Metrics } from '../../../protocols/sidekiq/metrics.ts';
 import { pollInterval } from '../../../protocols/sidekiq/presence.ts';
-import { readTimestamp, seconds, timestamp } from '../../../protocols/sidekiq/timestamps.ts';
+import { readTimestamp, seconds, timestamp } from '../../../protocols/sidekiq/times.ts';
 
 describe('a dialect', () => {
   test.each([

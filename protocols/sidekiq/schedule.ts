@@ -4,7 +4,7 @@ import type { Dialect } from './dialect.ts';
 import { decodeJob } from './message.ts';
 import { asDead } from './morgue.ts';
 import type { DueJob } from './redis.ts';
-import { timestamp } from './timestamps.ts';
+import { timestamp } from './times.ts';
 
 /**
  * A member of `schedule` or `retry` that is due, as it goes to its queue: the same text with a new `enqueued_at`. Mirrors
