@@ -8,7 +8,7 @@ import type { Dialect } from './dialect.ts';
 import type { Keyspace } from './keys.ts';
 import { type JobHash, retryOf, type SidekiqMessage } from './message.ts';
 import { bury, DEAD_LIMITS, type DeadLimits, push, requeue, retryLater } from './redis.ts';
-import { readTimestamp, timestamp } from './times.ts';
+import { LATEST, readTimestamp, timestamp } from './times.ts';
 
 /**
  * What becomes of a job once its handler has ended: retry formulas, limits and the dead set.
@@ -51,9 +51,6 @@ export interface SidekiqTransition extends Transition<Exchange<void>> {
   /** What it failed with. */
   readonly error: Failure | undefined;
 }
-
-/** The last moment there is: a count from elsewhere may be any number, and no page shows an infinite score. */
-const LATEST = 8.64e15;
 
 /** Message bytes cut to this many characters, as Sidekiq does. */
 const MESSAGE_LIMIT = 10_000;
@@ -147,6 +144,7 @@ function failed(
   if (verdict !== 'kill' && !isExhausted(hash, retry, count, failedAt, policy, nowMs)) {
     const fixed = own.delayMs ?? (verdict === undefined ? askDelay(policy, count) : undefined);
     const usual = (): number => (verdict ?? defaultDelay(count)) + jitter(count, dialect, moment.random);
+    // A count from elsewhere may be any number.
     const at = Math.min(nowMs + (fixed ?? 1000 * usual()), LATEST);
     const write = writing(retryLater(keys, at, text));
     return { ...done, disposition: { state: 'retrying', at: new Date(at) }, write, exhausted: false };

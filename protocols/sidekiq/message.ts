@@ -3,7 +3,7 @@ import { WireError } from '../errors.ts';
 import type { ActiveJob } from '../formats/active-job/index.ts';
 import type { Job } from '../job.ts';
 import * as json from '../formats/ruby-json.ts';
-import { readTimestamp } from './times.ts';
+import { LATEST, readTimestamp } from './times.ts';
 
 /**
  * The job hash, as Sidekiq has it in its lists and sets: one JSON object.
@@ -151,7 +151,8 @@ export function expiryOf(hash: JobHash): number | undefined {
   if (at !== undefined) return at;
   if (typeof lifetime !== 'number' || !(lifetime > 0)) return undefined;
   const from = readTimestamp(hash['enqueued_at']);
-  return from === undefined ? undefined : from + lifetime * 1000;
+  const until = from === undefined ? undefined : from + lifetime * 1000;
+  return until === undefined || until > LATEST ? undefined : until;
 }
 
 /** The name a job is counted and shown under: that behind the wrapper of Active Job, where there is one. */

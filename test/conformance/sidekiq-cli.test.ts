@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { explain } from '../../protocols/sidekiq/explain.ts';
 import { program } from '../../src/cli/program.ts';
 import { readSidekiqYml } from '../../src/cli/sidekiq/sidekiq-yml.ts';
 import { resolveSidekiq, weighted } from '../../src/cli/sidekiq/settings.ts';
@@ -97,6 +98,15 @@ describe('inspect and control', () => {
     expect((await jobglot('inspect', 'sidekiq', 'queue', 'q')).out).toContain('"jid":"one"');
     expect((await jobglot('control', 'sidekiq', 'pause', 'q')).out).toBe('q: paused\n');
     expect((await jobglot('control', 'sidekiq', 'clear', 'q')).out).toBe('q: cleared\n');
+  });
+
+  test('times that are none are no reason to fail', async () => {
+    const odd = '{"class":"X","args":[],"jid":"a","enqueued_at":1e300,"failed_at":1e17,"expiry":1e300,"retry_count":1}';
+    await scene.redis.zadd('retry', '1e28', odd, 'inf', odd.replace('"a"', '"b"'));
+    const { out } = await jobglot('inspect', 'sidekiq', 'retry');
+    expect(out).toMatch(/^at no time \(1e\+31\) X a .*\nat no time \(.*\) X b /);
+    const { fields } = explain(Buffer.from(odd), new Date()).sections.find(({ title }) => title === 'Times')!;
+    expect(JSON.stringify(fields)).toContain('no time');
   });
 
   test('a worker is shown, and told to be quiet and to stop', async () => {

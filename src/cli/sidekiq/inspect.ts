@@ -108,7 +108,9 @@ function entriesOf(api: SidekiqApi, set: SetName, { find, limit = 25 }: InspectF
 }
 
 function entryLine({ atMs, jid, class: name, hash, set, member }: SetEntry): string {
-  const when = new Date(atMs).toISOString();
+  const at = new Date(atMs);
+  // A score may be any number.
+  const when = Number.isNaN(at.getTime()) ? `at no time (${atMs})` : at.toISOString();
   if (hash === undefined) return `${when} no job: ${Buffer.from(member).toString('latin1').slice(0, 100)}`;
   const { error_class: error, error_message: message, retry_count: count, queue } = hash;
   const why = error === undefined ? '' : ` ${text(error, '')}: ${text(message, '').split('\n')[0]}`;
