@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { resque, type ResqueOptions } from '../../src/drivers/resque/index.ts';
+import { resque, type ResqueOptions, ResqueScheduler } from '../../src/drivers/resque/index.ts';
 import { defineTask, Tasks } from '../../src/task.ts';
 import { Worker } from '../../src/worker/worker.ts';
 import { hold } from '../support/leash.mjs';
@@ -92,6 +92,37 @@ test('connections are cut twenty times: no job is lost, and each failure is reco
   await until('nobody is shown at work', async () =>
     (await redis.keys('resque:worker:*')).every((key) => key.endsWith(':started')),
   );
+});
+
+test('two schedulers, connections cut and the lead passed on under them: each delayed job is moved once', async () => {
+  const lock = 'resque:resque:resque_scheduler_master_lock';
+  const COUNT = 3_000;
+  const numbers = Array.from({ length: COUNT }, (_, number) => number);
+  for (const number of numbers) {
+    const second = 1 + (number % 4);
+    const item = `{"class":"OkJob","args":[${number}],"queue":"default"}`;
+    void redis.rpush(`resque:delayed:${second}`, item);
+    void redis.sadd(`resque:timestamps:${item}`, `delayed:${second}`);
+  }
+  await redis.zadd('resque:delayed_queue_schedule', 1, '1', 2, '2', 3, '3', 4, '4');
+  const stop = new AbortController();
+  const running = [1, 2].map(() => new ResqueScheduler({ url: proxy.url, interval: 0.05 }).run(stop.signal));
+  const moved = (): Promise<number> => redis.llen('resque:queue:default');
+  for (const share of [0.1, 0.3, 0.5, 0.7]) {
+    await until('some are moved', async () => (await moved()) >= share * COUNT);
+    proxy.cut();
+    // As if its time were up: both may move the same second now.
+    await redis.del(lock);
+  }
+  await until('all are moved', async () => (await redis.zcard('resque:delayed_queue_schedule')) === 0);
+  stop.abort();
+  await Promise.all(running);
+  const texts = await redis.lrange('resque:queue:default', 0, -1);
+  const seen = texts.map((text) => (JSON.parse(text) as { args: [number] }).args[0]);
+  expect(seen.toSorted((a, b) => a - b)).toEqual(numbers);
+  expect(await redis.keys('resque:timestamps:*')).toEqual([]);
+  expect(await redis.keys('resque:delayed:*')).toEqual([]);
+  expect(await redis.exists(lock)).toBe(0);
 });
 
 test(
