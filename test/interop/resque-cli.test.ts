@@ -1,3 +1,4 @@
+import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Redis } from 'ioredis';
@@ -7,11 +8,13 @@ import { until } from '../support/until.ts';
 import { project, run, type Running, start } from '../unit/cli/run.ts';
 
 const TASKS = `
+import { writeFileSync } from 'node:fs';
 import { defineTask, Tasks } from 'jobglot';
 export const tasks = new Tasks()
   .handle(defineTask('OkJob'), ({ args }) => args.length)
   .handle(defineTask('PidJob'), () => { throw new Error('pid ' + process.pid); })
   .handle(defineTask('SlowJob'), () => new Promise((resolve) => setTimeout(resolve, 1_000)))
+  .handle(defineTask('NoteJob'), ({ args: [file] }) => { writeFileSync(file, String(process.pid)); return new Promise((resolve) => setTimeout(resolve, 600_000)); })
   .handle(defineTask('HangJob'), (job, { signal }) => new Promise((resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason))));
 `;
 
@@ -42,6 +45,9 @@ async function worker(args: readonly string[] = [], env: Readonly<Record<string,
   await one.says('resque ready');
   return one;
 }
+
+const ps = (pid: string): Promise<string> =>
+  new Promise((resolve) => execFile('ps', ['-o', 'stat=', '-p', pid], (_error, stdout) => resolve(stdout)));
 
 const processed = (count: number): Promise<void> =>
   until(`${count} are processed`, async () => Number(await redis.get('resque:stat:processed')) >= count);
@@ -118,6 +124,22 @@ test('a process for each job', async () => {
   expect(error).not.toBe(`pid ${node.child.pid}`);
   node.child.kill('SIGTERM');
   expect((await node.ended).code).toBe(0);
+});
+
+test('the process of a job ends with its worker, and the job is kept for another', async () => {
+  const node = await worker(['--fork-per-job', '-Q', 'default']);
+  const file = join(cwd, 'job.pid');
+  await run(['enqueue', 'resque', 'NoteJob', JSON.stringify([file]), ...url], { cwd });
+  const pid = (): Promise<string> => readFile(file, 'utf8').catch(() => '');
+  await until('it runs', async () => (await pid()) !== '');
+  node.child.kill('SIGKILL');
+  await node.ended;
+  // Where nobody waits for it, a process that ended is still listed.
+  const state = async (): Promise<string> => (await ps(await pid())).trim();
+  await until('its process is gone', async () => /^Z?$/.test((await state()).slice(0, 1)));
+  const [claims] = await redis.keys('resque:jobglot:claims:*');
+  expect(await redis.hvals(claims!)).toEqual([`{"class":"NoteJob","args":["${file}"]}`]);
+  expect(await redis.llen('resque:failed')).toBe(0);
 });
 
 test('a process for each job, of tasks in TypeScript', async () => {
