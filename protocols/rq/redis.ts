@@ -135,7 +135,9 @@ end
 local function waiting(q, last)
   local k = 4 * q - 1
   if is_spoiled[q] == nil then
-    is_spoiled[q] = (wrong(KEYS[k], 'list') or wrong(KEYS[k + 1], 'zset') or wrong(KEYS[k + 2], 'list') or wrong(KEYS[k + 3], 'list')) ~= false
+    -- Where its ends cannot be written, none of its jobs is begun.
+    is_spoiled[q] = (wrong(KEYS[k], 'list') or wrong(KEYS[k + 1], 'zset') or wrong(KEYS[k + 2], 'list') or wrong(KEYS[k + 3], 'list')
+      or wrong('rq:finished:' .. ARGV[10 + q], 'zset') or wrong('rq:failed:' .. ARGV[10 + q], 'zset')) ~= false
     if is_spoiled[q] then spoiled[#spoiled + 1] = q end
   end
   if is_spoiled[q] then return {} end

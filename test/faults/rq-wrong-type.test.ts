@@ -4,6 +4,7 @@ import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { dumps } from '../../protocols/rq/serializers.ts';
 import { RqClient, type RqOptions } from '../../src/drivers/rq/index.ts';
+import { pause } from '../../src/source.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
 import { type RqScene, startRqWorker } from './rq-scene.ts';
@@ -139,7 +140,7 @@ describe('an end', () => {
 });
 
 describe('a claim', () => {
-  it.each(['rq:wip:q', 'jobglot:rq:quarantine:q', 'jobglot:rq:quarantine:q:why'])(
+  it.each(['rq:wip:q', 'rq:finished:q', 'rq:failed:q', 'jobglot:rq:quarantine:q', 'jobglot:rq:quarantine:q:why'])(
     'takes nothing of a queue where %s is of another type, and serves the others',
     async (key) => {
       await redis.set(key, 'x');
@@ -148,6 +149,12 @@ describe('a claim', () => {
       await reaches(await put('ok', {}, 'r'), 'finished');
       await told(scene, key.replace(':why', ''));
       expect(await redis.lrange('rq:queue:q', 0, -1)).toEqual(ids);
+      // It waits, and does not ask again and again.
+      const asked = async (): Promise<number> =>
+        Number(/cmdstat_evalsha:calls=(\d+)/.exec(await redis.info('commandstats'))?.[1] ?? 0);
+      const before = await asked();
+      await pause(500);
+      expect((await asked()) - before).toBeLessThan(50);
       await redis.del(key);
       for (const id of ids) await reaches(id, 'finished');
     },

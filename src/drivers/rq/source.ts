@@ -379,7 +379,8 @@ export class RqSource implements Source, IntakeHost {
   }
 
   async #look(): Promise<boolean> {
-    const exchange = wire.look(this.queues);
+    // Not at queues that nothing is taken from: they are asked again each second.
+    const exchange = wire.look(this.queues.filter((queue) => !this.#spoiled.includes(queue)));
     const watch = this.#watch as PushWatch;
     const redis = this.redis();
     if (!watch.active) return redis.run(exchange);
@@ -391,7 +392,7 @@ export class RqSource implements Source, IntakeHost {
   #tellOfSpoiled(queues: readonly string[]): void {
     for (const queue of queues) {
       if (this.#spoiled.includes(queue)) continue;
-      const what = `nothing is taken from this queue: 'rq:queue:${queue}' is no list, or 'rq:wip:${queue}' no sorted set, or 'jobglot:rq:quarantine:${queue}' no list; rename it or delete it`;
+      const what = `nothing is taken from this queue: 'rq:queue:${queue}' is no list, or 'rq:wip:${queue}', 'rq:finished:${queue}' or 'rq:failed:${queue}' no sorted set, or 'jobglot:rq:quarantine:${queue}' no list; rename it or delete it`;
       this.#log.error({ queue }, what);
     }
     this.#spoiled = queues;
