@@ -159,3 +159,20 @@ it('a state of its own is refused, and the handler is told where to put it', asy
   await reaches(id, 'failed');
   expect(await reason(id)).toContain('saveMeta()');
 });
+
+it.each(['__proto__', 'constructor', 'toString', 'hasOwnProperty'])(
+  'a function, a callback, a queue called %s is nobody here',
+  async (name) => {
+    const [func, called, queued] = [
+      await put(name),
+      await put('ok', { fields: { success_callback_name: name, failure_callback_name: name } }),
+      await put('ok', { queue: name }),
+    ];
+    await using _ = await hire({ queues: ['q', name], unknownTask: 'reject', unknownCallback: 'skip' });
+    await reaches(func, 'failed');
+    expect(await reason(func)).toContain(`ValueError: Invalid attribute name: ${name}`);
+    await reaches(called, 'finished');
+    await reaches(queued, 'finished');
+    expect(ran.sort()).toEqual([called, queued].sort());
+  },
+);
