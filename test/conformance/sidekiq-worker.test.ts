@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { defineTask, type TaskOptions, Tasks } from '../../src/task.ts';
+import { createLogger } from '../../src/log.ts';
 import { Retry } from '../../src/signals.ts';
 import {
   activeJob,
@@ -205,6 +206,23 @@ describe('what the pages show', () => {
     await until('it has stopped', () => worker.state === 'stopped');
     expect(await api.processes()).toEqual([]);
     expect(await api.stats()).toMatchObject({ processed: 2, failed: 1, processes: 0 });
+  });
+
+  test('TTIN: what runs is logged', async () => {
+    let open = (): void => {};
+    const tasks = new Tasks().handle(defineTask('Gate'), () => new Promise<void>((resolve) => (open = resolve)));
+    let said = '';
+    const log = createLogger({ format: 'json', stream: { write: (text) => (said += text) } });
+    const worker = new Worker({ tasks, sources: [scene.source()], log });
+    await worker.start();
+    const { jid } = await scene.client.enqueue('Gate');
+    await until('it runs', () => worker.running.length === 1);
+    const [identity] = await scene.redis.smembers('processes');
+    await scene.redis.lpush(`${identity}-signals`, 'TTIN');
+    await until('it is logged', () => said.includes('"msg":"running"'));
+    expect(said.split('\n').find((line) => line.includes('"msg":"running"'))).toContain(jid);
+    open();
+    await worker.stop();
   });
 
   test('a fleet of 7.x and 8.x: seconds, and metrics of both', async () => {
