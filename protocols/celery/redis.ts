@@ -47,11 +47,17 @@ export const CLAIM: Script = {
   keys: 'variable',
   lua: `
 local left, prefix, now, biggest, budget = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local out, aside, hash, index, n = {}, {}, {}, {}, 0
+local out, aside, hash, index, n, spoiled = {}, {}, {}, {}, 0, nil
+-- A script that fails undoes nothing: keys of another kind are to be met before a message is taken. Writes that change nothing; a look
+-- would have us told of every change.
+redis.call('HDEL', KEYS[1], prefix .. '0')
+redis.call('ZREM', KEYS[2], prefix .. '0')
 for l = 3, #KEYS do
   if left <= 0 or budget <= 0 then break end
-  local found = redis.call('RPOP', KEYS[l], left)
-  if found then
+  local found = redis.pcall('RPOP', KEYS[l], left)
+  if found and found.err then
+    spoiled = found
+  elseif found then
     local tail, at, count = ARGV[(l - 3) * 4 + 6], #out + 2, 0
     out[#out + 1] = l - 2
     out[at] = 0
@@ -61,8 +67,13 @@ for l = 3, #KEYS do
       if size > biggest or string.byte(m, 1) ~= 123 or string.byte(m, size) ~= 125 then
         local code = size > biggest and 'too-large' or 'undecodable'
         local store = ARGV[(l - 3) * 4 + 7]
-        redis.call('LPUSH', store, m)
-        redis.call('LPUSH', store .. ':why', '{"code": "' .. code .. '", "queue": ' .. ARGV[(l - 3) * 4 + 8] .. ', "bytes": ' .. size .. ', "at": ' .. now .. '}')
+        local kept = redis.pcall('LPUSH', store, m)
+        if type(kept) == 'table' then
+          spoiled = kept
+          for j = #found, i, -1 do redis.call('RPUSH', KEYS[l], found[j]) end
+          break
+        end
+        redis.pcall('LPUSH', store .. ':why', '{"code": "' .. code .. '", "queue": ' .. ARGV[(l - 3) * 4 + 8] .. ', "bytes": ' .. size .. ', "at": ' .. now .. '}')
         aside[#aside + 1] = l - 2
         aside[#aside + 1] = code
         aside[#aside + 1] = size
@@ -90,6 +101,7 @@ if n > 0 then
   redis.call('HSET', KEYS[1], unpack(hash))
   redis.call('ZADD', KEYS[2], unpack(index))
 elseif #aside == 0 then
+  if spoiled then return spoiled end
   for l = 3, #KEYS do if ARGV[(l - 3) * 4 + 9] == '1' then redis.call('LLEN', KEYS[l]) end end
 end
 out[#out + 1] = 0
@@ -192,10 +204,12 @@ export const MOVE: Script = {
   name: 'move',
   keys: 3,
   lua: `
-if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call('ZREM', KEYS[2], ARGV[1])
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+-- A script that fails undoes nothing: the claim goes last.
 redis.call(ARGV[2], KEYS[3], ARGV[3])
-if ARGV[4] ~= '' then redis.call('LPUSH', KEYS[3] .. ':why', ARGV[4]) end
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+if ARGV[4] ~= '' then redis.pcall('LPUSH', KEYS[3] .. ':why', ARGV[4]) end
 return 1`,
 };
 
@@ -309,9 +323,11 @@ export const RESTORE: Script = {
 local score = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if not score or tonumber(score) > tonumber(ARGV[3]) then return 0 end
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+-- A script that fails undoes nothing: the claim goes last, and no list gets the message before all have been seen to be lists.
+for i = 3, #KEYS do redis.call('LLEN', KEYS[i]) end
+for i = 3, #KEYS do redis.call('RPUSH', KEYS[i], ARGV[4]) end
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
-for i = 3, #KEYS do redis.call('RPUSH', KEYS[i], ARGV[4]) end
 return 1`,
 };
 
@@ -357,10 +373,12 @@ export const PARK: Script = {
   name: 'park',
   keys: 4,
   lua: `
-if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('HSET', KEYS[4], ARGV[1], ARGV[3])
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+-- A script that fails undoes nothing: the claim goes last.
 redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
+redis.call('HSET', KEYS[4], ARGV[1], ARGV[3])
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
 return 1`,
 };
 
@@ -384,10 +402,12 @@ for i = 1, #due do
   local value = redis.call('HGET', KEYS[2], due[i])
   if value then
     local cut = string.find(value, '\\0', 1, true)
-    redis.call('RPUSH', string.sub(value, 1, cut - 1), string.sub(value, cut + 1))
-    redis.call('HDEL', KEYS[2], due[i])
+    -- What cannot be put back stays, and does not keep the others.
+    local back = redis.pcall('RPUSH', string.sub(value, 1, cut - 1), string.sub(value, cut + 1))
+    if type(back) == 'number' then redis.call('HDEL', KEYS[2], due[i]) end
+    value = type(back) ~= 'number'
   end
-  redis.call('ZREM', KEYS[1], due[i])
+  if not value then redis.call('ZREM', KEYS[1], due[i]) end
 end
 return #due`,
 };
