@@ -363,6 +363,9 @@ test('waiting survives a server that was away', async () => {
     await using away = new RqClient({ url: server.url });
     const job = await away.enqueue(add, { args: [1, 1] });
     const waiting = job.get({ timeoutMs: 60_000 });
+    const store = server.client();
+    // A server that was never there ends the waiting.
+    await until('it has looked once', async () => String(await store.client('LIST')).includes('cmd=xrevrange'));
     await server.restart();
     await rqBurst('rq-2.10', server.url, ['default']);
     expect(await waiting).toBe(2);
