@@ -137,6 +137,11 @@ export class Tasks implements Registry {
     options: TaskOptions = {},
   ): this {
     for (const one of (Array.isArray(task) ? task : [task]) as readonly Task<A, K, R>[]) {
+      // From JavaScript, a name alone is easily given.
+      if (typeof one !== 'object' || one === null)
+        throw new ConfigError(
+          `Tasks.handle: not a task: ${String(one)}. Pass one made by defineTask('proj.tasks.add')`,
+        );
       const registration: Registration = {
         task: one as unknown as Task,
         handler: handler as unknown as Handler,

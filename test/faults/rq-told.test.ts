@@ -39,7 +39,7 @@ function hire(options: Partial<RqOptions> = {}): Promise<RqScene> {
       again: () => {
         throw new Retry({ delayMs: 0, cause: new TypeError('not yet') });
       },
-      states: (_, { update }) => update('PROGRESS', { done: 1 }),
+      states: (_, context) => context.update('PROGRESS', { done: 1 }),
       gate: ({ id }, { signal }) =>
         new Promise((resolve, reject) => {
           gates.set(id, () => resolve(null));

@@ -46,4 +46,10 @@ describe('the registry of tasks', () => {
       expect(taskName(defineTask('send'), name)).toBe('send');
     },
   );
+
+  test('a name where a task should be is refused, saying what to pass', () => {
+    expect(() => new Tasks().handle('proj.tasks.add' as never, handler)).toThrow(
+      new ConfigError("Tasks.handle: not a task: proj.tasks.add. Pass one made by defineTask('proj.tasks.add')"),
+    );
+  });
 });
