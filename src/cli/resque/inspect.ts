@@ -1,8 +1,8 @@
 import * as json from '../../../protocols/formats/json.ts';
 import type { ListedFailure, ResqueApi, WorkerInfo } from '../../drivers/resque/index.ts';
 import { ConfigError } from '../../errors.ts';
-import { EXIT } from '../exit.ts';
-import { printable, seconds } from '../printable.ts';
+import { seconds } from '../printable.ts';
+import { closing, type Seen, show } from '../show.ts';
 import type { Environment, Output } from '../system.ts';
 import { appFor, type ClientFlags } from './settings.ts';
 
@@ -21,12 +21,7 @@ export async function withApi(
   work: (api: ResqueApi) => Promise<number>,
 ): Promise<number> {
   const { ResqueApi } = await import('../../drivers/resque/index.ts');
-  const api = new ResqueApi(await appFor(flags, env, cwd));
-  try {
-    return await work(api);
-  } finally {
-    await api.close();
-  }
+  return closing(new ResqueApi(await appFor(flags, env, cwd)), work);
 }
 
 /** `jobglot inspect resque [WHAT]`. */
@@ -37,17 +32,7 @@ export function inspect(
   cwd: string,
   { out }: Output,
 ): Promise<number> {
-  return withApi(flags, env, cwd, async (api) => {
-    const { lines, plain } = await look(api, what, flags);
-    if (flags.json === true) out(`${json.stringify(plain, { replace: dates })}\n`);
-    else for (const line of lines) out(`${printable(line)}\n`);
-    return EXIT.ok;
-  });
-}
-
-interface Seen {
-  readonly lines: readonly string[];
-  readonly plain: unknown;
+  return withApi(flags, env, cwd, async (api) => show(await look(api, what, flags), flags.json, out));
 }
 
 async function look(api: ResqueApi, what: string, flags: InspectFlags): Promise<Seen> {
@@ -99,8 +84,4 @@ function plainFailure({ index, text }: ListedFailure): unknown {
   } catch {
     return { index, text };
   }
-}
-
-function dates(value: object): unknown {
-  return value instanceof Date ? value.toISOString() : undefined;
 }

@@ -1,8 +1,7 @@
-import * as json from '../../../protocols/formats/json.ts';
 import type { SetEntry, SetName, SidekiqApi } from '../../drivers/sidekiq/index.ts';
 import { ConfigError } from '../../errors.ts';
-import { EXIT } from '../exit.ts';
-import { printable, seconds } from '../printable.ts';
+import { seconds } from '../printable.ts';
+import { closing, type Seen, show } from '../show.ts';
 import type { Environment, Output } from '../system.ts';
 import { appFor, type ClientFlags } from './settings.ts';
 
@@ -20,12 +19,7 @@ export async function withApi(
   work: (api: SidekiqApi) => Promise<number>,
 ): Promise<number> {
   const { SidekiqApi } = await import('../../drivers/sidekiq/index.ts');
-  const api = new SidekiqApi(await appFor(flags, env, cwd));
-  try {
-    return await work(api);
-  } finally {
-    await api.close();
-  }
+  return closing(new SidekiqApi(await appFor(flags, env, cwd)), work);
 }
 
 /** `jobglot inspect sidekiq [WHAT] [NAME]`. */
@@ -37,17 +31,7 @@ export function inspect(
   cwd: string,
   { out }: Output,
 ): Promise<number> {
-  return withApi(flags, env, cwd, async (api) => {
-    const { lines, plain } = await look(api, what, name, flags);
-    if (flags.json === true) out(`${json.stringify(plain, { replace: plainly })}\n`);
-    else for (const line of lines) out(`${printable(line)}\n`);
-    return EXIT.ok;
-  });
-}
-
-interface Seen {
-  readonly lines: readonly string[];
-  readonly plain: unknown;
+  return withApi(flags, env, cwd, async (api) => show(await look(api, what, name, flags), flags.json, out));
 }
 
 async function look(api: SidekiqApi, what: string, name: string | undefined, flags: InspectFlags): Promise<Seen> {
@@ -120,9 +104,4 @@ function entryLine({ atMs, jid, class: name, hash, set, member }: SetEntry): str
 
 function text(value: unknown, otherwise: string): string {
   return typeof value === 'string' ? value : typeof value === 'number' ? String(value) : otherwise;
-}
-
-/** Bytes of a member as their text. */
-function plainly(value: object): unknown {
-  return value instanceof Uint8Array ? Buffer.from(value).toString() : undefined;
 }
