@@ -16,7 +16,7 @@ export function startWorker({ file, args, cwd, env }) {
   let said = '';
   child.stderr.on('data', (chunk) => (said = (said + chunk).slice(-4000)));
   let asked = false;
-  const exit = new Promise((resolve) => child.once('exit', resolve));
+  const exit = new Promise((resolve) => child.once('exit', resolve).once('error', resolve));
   const died = new Promise((_, reject) => {
     child.once('error', reject);
     child.once('exit', (code, signal) => {
@@ -31,6 +31,7 @@ export function startWorker({ file, args, cwd, env }) {
     said: () => said,
     async kill() {
       asked = true;
+      if (child.pid === undefined) return; // it never started
       signal(-child.pid, 'SIGTERM');
       const insist = setTimeout(() => signal(-child.pid, 'SIGKILL'), 10_000);
       await exit;

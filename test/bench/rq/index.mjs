@@ -1,5 +1,5 @@
 // The bench `rq`: our worker beside RQ 2.10's own, in which variants, and which of our figures is held against whose.
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { drain } from '../drain.mjs';
 import { enqueueRate } from '../enqueue.mjs';
 import { idleLatency } from '../latency.mjs';
@@ -64,8 +64,8 @@ function plan({ python, server, jobs }) {
   const us = (concurrency) => node('worker.mjs', { BENCH_CONCURRENCY: String(concurrency) });
   // Its commands spell the option differently.
   const rq = (command, level, ...args) => ({
-    file: join(dirname(python), 'rq'),
-    args: [command, '--url', server.url, level, 'WARNING', ...args, 'bench'],
+    file: python,
+    args: ['-m', 'rq.cli', command, '--url', server.url, level, 'WARNING', ...args, 'bench'],
     cwd: here,
     env,
   });
