@@ -7,6 +7,8 @@ require 'json'
 require 'sidekiq'
 
 url = ENV.fetch('BENCH_REDIS')
+# Debian's redis gem has a warning for each push of this Sidekiq.
+Redis.silence_deprecations = true if Redis.respond_to?(:silence_deprecations=)
 Sidekiq.configure_client { |config| config.redis = { url: url } }
 Sidekiq.configure_server do |config|
   config.redis = { url: url }
