@@ -70,6 +70,8 @@ export interface ResolvedSource {
   readonly middleware?: (tasks: string) => Promise<Middleware>;
   /** What signals mean to the system's own workers, in place of what they mean to ours. Heeded where this is the only source. */
   readonly signals?: Readonly<Partial<Record<NodeJS.Signals, (worker: Worker, log: Logger) => void>>>;
+  /** The variable of the environment that asks for a worker in the background. */
+  readonly background?: string;
   /** Set where a folder stands in for a broker nobody named. */
   readonly tryOut?: TryOutNote | undefined;
   /** What runs with the worker and no longer, with connections of its own. */

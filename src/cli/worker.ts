@@ -5,6 +5,7 @@ import type { Source } from '../source.ts';
 import { Tasks } from '../task.ts';
 import type { Middleware } from '../worker/middleware.ts';
 import { Worker } from '../worker/worker.ts';
+import { intoBackground } from './background.ts';
 import { banner, type Facts, factsOf, type SourceFacts } from './banner.ts';
 import { stderrLog } from './console-log.ts';
 import { EXIT } from './exit.ts';
@@ -29,6 +30,8 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
   if (tryOut === undefined && sources.every(({ system }) => tasks.names(system).length === 0)) {
     throw new ConfigError('there are no tasks to run; pass the file that exports them: -A ./tasks.ts');
   }
+  const background = resolved.find((one) => one.background !== undefined)?.background;
+  if (background !== undefined) return intoBackground(background, env, log);
   const shutdownTimeoutMs =
     flags.shutdownTimeout !== undefined
       ? flags.shutdownTimeout * 1000

@@ -166,3 +166,21 @@ test('what is in a queue is explained', async () => {
   expect(told.code).toBe(0);
   expect(told.stdout).toContain('A delayed job: OkJob');
 });
+
+test('BACKGROUND: the worker goes on behind, under the pid in PIDFILE', async () => {
+  const file = join(cwd, 'background.pid');
+  const env = { BACKGROUND: 'yes', PIDFILE: file };
+  expect(await run(['worker', '--resque', server.url, '-Q', 'high'], { cwd, env })).toMatchObject({ code: 0 });
+  let pid = 0;
+  await until('its pid is told', async () => {
+    pid = Number(await readFile(file, 'utf8').catch(() => ''));
+    return pid > 0;
+  });
+  try {
+    await run(['enqueue', 'resque', 'OkJob', '-q', 'high', ...url], { cwd });
+    await processed(1);
+  } finally {
+    process.kill(pid, 'SIGTERM');
+  }
+  await until('it has stopped', async () => (await ps(String(pid))) === '');
+});

@@ -55,8 +55,8 @@ export interface ResolvedResque {
   /** RESQUE_PRE_SHUTDOWN_TIMEOUT. */
   readonly shutdownTimeoutMs: number | undefined;
   readonly pidFile: string | undefined;
-  /** What was asked for, and is not done. */
-  readonly ignored: readonly string[];
+  /** BACKGROUND. */
+  readonly background: boolean;
 }
 
 /** The options of the one Resque source of `jobglot worker`, from flags, Resque's environment and the config file. Throws ConfigError. */
@@ -86,7 +86,7 @@ export function resolveResque(flags: ResqueWorkerFlags, env: Environment, config
     termTimeoutMs: termTimeout === undefined ? undefined : termTimeout * 1000,
     shutdownTimeoutMs: preShutdown === undefined ? undefined : preShutdown * 1000,
     pidFile: env['PIDFILE'] === '' ? undefined : env['PIDFILE'],
-    ignored: isSet(env['BACKGROUND']) ? ['BACKGROUND: a supervisor starts a worker in the background'] : [],
+    background: isSet(env['BACKGROUND']),
   };
 }
 

@@ -16,7 +16,7 @@ export async function resqueSource(
   cwd: string,
 ): Promise<ResolvedSource> {
   const resolved = resolveResque(flags, env, config);
-  const { options, from, forkPerJob, termChild, termTimeoutMs, pidFile, shutdownTimeoutMs, ignored } = resolved;
+  const { options, from, forkPerJob, termChild, termTimeoutMs, pidFile, shutdownTimeoutMs } = resolved;
   const { jobTitle, resque } = await import('../../drivers/resque/index.ts');
   const source = resque(options);
   const told: string[] = [];
@@ -24,11 +24,11 @@ export async function resqueSource(
   if (options.scheduler !== undefined && options.scheduler !== false) told.push('scheduler');
   if (forkPerJob) told.push('a process for each job');
   if (options.unknownTask !== undefined) told.push(`unknown tasks: ${options.unknownTask}`);
-  for (const word of ignored) told.push(`not for us: ${word}`);
   const logLevel = logLevelOf(env);
   return {
     source,
     ...(logLevel === undefined ? {} : { logLevel }),
+    ...(resolved.background ? { background: 'BACKGROUND' } : {}),
     told: { address: maskUrl(options.url), broker: `from ${from}`, options: told },
     ...(shutdownTimeoutMs === undefined ? {} : { shutdownTimeoutMs }),
     ...(pidFile === undefined ? {} : { companion: () => Promise.resolve(pidFileAt(resolve(cwd, pidFile))) }),

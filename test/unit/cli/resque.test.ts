@@ -43,7 +43,7 @@ describe('a worker', () => {
       shutdownTimeoutMs: 2_500,
       pidFile: 'worker.pid',
     });
-    expect(rest.ignored.join()).toContain('BACKGROUND');
+    expect(rest.background).toBe(true);
   });
 
   test('flags win over the environment, the environment over the file', () => {
