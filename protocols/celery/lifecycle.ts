@@ -102,7 +102,7 @@ function reject(
   const disposition = { state: 'requeued' } as const;
   if (policy.acksLate) return { disposition, write: { ...NO_WRITES, ack: 'requeue' } };
   const again = retryOf(message, { retries: message.retries, eta: null, origin: policy.origin, now });
-  return { disposition, write: { ...NO_WRITES, publish: [again], ack: 'done' } };
+  return { disposition, write: { ...NO_WRITES, publish: [again], inItsPlace: true, ack: 'done' } };
 }
 
 function succeed(
@@ -191,7 +191,7 @@ function replace(message: TaskMessage, by: unknown, policy: CeleryPolicy, moment
     const application = apply(replacement(message, by), {}, publisherOf(message, policy, moment));
     return {
       disposition: { state: 'replaced' },
-      write: { ...published(application, policy.typed), ack: late(policy) },
+      write: { ...published(application, policy.typed), inItsPlace: true, ack: late(policy) },
     };
   } catch (error) {
     if (!(error instanceof WireError)) throw error;
@@ -234,7 +234,8 @@ function retry(
       own(message, 'RETRY', result, traceback, [...(moment.sent ?? []), resultTuple(message.id)], policy, moment.now),
     );
   }
-  return { disposition: { state: 'retrying', at }, write: { ...NO_WRITES, publish, results, ack: late(policy) } };
+  const write = { ...NO_WRITES, publish, inItsPlace: true, results, ack: late(policy) } as const;
+  return { disposition: { state: 'retrying', at }, write };
 }
 
 const DURING = '\nDuring handling of the above exception, another exception occurred:\n\n';

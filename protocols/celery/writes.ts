@@ -38,6 +38,8 @@ export interface Writes {
   /** Sizes of the chords whose headers are published next. */
   readonly chords: readonly ChordStart[];
   readonly publish: readonly Publication[];
+  /** What is published is the task itself, once more or as its successor: where that cannot be sent, the task is not over. */
+  readonly inItsPlace?: true;
   readonly results: readonly ResultWrite[];
   readonly chordParts: readonly ChordPart[];
   /** Published once the failure is stored: an errback may look at it. */

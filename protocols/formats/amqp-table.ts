@@ -96,7 +96,7 @@ class Reader {
     const letter = buffer[this.#take(1, end)] as number;
     switch (letter) {
       case 0x53: // S
-        return this.#text(this.#span(end));
+        return this.#text(end);
       case 0x56: // V
         return null;
       case 0x74: // t
@@ -158,9 +158,14 @@ class Reader {
     return new Decimal(`${digits < 0 ? '-' : ''}${places === 0 ? whole : `${whole}.${text.slice(-places)}`}`);
   }
 
-  #text(span: Buffer): string | Buffer {
-    const text = span.toString('utf8');
-    return text.includes('\ufffd') && !isUtf8(span) ? Buffer.from(span) : text;
+  #text(end: number): string | Buffer {
+    const { buffer } = this;
+    const length = buffer.readUInt32BE(this.#take(4, end));
+    const start = this.#take(length, end);
+    const text = buffer.toString('utf8', start, start + length);
+    if (!text.includes('\ufffd')) return text;
+    const bytes = buffer.subarray(start, start + length);
+    return isUtf8(bytes) ? text : Buffer.from(bytes);
   }
 
   #span(end: number): Buffer {

@@ -203,6 +203,51 @@ describe('a message that is odd, but a task', () => {
   });
 });
 
+describe('headers that leave no room', () => {
+  test('for a retry: the task fails, and its caller is told', async () => {
+    await using actors = await startWorker(
+      { broker: rabbit.url, backend: 'rpc://', queues: ['full'], workerEnableRemoteControl: false },
+      {
+        later: () => {
+          throw new Retry({ delayMs: 3_600_000 });
+        },
+        ok: () => 'ran',
+      },
+    );
+    const dispositions = new Map<string, string>();
+    actors.worker.on('job:settled', ({ job, disposition }) => dispositions.set(job.id, disposition.state));
+    const channel = await (await rabbit.connect()).createChannel();
+    await channel.assertQueue('full-answers');
+    await channel.close();
+    const connection = new AmqpConnection(amqpTarget(rabbit.url));
+    await connection.connect();
+    const publisher = new AmqpPublisher(connection);
+    try {
+      const own = { contentType: 'application/json', contentEncoding: 'utf-8' };
+      const caller = { correlationId: 'full-1', replyTo: 'full-answers' };
+      const texts = Object.values({ ...own, ...caller }).reduce((sum, text) => sum + 1 + text.length, 0);
+      // As large as RabbitMQ takes one: the time of a retry, and its number, do not fit.
+      const table = { lang: 'py', task: 'later', id: 'full-1', retries: 0, eta: null, pad: '' };
+      const pad = 'x'.repeat(131_072 - (7 + 12 + 2 + 4 + 1) - texts - encodeTable(table).length);
+      const properties = { ...own, ...caller, headers: encodeTable({ ...table, pad }) };
+      const body = Buffer.from('[[], {}, {}]');
+      await publisher.publish([{ exchange: '', routingKey: 'full', mandatory: true, body, properties }]);
+    } finally {
+      await publisher.close();
+      await connection.close();
+    }
+    const [next = ''] = await send(rabbit, 'full', {});
+    await until('the next one ran', () => actors.started.includes(next));
+    await holds(rabbit, 'full', 0, 0);
+    const answers = await rabbit.get('full-answers');
+    const states = answers.map(({ content }) => JSON.parse(content.toString()) as Record<string, unknown>);
+    expect(states).toMatchObject([
+      { task_id: 'full-1', status: 'FAILURE', result: { exc_message: [expect.stringContaining('headers of')] } },
+    ]);
+    expect(dispositions.get('full-1')).toBe('failed');
+  });
+});
+
 describe('properties that nobody can read', () => {
   test('the message is set aside, its properties as bytes, and the next one runs on the same connection', async () => {
     // RabbitMQ passes on only properties it has read itself: something between us spoils them.

@@ -82,10 +82,11 @@ export class Carrier {
     this.#options = options;
   }
 
+  /** Throws WireError, before anything is stored, where what stands in the task's place cannot be written for the broker. */
   async carry(writes: Writes, author: Author, done: Progress): Promise<void> {
     if (!done.published) {
       for (const chord of writes.chords) await startChord(this.#options.backend, chord);
-      await this.#publish(writes.publish, author, done);
+      await this.#publish(writes.publish, author, done, writes.inItsPlace);
       done.published = true;
       for (const problem of writes.problems) this.#say(author, problem, 'what should follow this task cannot be read');
     }
@@ -106,15 +107,20 @@ export class Carrier {
   }
 
   /** Each is sent once, whatever becomes of the others. */
-  async #publish(publications: readonly Publication[], author: Author, done: Progress): Promise<void> {
+  async #publish(
+    publications: readonly Publication[],
+    author: Author,
+    done: Progress,
+    inItsPlace = false,
+  ): Promise<void> {
     const [only] = publications;
     if (only === undefined) return;
-    if (publications.length === 1) return this.#send(only, author);
+    if (publications.length === 1) return this.#send(only, author, inItsPlace);
     const sent = (done.sent ??= new Set());
     const left = publications.filter((publication) => !sent.has(publication));
     for (let at = 0; at < left.length; at += TOGETHER) {
       const sending = left.slice(at, at + TOGETHER).map(async (publication) => {
-        await this.#send(publication, author);
+        await this.#send(publication, author, inItsPlace);
         sent.add(publication);
       });
       for (const end of await Promise.allSettled(sending)) if (end.status === 'rejected') throw end.reason;
@@ -122,12 +128,12 @@ export class Carrier {
   }
 
   /** What no queue takes, or the broker cannot hold, will not go later either. Celery loses it; here it is kept where that can be. */
-  async #send(publication: Publication, author: Author): Promise<void> {
+  async #send(publication: Publication, author: Author, inItsPlace: boolean): Promise<void> {
     const { broker } = this.#options;
     try {
       await broker.publish([publication]);
     } catch (error) {
-      if (!(error instanceof UnroutableError) && !(error instanceof WireError)) throw error;
+      if (!(error instanceof UnroutableError) && (inItsPlace || !(error instanceof WireError))) throw error;
       const kept = error instanceof UnroutableError ? await broker.keep?.(publication, error.message) : undefined;
       const words = 'a message that should follow this task cannot be sent';
       this.#say(author, error, kept === undefined ? words : `${words}. ${kept}`);

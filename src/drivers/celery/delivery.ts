@@ -11,7 +11,7 @@ import { chordMember } from '../../../protocols/celery/replace.ts';
 import type { ResultTuple } from '../../../protocols/celery/result.ts';
 import { readSignature, type Signature } from '../../../protocols/celery/signature.ts';
 import type { Writes } from '../../../protocols/celery/writes.ts';
-import { toFailure } from '../../../protocols/errors.ts';
+import { toFailure, WireError } from '../../../protocols/errors.ts';
 import type { Disposition, Job, Moment, Outcome, Transition } from '../../../protocols/job.ts';
 import { ConfigError } from '../../errors.ts';
 import type { Delivery } from '../../source.ts';
@@ -96,7 +96,12 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
     const { state } = transition.disposition;
     // What comes again is told of first: otherwise the events of its next run may come before.
     if (state === 'retrying' || state === 'requeued') this.#tell(outcome, transition);
-    await this.#source.carry(this.#claim, transition.write, this.author, this.#done);
+    try {
+      await this.#source.carry(this.#claim, transition.write, this.author, this.#done);
+    } catch (error) {
+      if (!(error instanceof WireError) || this.#done.published || transition.write.inItsPlace !== true) throw error;
+      return this.#cannotGoOn(error);
+    }
     this.#source.requests.done(this);
     this.#tell(outcome, transition);
     return transition.disposition;
@@ -124,6 +129,14 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
       // A message that cannot be written once more (a retry of headers nested too deep): tried for ever, it would never end.
       return lifecycle.settle(this.message, { kind: 'fail', error: toFailure(error) }, policy, this.#moment());
     }
+  }
+
+  /** The broker cannot hold it as it would come again (headers that leave no room in a frame): it fails, and its caller is told. */
+  #cannotGoOn(error: WireError): Promise<Disposition> {
+    const outcome = { kind: 'fail', error: toFailure(error) } as const;
+    this.#transition = lifecycle.settle(this.message, outcome, this.#known.policy, this.#moment());
+    this.#told = false;
+    return this.settle(outcome);
   }
 
   async release(): Promise<void> {

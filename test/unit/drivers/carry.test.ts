@@ -69,6 +69,16 @@ describe('what follows a task', () => {
     }
   });
 
+  it('is not over where the broker has no room for the task itself, once more', async () => {
+    const error = new WireError('celery', 'too-large', 'too long');
+    const { carry, said } = carrier(() => error);
+    const done = notYet();
+    const again = { ...NO_WRITES, publish: [message('a')], inItsPlace: true } as const;
+    await expect(carry(again, AUTHOR, done)).rejects.toBe(error);
+    expect(done).toMatchObject({ published: false, stored: false, acked: false });
+    expect(said).toEqual([]);
+  });
+
   it('is sent once, however often it is tried while the connection comes and goes', async () => {
     const { carry, taken, said } = carrier((id, attempt) =>
       (id === 'b' && attempt <= 2) || (id === 'd' && attempt === 1) ? new ConnectionError('gone') : undefined,
