@@ -1,5 +1,6 @@
 import type { AmqpProperties, Declaration } from '../../protocols/amqp.ts';
 import { backoff } from '../backoff.ts';
+import { ChurnSet } from '../churn.ts';
 import { ConfigError, ConnectionError } from '../errors.ts';
 import { type Logger, silent } from '../log.ts';
 import { pause } from '../source.ts';
@@ -48,7 +49,7 @@ interface Session {
   /** Consumer tag to queue. */
   readonly consumers: Map<string, string>;
   /** Delivered and not settled, in order of delivery. */
-  readonly outstanding: Set<number>;
+  readonly outstanding: ChurnSet<number>;
   /** To be acknowledged when the turn of the event loop ends. */
   acks: number[];
   prefetch: number;
@@ -239,7 +240,7 @@ export class AmqpConsumer {
       channel,
       generation: ++this.#generation,
       consumers: new Map(),
-      outstanding: new Set(),
+      outstanding: new ChurnSet(),
       acks: [],
       prefetch: this.#prefetch,
     };

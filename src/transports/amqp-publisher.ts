@@ -1,4 +1,5 @@
 import type { AmqpMessage } from '../../protocols/amqp.ts';
+import { ChurnSet } from '../churn.ts';
 import { ConnectionError, UnroutableError } from '../errors.ts';
 import { writePublish } from './amqp-frames.ts';
 import { type AmqpConnection, type AmqpLink, atMost, type ConfirmChannel, describe } from './amqp.ts';
@@ -23,7 +24,7 @@ interface Open {
   readonly link: AmqpLink;
   readonly channel: ConfirmChannel & ConfirmInternals;
   /** In the order they were published. */
-  readonly unconfirmed: Set<Pending>;
+  readonly unconfirmed: ChurnSet<Pending>;
   /** Why the broker closed the channel. */
   reason: { readonly code?: number; readonly message: string } | undefined;
 }
@@ -132,7 +133,7 @@ export class AmqpPublisher {
     try {
       const link = await this.#connection.linked();
       const channel = (await link.model.createConfirmChannel()) as Open['channel'];
-      const open: Open = { link, channel, unconfirmed: new Set(), reason: undefined };
+      const open: Open = { link, channel, unconfirmed: new ChurnSet(), reason: undefined };
       channel.on('error', (error: Error) => (open.reason = error));
       channel.on('close', () => {
         if (this.#open === open) this.#open = undefined;

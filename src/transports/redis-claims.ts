@@ -1,5 +1,6 @@
 import * as wire from '../../protocols/claims.ts';
 import type { Command, Exchange } from '../../protocols/redis.ts';
+import { ChurnMap } from '../churn.ts';
 import { ConnectionError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { RedisConnection } from './redis.ts';
@@ -28,7 +29,7 @@ const BATCH = 20;
  */
 export class Claims {
   readonly #options: ClaimsOptions;
-  readonly #held = new Map<string, Holder | undefined>();
+  readonly #held = new ChurnMap<string, Holder | undefined>();
   /** Ranges of claims whose answer is under way: nobody's to give back yet. */
   readonly #underWay = new Set<{ readonly from: number; readonly to: number }>();
   #last = 0;

@@ -4,6 +4,7 @@ import { type Logger, logs } from '../log.ts';
 import { persist } from '../persist.ts';
 import { type Delivery, pause, type Source } from '../source.ts';
 import type { Handler, Registration, Registry } from '../task.ts';
+import { ChurnSet } from '../churn.ts';
 import { backoff } from '../backoff.ts';
 import type { Events } from './events.ts';
 import { compose, type Middleware } from './middleware.ts';
@@ -28,7 +29,7 @@ export class Lane {
   readonly source: Source;
   readonly #options: LaneOptions;
   readonly #handlers = new Map<string, { readonly registration: Registration; readonly handler: Handler }>();
-  readonly #running = new Set<Run>();
+  readonly #running = new ChurnSet<Run>();
   readonly #troubled = new WeakSet<Run>();
   readonly #fetching = new AbortController();
   readonly #giveUp = new AbortController();

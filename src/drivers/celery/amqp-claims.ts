@@ -1,5 +1,7 @@
+import { toWire } from '../../../protocols/celery/amqp.ts';
 import type { WireMessage } from '../../../protocols/celery/message.ts';
-import type { WireError } from '../../../protocols/errors.ts';
+import { WireError } from '../../../protocols/errors.ts';
+import { ChurnSet } from '../../churn.ts';
 import type { Delivered } from '../../transports/amqp-consumer.ts';
 import type { Claim } from './broker.ts';
 
@@ -9,19 +11,29 @@ export type Settlement = 'ack' | 'reject';
 /** A message of a channel. When the channel ends, so does the claim, unless RabbitMQ delivers the message here again. */
 export class AmqpClaim implements Claim {
   readonly queue: string;
-  message: WireMessage | undefined;
-  error: WireError | undefined;
   delivered: Delivered;
   /** Its channel is gone: RabbitMQ has the message again. */
   lost = false;
   /** What was said of it last. */
   settled: Settlement | undefined;
+  #content: WireMessage | WireError | undefined;
 
-  constructor(delivered: Delivered, message: WireMessage | undefined, error: WireError | undefined) {
+  constructor(delivered: Delivered) {
     this.queue = delivered.queue;
     this.delivered = delivered;
-    this.message = message;
-    this.error = error;
+  }
+
+  get message(): WireMessage | undefined {
+    const content = (this.#content ??= read(this.delivered));
+    return content instanceof WireError ? undefined : content;
+  }
+  get error(): WireError | undefined {
+    const content = (this.#content ??= read(this.delivered));
+    return content instanceof WireError ? content : undefined;
+  }
+  /** It is not to run, whatever it says. */
+  refuse(error: WireError): void {
+    this.#content = error;
   }
 
   get tag(): string {
@@ -38,6 +50,16 @@ export class AmqpClaim implements Claim {
   }
 }
 
+/** When it is asked for: what is only waiting stays as small as it came, because the collector of garbage walks over it again and again. */
+function read(delivered: Delivered): WireMessage | WireError {
+  try {
+    return toWire(delivered);
+  } catch (thrown) {
+    if (thrown instanceof WireError) return thrown;
+    return new WireError('celery', 'undecodable', String(thrown), { cause: thrown });
+  }
+}
+
 /** Claims remembered after their channel is gone, at most. */
 const REMEMBERED = 10_000;
 
@@ -49,7 +71,7 @@ const SMALL = 1_048_576;
  * handler that still runs goes on with the new delivery, and what it finished meanwhile is settled and not run twice.
  */
 export class Claims {
-  readonly #live = new Set<AmqpClaim>();
+  readonly #live = new ChurnSet<AmqpClaim>();
   readonly #lost = new Map<string, AmqpClaim>();
   /** Settled last, in a ring. Of these settlements nobody knows whether they arrived, should the connection end now. */
   readonly #recent: (AmqpClaim | undefined)[];

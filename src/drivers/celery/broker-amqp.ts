@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { AmqpMessage, Declaration } from '../../../protocols/amqp.ts';
 import { parking, quarantine, type Quarantine } from '../../../protocols/celery/amqp-aside.ts';
-import { toAmqp, toWire } from '../../../protocols/celery/amqp.ts';
-import type { Publication, WireMessage } from '../../../protocols/celery/message.ts';
+import { toAmqp } from '../../../protocols/celery/amqp.ts';
+import type { Publication } from '../../../protocols/celery/message.ts';
 import {
   DELAYED_DELIVERY,
   delayBindings,
@@ -392,7 +392,7 @@ export class AmqpBroker implements CeleryBroker {
   }
 
   #deliver(delivered: Delivered): void {
-    const claim = read(delivered);
+    const claim = new AmqpClaim(delivered);
     const known = delivered.redelivered ? this.#claims.adopt(claim) : undefined;
     if (known === 'held') return;
     if (known !== undefined) {
@@ -401,18 +401,16 @@ export class AmqpBroker implements CeleryBroker {
       return;
     }
     this.#claims.add(claim);
-    const count = claim.message?.headers['x-delivery-count'];
-    const limit = this.#options.deliveryLimit ?? 20;
-    if (typeof count === 'number' && count > limit) {
-      claim.error = new WireError(
-        'celery',
-        'delivery-limit',
-        `delivered ${count} times without an end: it may be what ends its workers`,
-      );
-      claim.message = undefined;
-    }
+    if (delivered.redelivered) this.#limit(claim);
     this.#arrived.push(claim);
     this.#wake?.();
+  }
+
+  #limit(claim: AmqpClaim): void {
+    const count = claim.message?.headers['x-delivery-count'];
+    if (typeof count !== 'number' || count <= (this.#options.deliveryLimit ?? 20)) return;
+    const why = `delivered ${count} times without an end: it may be what ends its workers`;
+    claim.refuse(new WireError('celery', 'delivery-limit', why));
   }
 
   /** What was not handed out is forgotten; what runs may come again, and is known then. */
@@ -460,16 +458,4 @@ export class AmqpBroker implements CeleryBroker {
         : undefined,
     ]);
   }
-}
-
-function read(delivered: Delivered): AmqpClaim {
-  let message: WireMessage | undefined;
-  let error: WireError | undefined;
-  try {
-    message = toWire(delivered);
-  } catch (thrown) {
-    error =
-      thrown instanceof WireError ? thrown : new WireError('celery', 'undecodable', String(thrown), { cause: thrown });
-  }
-  return new AmqpClaim(delivered, message, error);
 }

@@ -6,6 +6,7 @@ import * as wire from '../../../protocols/celery/redis.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import * as json from '../../../protocols/formats/json.ts';
 import type { Command, Exchange } from '../../../protocols/redis.ts';
+import { ChurnSet } from '../../churn.ts';
 import { ConfigError, ConnectionError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import { type Agent, every, pause } from '../../source.ts';
@@ -84,7 +85,7 @@ export class RedisBroker implements CeleryBroker {
   readonly #keys: wire.Keyspace;
   readonly #nonce = claimant();
   readonly #limits: wire.ClaimLimits;
-  readonly #held = new Set<string>();
+  readonly #held = new ChurnSet<string>();
   readonly #abandoned: AbandonedClaims;
   readonly #types = new Map<string, 'direct' | 'topic' | 'fanout'>();
   #log: Logger = silent;

@@ -1,5 +1,6 @@
 import { argumentsShown } from '../../../protocols/celery/event.ts';
 import type { TaskMessage } from '../../../protocols/celery/message.ts';
+import { ChurnSet } from '../../churn.ts';
 import { isPickle } from '../../../protocols/celery/serializers.ts';
 
 /** One message in this worker's hands. */
@@ -14,7 +15,7 @@ export interface HeldRequest {
 
 /** What a worker holds, and how much it has run. Source: celery/worker/state.py. */
 export class Requests {
-  readonly #held = new Set<HeldRequest>();
+  readonly #held = new ChurnSet<HeldRequest>();
   readonly #total = new Map<string, number>();
   #processed = 0;
   #active = 0;

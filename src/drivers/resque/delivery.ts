@@ -7,6 +7,7 @@ import * as lifecycle from '../../../protocols/resque/lifecycle.ts';
 import type { Payload } from '../../../protocols/resque/message.ts';
 import * as presence from '../../../protocols/resque/presence.ts';
 import * as wire from '../../../protocols/resque/redis.ts';
+import type { ChurnSet } from '../../churn.ts';
 import type { Delivery } from '../../source.ts';
 import type { Holder } from '../../transports/redis-claims.ts';
 import type { ResqueProcess } from './process.ts';
@@ -33,7 +34,7 @@ export class ResqueDelivery implements Delivery, Holder, Occupant {
   /** Others have the job: it is not to be started. */
   lost = false;
   readonly #process: ResqueProcess;
-  readonly #running: Set<ResqueDelivery>;
+  readonly #running: ChurnSet<ResqueDelivery>;
   #worker: string | undefined;
   #begun = false;
   #transition: Transition<lifecycle.ResqueWrites> | undefined;
@@ -41,7 +42,7 @@ export class ResqueDelivery implements Delivery, Holder, Occupant {
   #writes = 0;
 
   /** `running` has it for as long as it runs. */
-  constructor(process: ResqueProcess, claimed: ClaimedPayload, job: ResqueJob, running: Set<ResqueDelivery>) {
+  constructor(process: ResqueProcess, claimed: ClaimedPayload, job: ResqueJob, running: ChurnSet<ResqueDelivery>) {
     this.#process = process;
     this.claimed = claimed;
     this.job = job;

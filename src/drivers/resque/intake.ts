@@ -5,6 +5,7 @@ import type { Failure } from '../../../protocols/job.ts';
 import { type ResqueJob, toActiveJob, wrappedClass } from '../../../protocols/resque/active-job.ts';
 import { className, decodePayload, type Payload, toJob } from '../../../protocols/resque/message.ts';
 import { attemptOf, retryIdentifier, retryKeys, retryName } from '../../../protocols/resque/retry.ts';
+import type { ChurnSet } from '../../churn.ts';
 import type { ClassRule, ClassRules } from './task-rules.ts';
 import { ResqueDelivery } from './delivery.ts';
 import type { ResqueProcess } from './process.ts';
@@ -35,10 +36,10 @@ interface Read {
 export class Intake {
   readonly #process: ResqueProcess;
   readonly #rules: ClassRules;
-  readonly #running: Set<ResqueDelivery>;
+  readonly #running: ChurnSet<ResqueDelivery>;
 
   /** `running` has each delivery for as long as it runs. */
-  constructor(process: ResqueProcess, rules: ClassRules, running: Set<ResqueDelivery>) {
+  constructor(process: ResqueProcess, rules: ClassRules, running: ChurnSet<ResqueDelivery>) {
     this.#process = process;
     this.#rules = rules;
     this.#running = running;

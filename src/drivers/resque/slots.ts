@@ -1,6 +1,7 @@
 import type { Command } from '../../../protocols/redis.ts';
 import { type Keyspace, workerKey } from '../../../protocols/resque/keys.ts';
 import { working } from '../../../protocols/resque/presence.ts';
+import { ChurnMap, ChurnSet } from '../../churn.ts';
 
 /** A job that runs, and what the pages of Resque show of it. */
 export interface Occupant {
@@ -17,9 +18,9 @@ export class Slots {
   readonly #keys: Keyspace;
   readonly ids: readonly string[];
   readonly #free: number[];
-  readonly #slots = new Map<Occupant, number>();
+  readonly #slots = new ChurnMap<Occupant, number>();
   readonly #shown: (Occupant | undefined)[];
-  readonly #waiting = new Set<Occupant>();
+  readonly #waiting = new ChurnSet<Occupant>();
   readonly #changed = new Set<number>();
 
   constructor(keys: Keyspace, ids: readonly string[]) {

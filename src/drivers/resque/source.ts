@@ -4,6 +4,7 @@ import { WireError } from '../../../protocols/errors.ts';
 import { quarantineKey, queueKey } from '../../../protocols/resque/keys.ts';
 import { procline } from '../../../protocols/resque/presence.ts';
 import * as wire from '../../../protocols/resque/redis.ts';
+import { ChurnSet } from '../../churn.ts';
 import { type Logger, silent } from '../../log.ts';
 import { persist } from '../../persist.ts';
 import { type Agent, type Delivery, type Host, pause, type Source } from '../../source.ts';
@@ -41,7 +42,7 @@ export class ResqueSource implements Source {
   /** Resolves when the worker goes on; undefined while it does. */
   #paused: { readonly until: Promise<void>; readonly resume: () => void } | undefined;
   #wasEmpty = true;
-  readonly #running = new Set<ResqueDelivery>();
+  readonly #running = new ChurnSet<ResqueDelivery>();
   #title: string | undefined;
 
   constructor(options: ResqueOptions) {

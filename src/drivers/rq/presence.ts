@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
 import type * as wire from '../../../protocols/rq/presence.ts';
 import type { WorkerChange } from '../../../protocols/rq/redis.ts';
+import { ChurnMap, ChurnSet } from '../../churn.ts';
 import { version as ownVersion } from '../../version.ts';
 import type { RqDelivery } from './delivery.ts';
 
@@ -12,9 +13,9 @@ export class Presence {
   readonly name: string;
   record: wire.WorkerRecord;
   /** By execution, the oldest first. */
-  readonly #running = new Map<string, RqDelivery>();
+  readonly #running = new ChurnMap<string, RqDelivery>();
   /** Being written, so as good as over. */
-  readonly #settling = new Set<string>();
+  readonly #settling = new ChurnSet<string>();
   #suspended = false;
   #shownState: wire.WorkerState = 'started';
   #shownJob: string | undefined;

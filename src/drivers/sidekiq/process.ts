@@ -7,6 +7,7 @@ import { claimsKey, type Keyspace } from '../../../protocols/sidekiq/keys.ts';
 import { Metrics } from '../../../protocols/sidekiq/metrics.ts';
 import * as presence from '../../../protocols/sidekiq/presence.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
+import { ChurnSet } from '../../churn.ts';
 import { ConfigError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import type { Agent, Host } from '../../source.ts';
@@ -35,7 +36,7 @@ export class SidekiqProcess {
   readonly capsules: presence.Capsule[] = [];
   readonly limits: ClaimLimits;
   readonly metrics: Metrics = new Metrics();
-  readonly working: Set<Working> = new Set();
+  readonly working: ChurnSet<Working> = new ChurnSet();
   readonly #agents: readonly Agent[];
   readonly startedAtMs: number = Date.now();
   readonly poller: Poller;

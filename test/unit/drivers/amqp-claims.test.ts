@@ -1,5 +1,4 @@
 import { describe, expect, test } from 'vitest';
-import { toWire } from '../../../protocols/celery/amqp.ts';
 import { encodeTable } from '../../../protocols/formats/amqp-table.ts';
 import { AmqpClaim, Claims } from '../../../src/drivers/celery/amqp-claims.ts';
 
@@ -23,7 +22,7 @@ function claim(generation: number, deliveryTag: number, parts: Parts = {}): Amqp
     properties: { headers: encodeTable({ id, retries, task: 't' }) },
     body: Buffer.from(body),
   };
-  return new AmqpClaim(delivered, toWire(delivered), undefined);
+  return new AmqpClaim(delivered);
 }
 
 describe('a message whose channel ended', () => {
