@@ -31,6 +31,10 @@ export class AmqpClaim implements Claim {
     const content = (this.#content ??= read(this.delivered));
     return content instanceof WireError ? content : undefined;
   }
+  /** Nobody needs what it says for now; it can be read again. */
+  shrink(): void {
+    this.#content = undefined;
+  }
   /** It is not to run, whatever it says. */
   refuse(error: WireError): void {
     this.#content = error;
@@ -91,6 +95,7 @@ export class Claims {
     this.#live.delete(claim);
     claim.settled = how;
     if (this.#recent.length === 0 || claim.delivered.body.length > SMALL) return;
+    claim.shrink();
     this.#recent[this.#next] = claim;
     this.#next = (this.#next + 1) % this.#recent.length;
   }
