@@ -109,13 +109,9 @@ class Reader {
       case 0x64: // d
         return buffer.readDoubleBE(this.#take(8, end));
       case 0x46: // F
-        return this.#nested(end, depth, (inner) => this.fields(inner, depth + 1));
+        return this.fields(this.#inner(end, depth), depth + 1);
       case 0x41: // A
-        return this.#nested(end, depth, (inner) => {
-          const values: unknown[] = [];
-          while (this.#at < inner) values.push(this.#value(inner, depth + 1));
-          return values;
-        });
+        return this.#array(this.#inner(end, depth), depth + 1);
       case 0x54: // T
         return new Date(Number(buffer.readBigUInt64BE(this.#take(8, end))) * 1000);
       case 0x78: // x
@@ -140,14 +136,21 @@ class Reader {
     }
   }
 
-  #nested<T>(end: number, depth: number, read: (end: number) => T): T {
+  #array(end: number, depth: number): unknown[] {
+    const values: unknown[] = [];
+    while (this.#at < end) values.push(this.#value(end, depth));
+    return values;
+  }
+
+  /** Where the table or the array that starts here ends. */
+  #inner(end: number, depth: number): number {
     if (depth >= this.#maxDepth) {
       throw new WireError('celery', 'too-deep', `the headers are nested more than ${this.#maxDepth} levels deep`);
     }
     const length = this.buffer.readUInt32BE(this.#take(4, end));
     const inner = this.#at + length;
     if (inner > end) throw cut();
-    return read(inner);
+    return inner;
   }
 
   #decimal(end: number): Decimal {

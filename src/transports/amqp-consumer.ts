@@ -50,7 +50,7 @@ interface Session {
   readonly consumers: Map<string, string>;
   /** Delivered and not settled, in order of delivery. */
   readonly outstanding: ChurnSet<number>;
-  /** To be acknowledged when the turn of the event loop ends. */
+  /** To be acknowledged, together. */
   acks: number[];
   prefetch: number;
 }
@@ -58,12 +58,15 @@ interface Session {
 /** How long declaring all queues and beginning to consume them may take. */
 const PATIENCE_MS = 60_000;
 
+/** How long an acknowledgement may wait for others. */
+const ACK_DELAY_MS = 3;
+
 /** amqplib numbers consumers when nobody else does; ours are numbered too, and never used twice. */
 let consumerCount = 0;
 
 /**
  * Consumes queues on one channel that comes back: after a lost connection, a channel that the broker closed (a message held for too
- * long), a consumer that it cancelled (a queue deleted, a node gone). Acknowledgements of one turn of the event loop leave together.
+ * long), a consumer that it cancelled (a queue deleted, a node gone). Acknowledgements leave together.
  */
 export class AmqpConsumer {
   readonly #connection: AmqpConnection;
@@ -80,6 +83,7 @@ export class AmqpConsumer {
   #recovering = false;
   #failure: unknown;
   #flush: NodeJS.Immediate | undefined;
+  #flushLater: NodeJS.Timeout | undefined;
   #adjusting = false;
   #quiet = false;
 
@@ -140,12 +144,17 @@ export class AmqpConsumer {
     }
   }
 
-  /** Acknowledge, with the others of this turn. Nothing happens for a message of a channel that is gone: false. */
-  ack({ generation, deliveryTag }: Pick<Delivered, 'generation' | 'deliveryTag'>): boolean {
+  /**
+   * Acknowledge, with others: those of this turn of the event loop, where they are a good part of what may be sent ahead or it is to be
+   * `soon`, else those of the next few milliseconds. RabbitMQ works on each acknowledgement, however many messages it names.
+   * Nothing happens for a message of a channel that is gone: false.
+   */
+  ack({ generation, deliveryTag }: Pick<Delivered, 'generation' | 'deliveryTag'>, soon = false): boolean {
     const session = this.#session;
     if (session?.generation !== generation || !session.outstanding.delete(deliveryTag)) return false;
     session.acks.push(deliveryTag);
-    this.#flush ??= setImmediate(() => this.#sendAcks());
+    if (soon || session.acks.length >= enough(session.prefetch)) this.#flush ??= setImmediate(() => this.#sendAcks());
+    else this.#flushLater ??= setTimeout(() => this.#sendAcks(), ACK_DELAY_MS);
     return true;
   }
 
@@ -377,7 +386,8 @@ export class AmqpConsumer {
   /** One multiple acknowledgement for all that nothing unsettled lies before, single ones for the rest. */
   #sendAcks(): void {
     clearImmediate(this.#flush);
-    this.#flush = undefined;
+    clearTimeout(this.#flushLater);
+    this.#flush = this.#flushLater = undefined;
     const session = this.#session;
     if (session === undefined || session.acks.length === 0) return;
     const { acks } = session;
@@ -425,6 +435,11 @@ export class AmqpConsumer {
       this.#adjusting = false;
     }
   }
+}
+
+/** So many acknowledgements are a good part of what may be sent ahead: RabbitMQ has enough left to send meanwhile. */
+function enough(prefetch: number): number {
+  return prefetch === 0 ? 64 : Math.min(64, Math.max(1, prefetch >> 2));
 }
 
 /** What amqplib looks at when it settles a message. */

@@ -177,9 +177,9 @@ export class AmqpBroker implements CeleryBroker {
     }
   }
 
-  async ack(claim: Claim): Promise<void> {
+  async ack(claim: Claim, soon = false): Promise<void> {
     const own = claim as AmqpClaim;
-    if (this.#consumer?.ack(own) === true) this.#claims.done(own, 'ack');
+    if (this.#consumer?.ack(own, soon) === true) this.#claims.done(own, 'ack');
     else this.#claims.settleLater(own, 'ack');
   }
 

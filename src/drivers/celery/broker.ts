@@ -82,7 +82,8 @@ export interface CeleryBroker {
   receive(max: number, signal: AbortSignal): Promise<readonly Claim[]>;
   /** Resolves when the broker has them all. Taken one by one, so that many need not be in memory at once. */
   publish(publications: Iterable<Publication>): Promise<void>;
-  ack(claim: Claim): Promise<void>;
+  /** `soon`: a handler starts, which may not run twice. */
+  ack(claim: Claim, soon?: boolean): Promise<void>;
   /** Refuse for good: dead-lettered where the broker does that. Where it does not, this is `ack`. */
   reject?(claim: Claim): Promise<void>;
   /** Give a message back: `front`, it runs next (shutdown, restore); `back`, after what waits (reject with requeue). */

@@ -172,7 +172,7 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
   async #begin(): Promise<void> {
     const { policy, trackStarted } = this.#known;
     if (!policy.acksLate && !this.#done.acked) {
-      await this.#source.broker.ack(this.#claim);
+      await this.#source.broker.ack(this.#claim, true);
       this.#done.acked = true;
     }
     const write = trackStarted ? lifecycle.started(this.message, this.#by, policy) : undefined;
