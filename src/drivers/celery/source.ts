@@ -509,7 +509,12 @@ export class CelerySource implements Source {
       const author = new ClaimAuthor(message, claim, policy);
       this.#carryOut(claim, 'reject', (done) => this.carry(claim, write, author, done));
     } else {
-      const write = { ...NO_WRITES, publish: [forwarded(message.wire, way.forward)], inItsPlace: true, ack: 'ack' } as const;
+      const write = {
+        ...NO_WRITES,
+        publish: [forwarded(message.wire, way.forward)],
+        inItsPlace: true,
+        ack: 'ack',
+      } as const;
       const author = new ClaimAuthor(message, claim, this.#rules.resolve(message.task).policy);
       this.#carryOut(claim, 'forward', (done) => this.carry(claim, write, author, done));
     }
