@@ -94,8 +94,8 @@ export interface Beat {
  * One sign of life for a worker and all it runs. A worker that was forgotten meanwhile (its hash expired) is registered again; a
  * run that was taken from it is not, and neither is a job that was deleted. Mirrors rq/worker/base.py maintain_heartbeats.
  *
- * KEYS rq:worker:W, rq:workers, rq:worker:W:executions, then rq:workers:Q. ARGV date, epoch, seconds, ttl, state, current job, working time, fields of the worker,
- * their number before them, then per run: id, execution, queue.
+ * KEYS rq:worker:W, rq:workers, rq:worker:W:executions, then rq:workers:Q. ARGV date, epoch, seconds, ttl of the runs, ttl of the worker, state, current job, working time, fields of
+ * the worker, their number before them, then per run: id, execution, queue.
  * Returns the numbers of the runs that are not ours any more.
  */
 export const HEARTBEAT: Script = {
@@ -103,20 +103,20 @@ export const HEARTBEAT: Script = {
   keys: 'variable',
   lua: `
 local date, epoch, now, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local count = tonumber(ARGV[8])
+local count = tonumber(ARGV[9])
 if redis.call('EXISTS', KEYS[1]) == 0 then
-  redis.call('HSET', KEYS[1], unpack(ARGV, 9, 8 + count))
+  redis.call('HSET', KEYS[1], unpack(ARGV, 10, 9 + count))
 end
 -- Also where somebody took it for dead.
 redis.call('HDEL', KEYS[1], 'death')
 redis.call('SADD', KEYS[2], KEYS[1])
 for i = 4, #KEYS do redis.call('SADD', KEYS[i], KEYS[1]) end
-redis.call('HSET', KEYS[1], 'last_heartbeat', date, 'state', ARGV[5], 'current_job_working_time', ARGV[7])
-if ARGV[6] == '' then redis.call('HDEL', KEYS[1], 'current_job') else redis.call('HSET', KEYS[1], 'current_job', ARGV[6]) end
-redis.call('EXPIRE', KEYS[1], ttl)
+redis.call('HSET', KEYS[1], 'last_heartbeat', date, 'state', ARGV[6], 'current_job_working_time', ARGV[8])
+if ARGV[7] == '' then redis.call('HDEL', KEYS[1], 'current_job') else redis.call('HSET', KEYS[1], 'current_job', ARGV[7]) end
+redis.call('EXPIRE', KEYS[1], ARGV[5])
 redis.call('EXPIRE', KEYS[3], ttl)
 local lost = {}
-for at = 9 + count, #ARGV, 3 do
+for at = 10 + count, #ARGV, 3 do
   local id, e, queue = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local member = id .. ':' .. e
   -- A run whose keys are of another type gets no sign of life; the others do.
@@ -130,7 +130,7 @@ for at = 9 + count, #ARGV, 3 do
     redis.call('EXPIRE', 'rq:executions:' .. id, ttl + 60)
     if redis.call('EXISTS', 'rq:job:' .. id) == 1 then redis.pcall('HSET', 'rq:job:' .. id, 'last_heartbeat', date) end
   else
-    lost[#lost + 1] = (at - 9 - count) / 3
+    lost[#lost + 1] = (at - 10 - count) / 3
   end
 end
 return lost
@@ -143,19 +143,23 @@ export interface HeartbeatOptions {
   readonly currentJob: string | undefined;
   /** Seconds that `currentJob` has run. */
   readonly workingTime: number;
+  /** Seconds that its runs are alive by it. */
   readonly ttl: number;
+  /** Seconds that the worker is. Python's: `worker_ttl` and 60, while it runs something the monitoring interval and 60. */
+  readonly workerTtl: number;
   readonly now: Date;
 }
 
 /** The runs that are not ours any more. */
 export function heartbeat(runs: readonly Beat[], options: HeartbeatOptions): Exchange<readonly Beat[]> {
-  const { record, state, currentJob, workingTime, ttl, now } = options;
+  const { record, state, currentJob, workingTime, ttl, workerTtl, now } = options;
   const fields = workerFields(record, now);
   const args = [
     dateText(now),
     epochText(now.getTime()),
     epochSeconds(now),
     ttl,
+    workerTtl,
     state,
     currentJob ?? '',
     workingTime,

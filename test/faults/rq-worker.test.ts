@@ -566,6 +566,25 @@ describe('a worker', () => {
     expect(await redis.ttl('rq:worker:w')).toBeGreaterThan(55);
     expect(Number(await redis.hget('rq:worker:w', 'current_job_working_time'))).toBeGreaterThan(0);
   });
+  it('is shown for as long as it says while it has no job, and for as long as its runs while it has some', async () => {
+    await hire({ name: 'w', workerTtl: 300, jobMonitoringInterval: 1 });
+    await hire({ name: 'default', queues: ['x'] });
+    const ttl = (): Promise<number> => redis.ttl('rq:worker:w');
+    await until('it is born', async () => (await ttl()) > 300);
+    expect(await ttl()).toBeLessThanOrEqual(360);
+    expect(await redis.ttl('rq:worker:default')).toBeLessThanOrEqual(90);
+    await started(await put('gate'));
+    await until('its next sign of life', async () => (await ttl()) <= 61);
+    expect(await redis.ttl('rq:worker:w:executions')).toBeLessThanOrEqual(61);
+    gates.get(ran[0]!)?.();
+    await until('it is idle again', async () => (await ttl()) > 300);
+  });
+  it('gives signs of life before its own key is gone', async () => {
+    await hire({ name: 'w', workerTtl: 1, jobMonitoringInterval: 600 });
+    const birth = await redis.hget('rq:worker:w', 'last_heartbeat');
+    await until('another one', async () => (await redis.hget('rq:worker:w', 'last_heartbeat')) !== birth);
+    expect(await redis.ttl('rq:worker:w')).toBeLessThanOrEqual(61);
+  });
   it('stops a job when told to, and calls what the job names for that', async () => {
     const seen: string[] = [];
     await hire({ name: 'w', callbacks: { 'cb.stopped': ({ event }) => void seen.push(event) } });

@@ -175,4 +175,21 @@ for _ in range(3):
     expect(await job.get({ timeoutMs: 30_000 })).toBe('passed');
     await until('it has stopped', () => node.worker.state === 'stopped');
   });
+
+  test('--worker-ttl: the keys of idle and busy workers of both are kept as long', async () => {
+    const [theirs, ours] = [stage.queue('ttl'), stage.queue('ttl')];
+    const args = ['--worker-ttl', '600', '--job-monitoring-interval', '1'];
+    await using python = await stage.worker({ queues: [theirs], args });
+    await using node = await stage.node({ queues: [ours], workerTtl: 600, jobMonitoringInterval: 1 });
+    const ttls = (): Promise<number[]> =>
+      Promise.all([python, node].map(({ name }) => stage.store.ttl(`rq:worker:${name}`)));
+    const all = (from: number, to: number) => async (): Promise<boolean> =>
+      (await ttls()).every((ttl) => ttl > from && ttl <= to);
+    await until('idle: 600 seconds and a minute', all(600, 660));
+    const path = join(folder, `ttl-${version}`);
+    for (const queue of [theirs, ours]) await stage.python.enqueue('rq_app.gate', [path], { queue });
+    await until('busy: the interval and a minute', all(30, 61));
+    writeFileSync(path, '');
+    await until('idle again', all(600, 660));
+  });
 });

@@ -17,6 +17,7 @@ export interface RqWorkerFlags extends WorkerFlags {
   readonly resultsTtl?: number;
   readonly maintenanceInterval?: number;
   readonly jobMonitoringInterval?: number;
+  readonly workerTtl?: number;
 }
 
 /** How RQ's own flags are written. */
@@ -31,6 +32,7 @@ export const RQ_FLAGS: Readonly<Record<string, string>> = {
   resultsTtl: '--results-ttl',
   maintenanceInterval: '--maintenance-interval',
   jobMonitoringInterval: '--job-monitoring-interval',
+  workerTtl: '--worker-ttl',
 } satisfies Partial<Record<keyof RqWorkerFlags, string>>;
 
 /** Where Redis is, and who said so. */
@@ -72,6 +74,7 @@ export function resolveRq(
     ...given('resultsTtl', flags.resultsTtl),
     ...given('maintenanceInterval', flags.maintenanceInterval),
     ...given('jobMonitoringInterval', flags.jobMonitoringInterval),
+    ...given('workerTtl', flags.workerTtl),
     ...given('unknownTask', flags.unknownTask),
   };
   return { options, from };

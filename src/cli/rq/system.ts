@@ -45,9 +45,10 @@ function addWorkerFlags(worker: Command): void {
     )
     .option('--results-ttl <seconds>', 'how long results are kept of jobs that do not say (default: 500)', integer)
     .option('--maintenance-interval <seconds>', 'how often registries are cleaned up (default: 600)', whole(1))
+    .option('--job-monitoring-interval <seconds>', 'how often running jobs show a sign of life (default: 30)', whole(1))
     .option(
-      '--job-monitoring-interval <seconds>',
-      'how often running jobs show a sign of life (default: 30)',
+      '--worker-ttl <seconds>',
+      'how long an idle worker without a sign of life is shown, and a minute more (default: that interval; RQ: 420)',
       whole(1),
     );
 }

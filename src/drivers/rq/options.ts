@@ -29,6 +29,12 @@ export interface RqOptions extends RqAppOptions {
   readonly failureTtl?: number;
   /** Seconds between two signs of life. A worker without one for 60 seconds more counts as dead, and its jobs as abandoned. @default 30 */
   readonly jobMonitoringInterval?: number;
+  /**
+   * Seconds after which an idle worker without a sign of life counts as gone, and 60 more as in RQ. While it runs jobs
+   * `jobMonitoringInterval` decides. RQ's is 420, since its idle workers are silent for that long.
+   * @default jobMonitoringInterval
+   */
+  readonly workerTtl?: number;
   /** Seconds between two cleanings of the registries. @default 600 */
   readonly maintenanceInterval?: number;
   /** Put scheduled jobs and delayed retries into their queues when they are due. One worker at a time does it for a queue. @default true */

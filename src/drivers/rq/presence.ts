@@ -90,8 +90,12 @@ export class Presence {
     return change;
   }
 
-  /** What a sign of life says. */
-  beat(ttl: number, now: Date): { readonly runs: readonly wire.Beat[]; readonly options: wire.HeartbeatOptions } {
+  /** What a sign of life says: `ttl` for how long of its runs, `idleTtl` of the worker where it has none. */
+  beat(
+    ttl: number,
+    idleTtl: number,
+    now: Date,
+  ): { readonly runs: readonly wire.Beat[]; readonly options: wire.HeartbeatOptions } {
     const current = this.#current();
     const workingTime = current === undefined ? 0 : (now.getTime() - current.run.startedAt.getTime()) / 1000;
     this.#shownState = this.state;
@@ -108,6 +112,7 @@ export class Presence {
         currentJob: this.#shownJob,
         workingTime,
         ttl,
+        workerTtl: this.#running.size > 0 ? ttl : idleTtl,
         now,
       },
     };

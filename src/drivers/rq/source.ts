@@ -51,8 +51,10 @@ export class RqSource implements Source, IntakeHost {
   readonly presence: Presence;
   readonly #options: RqOptions;
   readonly #target: RedisTarget;
-  /** Seconds without a sign of life after which Redis forgets this worker, and its jobs are abandoned. */
+  /** Seconds without a sign of life after which its jobs are abandoned, and while it has some Redis forgets this worker. */
   readonly #ttl: number;
+  /** The same for a worker that has none. */
+  readonly #idleTtl: number;
   readonly #prefix = randomBytes(10).toString('hex');
   readonly strangers: Strangers;
   readonly #intake: Intake;
@@ -91,7 +93,9 @@ export class RqSource implements Source, IntakeHost {
     this.#order = [...this.queues];
     this.concurrency = wholeNumber('concurrency', options.concurrency ?? 10, 1);
     const interval = wholeNumber('jobMonitoringInterval', options.jobMonitoringInterval ?? 30, 1);
+    const workerTtl = wholeNumber('workerTtl', options.workerTtl ?? interval, 1);
     this.#ttl = interval + 60;
+    this.#idleTtl = workerTtl + 60;
     this.#limits = new Limits(options);
     this.strangers = new Strangers(options, (delivery, settlement) => this.giveAway(delivery, settlement));
     this.#intake = new Intake(options, this);
@@ -117,7 +121,7 @@ export class RqSource implements Source, IntakeHost {
       log: () => this.#log,
     });
     this.agents = [
-      every('rq: heartbeats', interval * 1000, () => this.#beat(), 0),
+      every('rq: heartbeats', Math.min(interval, workerTtl) * 1000, () => this.#beat(), 0),
       ...(this.#scheduler === undefined ? [] : [this.#scheduler]),
       this.#upkeep,
     ];
@@ -140,7 +144,7 @@ export class RqSource implements Source, IntakeHost {
     const address = await redis.run(presenceWire.clientAddress()).catch(() => undefined);
     if (address !== undefined) this.presence.address = address;
     const { record } = this.presence;
-    if (!(await redis.run(presenceWire.birth(record, this.#ttl, new Date())))) await this.#takeOver(redis);
+    if (!(await redis.run(presenceWire.birth(record, this.#idleTtl, new Date())))) await this.#takeOver(redis);
     this.#born = true;
     this.#watch = new PushWatch(redis, this.#log, { optIn: true });
     await this.#watch.open();
@@ -162,7 +166,7 @@ export class RqSource implements Source, IntakeHost {
       'the last worker of this name is gone without a word; this one has its name',
     );
     this.#upkeep.orphans(await redis.run(presenceWire.ownExecutions(record.name)));
-    await redis.run(presenceWire.birth(record, this.#ttl, new Date(), true));
+    await redis.run(presenceWire.birth(record, this.#idleTtl, new Date(), true));
   }
 
   async receive(max: number, signal: AbortSignal): Promise<readonly Delivery[]> {
@@ -440,7 +444,7 @@ export class RqSource implements Source, IntakeHost {
   }
 
   async #beat(): Promise<void> {
-    const { runs, options } = this.presence.beat(this.#ttl, new Date());
+    const { runs, options } = this.presence.beat(this.#ttl, this.#idleTtl, new Date());
     const lost = await this.redis().run(presenceWire.heartbeat(runs, options));
     for (const { id, queue, execution } of lost) {
       // It may have been ended in the very same turn.

@@ -97,7 +97,14 @@ describe('a worker', () => {
   });
 
   test('has the options of its flags over those of the file', () => {
-    const flags: RqWorkerFlags = { queues: ['b'], concurrency: 3, burst: true, maxJobs: 5, withScheduler: false };
+    const flags: RqWorkerFlags = {
+      queues: ['b'],
+      concurrency: 3,
+      burst: true,
+      maxJobs: 5,
+      withScheduler: false,
+      workerTtl: 600,
+    };
     expect(resolveRq(flags, {}, { rq: { url: 'redis://file', queues: ['a'], name: 'w1' } }).options).toEqual({
       url: 'redis://file',
       queues: ['b'],
@@ -106,6 +113,7 @@ describe('a worker', () => {
       burst: true,
       maxJobs: 5,
       withScheduler: false,
+      workerTtl: 600,
     });
   });
 
