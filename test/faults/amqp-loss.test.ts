@@ -1,11 +1,9 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { CeleryOptions } from '../../src/drivers/celery/index.ts';
-import { hold } from '../support/leash.mjs';
 import { startRabbit } from '../support/rabbit.ts';
 import { startRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
+import { startProgram } from './program.ts';
 import { consumed, holds, send, SETTLED_TWICE } from './rabbit-scene.ts';
 
 /** What is left of the work when processes die and RabbitMQ is started again. Counted in Redis, where the results are too. */
@@ -27,15 +25,14 @@ test.each(['classic', 'quorum'] as const)(
       workerEnableRemoteControl: false,
       brokerNativeDelayedDeliveryQueueType: 'classic',
     };
-    let worker = await startProcess(options, redis.url);
+    let worker = await startProgram('celery', options, redis.url);
     await consumed(rabbit, 'loss');
     await send(rabbit, 'loss', ...ids.map((id) => ({ id, task: 'count', args: [10] })));
     const results = async (): Promise<number> => (await client.keys('celery-task-meta-*')).length;
     for (const killAt of [500, 1_500, 2_500]) {
       await until(`${killAt} results`, 60_000, async () => (await results()) >= killAt);
-      worker.child.kill('SIGKILL');
-      await worker.gone;
-      worker = await startProcess(options, redis.url);
+      await worker.kill();
+      worker = await startProgram('celery', options, redis.url);
     }
     await until('3,500 results', 60_000, async () => (await results()) >= 3_500);
     await rabbit.restart();
@@ -52,37 +49,7 @@ test.each(['classic', 'quorum'] as const)(
     expect(again).toBeLessThanOrEqual(4 * 200);
     console.log(`5,000 tasks (${type}), 3 SIGKILLs, 1 restart: ${again} ran more than once; done in ${seconds} s`);
     await worker.stop();
-    expect(worker.child.exitCode).toBe(0);
+    expect(worker.child.exitCode, worker.log()).toBe(0);
     expect(rabbit.log()).not.toMatch(SETTLED_TWICE);
   },
 );
-
-interface WorkerProcess {
-  readonly child: ChildProcess;
-  readonly gone: Promise<unknown>;
-  stop(): Promise<void>;
-}
-
-async function startProcess(options: CeleryOptions, counters: string): Promise<WorkerProcess> {
-  const script = fileURLToPath(new URL('worker-process.ts', import.meta.url));
-  const child = spawn(process.execPath, ['--import', 'tsx', script, JSON.stringify(options), counters], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  hold(child);
-  let said = '';
-  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (said += chunk.toString()));
-  const gone = new Promise((resolve) => child.once('close', resolve));
-  onTestFinished(() => void child.kill('SIGKILL'));
-  await until('the worker process runs', () => {
-    if (child.exitCode !== null) throw new Error(`the worker process ended:\n${said}`);
-    return said.includes('running');
-  });
-  return {
-    child,
-    gone,
-    async stop() {
-      child.kill('SIGTERM');
-      await gone;
-    },
-  };
-}

@@ -1,14 +1,12 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import type { Redis } from 'ioredis';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { CeleryOptions } from '../../src/drivers/celery/index.ts';
 import { pause } from '../../src/source.ts';
-import { hold } from '../support/leash.mjs';
 import { startPythonWorker } from '../support/python.ts';
 import { type RedisServer, startRedis, startSentinel, until } from '../support/redis.ts';
 import { tally } from '../support/tally.ts';
 import { PATIENCE_MS } from '../support/until.ts';
+import { startProgram } from './program.ts';
 import { startProxy } from './proxy.ts';
 import { type Handlers, message, startWorker } from './scene.ts';
 
@@ -32,12 +30,11 @@ describe('a worker process that is killed', () => {
         brokerTransportOptions: { visibilityTimeout: 3 },
       };
       const results = async (): Promise<number> => (await client.keys('celery-task-meta-*')).length;
-      let worker = await startProcess(options, redis.url);
+      let worker = await startProgram('celery', options, redis.url);
       for (const killAt of [500, 1_500, 2_500]) {
         await until(`${killAt} results`, 60_000, async () => (await results()) >= killAt);
-        worker.child.kill('SIGKILL');
-        await worker.gone;
-        worker = await startProcess(options, redis.url);
+        await worker.kill();
+        worker = await startProgram('celery', options, redis.url);
       }
       await until('3,500 results', 60_000, async () => (await results()) >= 3_500);
       await redis.restart();
@@ -59,7 +56,7 @@ describe('a worker process that is killed', () => {
       );
       await worker.stop();
       // Nor did anything in it go unhandled.
-      expect(worker.child.exitCode).toBe(0);
+      expect(worker.child.exitCode, worker.log()).toBe(0);
     },
   );
 
@@ -68,10 +65,10 @@ describe('a worker process that is killed', () => {
     const client = redis.client();
     const ids = Array.from({ length: 300 }, (_, index) => `task-${index}`);
     await push(client, ids, { task: 'count', args: [100] });
-    const worker = await startProcess({ broker: redis.url, backend: redis.url, concurrency: 20 }, redis.url);
+    const worker = await startProgram('celery', { broker: redis.url, backend: redis.url, concurrency: 20 }, redis.url);
     await until('some ran', async () => (await client.hlen('runs')) >= 40);
     await worker.stop();
-    expect(worker.child.exitCode).toBe(0);
+    expect(worker.child.exitCode, worker.log()).toBe(0);
     const runs = await client.hgetall('runs');
     const waiting = await client.lrange('celery', 0, -1);
     expect(Object.values(runs).every((count) => count === '1')).toBe(true);
@@ -93,11 +90,10 @@ describe('a worker process that is killed', () => {
       brokerTransportOptions: { visibilityTimeout: 1 },
     };
     await push(client, ['early-1'], { task: 'count', args: [60_000] });
-    const worker = await startProcess(options, redis.url);
+    const worker = await startProgram('celery', options, redis.url);
     await until('it runs', async () => (await client.hget('runs', 'early-1')) === '1');
     expect(await nothingClaimed(client)).toBe(true);
-    worker.child.kill('SIGKILL');
-    await worker.gone;
+    await worker.kill();
     await claimOfTheDead(client, 'other', 'count');
     await using _ = await startWorker(options, { count: ({ id }) => client.hincrby('runs', id, 1) });
     // What was claimed later than it has come back, and ran: it would have come back, too.
@@ -600,34 +596,4 @@ function meta(id: string): string {
 
 async function nothingClaimed(client: Redis): Promise<boolean> {
   return (await client.hlen('unacked')) === 0 && (await client.zcard('unacked_index')) === 0;
-}
-
-interface WorkerProcess {
-  readonly child: ChildProcess;
-  readonly gone: Promise<unknown>;
-  stop(): Promise<void>;
-}
-
-async function startProcess(options: CeleryOptions, counters: string): Promise<WorkerProcess> {
-  const script = fileURLToPath(new URL('worker-process.ts', import.meta.url));
-  const child = spawn(process.execPath, ['--import', 'tsx', script, JSON.stringify(options), counters], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  hold(child);
-  let said = '';
-  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (said += chunk.toString()));
-  const gone = new Promise((resolve) => child.once('close', resolve));
-  onTestFinished(() => void child.kill('SIGKILL'));
-  await until('the worker process runs', () => {
-    if (child.exitCode !== null) throw new Error(`the worker process ended:\n${said}`);
-    return said.includes('running');
-  });
-  return {
-    child,
-    gone,
-    async stop() {
-      child.kill('SIGTERM');
-      await gone;
-    },
-  };
 }

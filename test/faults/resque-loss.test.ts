@@ -1,10 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import type { ResqueOptions } from '../../src/drivers/resque/index.ts';
-import { hold } from '../support/leash.mjs';
 import { startRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
+import { startProgram } from './program.ts';
 
 test(
   '5,000 jobs, the worker killed three times in mid job: none is lost, each failure is recorded once',
@@ -28,20 +26,18 @@ test(
       concurrency: CONCURRENCY,
       ...{ deadAfter: 2, rescueInterval: 0.5, poisonLimit: 10 },
     };
-    let node = startProcess(options, server.url);
+    let node = await startProgram('resque', options, server.url);
     for (const killAt of [800, 2_000, 3_500]) {
       await until(`${killAt} have run`, 60_000, async () => (await redis.hlen('runs')) >= killAt);
-      node.child.kill('SIGKILL');
-      await node.gone;
-      node = startProcess(options, server.url);
+      await node.kill();
+      node = await startProgram('resque', options, server.url);
     }
     await until('all have run', 60_000, async () => (await redis.hlen('runs')) === COUNT);
     await until('nothing waits and nothing is claimed', 60_000, async () => {
       const claims = await redis.keys('resque:jobglot:claims:*');
       return claims.length === 0 && (await redis.llen('resque:queue:default')) === 0;
     });
-    node.child.kill('SIGTERM');
-    await node.gone;
+    await node.stop();
 
     const runs = await redis.hgetall('runs');
     const again = Object.values(runs).filter((times) => times !== '1').length;
@@ -82,24 +78,22 @@ test(
       ...{ deadAfter: 1, rescueInterval: 0.2, poisonLimit: 3 },
     };
     for (let death = 1; death <= 3; death++) {
-      const node = startProcess(options, server.url);
+      const node = await startProgram('resque', options, server.url);
       await until('it runs', async () =>
         (await redis.keys('resque:worker:*')).some((key) => !key.endsWith(':started')),
       );
       await until('it is shown', async () => (await redis.keys('resque:jobglot:claims:*')).length === 1);
-      node.child.kill('SIGKILL');
-      await node.gone;
+      await node.kill();
       await redis.del(...(await redis.keys('resque:worker:*')));
     }
     await redis.rpush('resque:queue:default', '{"class":"CountJob","args":[2,false,1]}');
-    const last = startProcess(options, server.url);
+    const last = await startProgram('resque', options, server.url);
     await until('it is set aside', async () => (await redis.llen('resque:jobglot:quarantine:default')) === 1);
     expect(await redis.lrange('resque:jobglot:quarantine:default', 0, -1)).toEqual([poison]);
     const [why] = await redis.lrange('resque:jobglot:quarantine:default:why', 0, -1);
     expect(JSON.parse(why!)).toMatchObject({ code: 'poison', queue: 'default', deaths: 3 });
     await until('the other has run', async () => (await redis.hget('runs', '2')) === '1');
-    last.child.kill('SIGTERM');
-    await last.gone;
+    await last.stop();
   },
 );
 
@@ -119,30 +113,16 @@ test(
       'resque:queue:default',
       ...Array.from({ length: 5 }, () => '{"class":"CountJob","args":[7,false,4000]}'),
     );
-    const first = startProcess(options, server.url);
+    const first = await startProgram('resque', options, server.url);
     await until('all are claimed', async () => {
       const [claims] = await redis.keys('resque:jobglot:claims:*');
       return claims !== undefined && (await redis.hlen(claims)) === 5;
     });
-    first.child.kill('SIGKILL');
-    await first.gone;
+    await first.kill();
     expect(await redis.hget('runs', '7')).toBe(null);
-    const second = startProcess(options, server.url);
+    const second = await startProgram('resque', options, server.url);
     await until('all have run', 60_000, async () => (await redis.hget('runs', '7')) === '5');
     expect(await redis.keys('resque:jobglot:quarantine:*')).toEqual([]);
-    second.child.kill('SIGTERM');
-    await second.gone;
+    await second.stop();
   },
 );
-
-function startProcess(
-  options: ResqueOptions,
-  counters: string,
-): { readonly child: ChildProcess; readonly gone: Promise<void> } {
-  const program = fileURLToPath(new URL('resque-process.ts', import.meta.url));
-  const child = spawn(process.execPath, ['--import', 'tsx', program, JSON.stringify(options), counters], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  hold(child);
-  return { child, gone: new Promise((resolve) => child.once('close', () => resolve())) };
-}

@@ -1,14 +1,12 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import type { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { resque, type ResqueOptions, ResqueScheduler } from '../../src/drivers/resque/index.ts';
 import { defineTask, Tasks } from '../../src/task.ts';
 import { Worker } from '../../src/worker/worker.ts';
-import { hold } from '../support/leash.mjs';
 import { type RedisServer, startRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
+import { startProgram } from './program.ts';
 import { type Proxy, startProxy } from './proxy.ts';
 
 let server: RedisServer;
@@ -140,10 +138,10 @@ test(
       concurrency: 10,
       ...{ deadAfter: 1, rescueInterval: 0.2, poisonLimit: 10 },
     };
-    const first = startProcess(options);
+    const first = await startProgram('resque', options, options.url);
     await until('some have run', async () => (await redis.hlen('runs')) >= 10);
     first.child.kill('SIGSTOP');
-    const second = startProcess(options);
+    const second = await startProgram('resque', options, options.url);
     await until('all have run', 60_000, async () => (await redis.hlen('runs')) === numbers.length);
     first.child.kill('SIGCONT');
     await until('it is on the list again', async () => (await redis.scard('resque:workers')) === 20);
@@ -159,12 +157,3 @@ test(
     expect(await redis.smembers('resque:jobglot:claimants')).toEqual([]);
   },
 );
-
-function startProcess(options: ResqueOptions): { readonly child: ChildProcess; readonly gone: Promise<void> } {
-  const program = fileURLToPath(new URL('resque-process.ts', import.meta.url));
-  const child = spawn(process.execPath, ['--import', 'tsx', program, JSON.stringify(options), server.url], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  hold(child);
-  return { child, gone: new Promise((resolve) => child.once('close', () => resolve())) };
-}

@@ -1,29 +1,11 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import { sidekiq, SidekiqClient, type SidekiqOptions } from '../../src/drivers/sidekiq/index.ts';
+import { sidekiq, SidekiqClient } from '../../src/drivers/sidekiq/index.ts';
 import { pause } from '../../src/source.ts';
 import { defineTask, Tasks } from '../../src/task.ts';
 import { Worker } from '../../src/worker/worker.ts';
-import { hold } from '../support/leash.mjs';
 import { startRedis, until } from '../support/redis.ts';
+import { startProgram } from './program.ts';
 import { startProxy } from './proxy.ts';
-
-/** A process of its own that counts each run of CountJob in `count:node`. */
-async function startProcess(
-  options: SidekiqOptions,
-): Promise<{ readonly child: ChildProcess; readonly gone: Promise<void> }> {
-  const script = fileURLToPath(new URL('sidekiq-process.ts', import.meta.url));
-  const child = spawn(process.execPath, ['--import', 'tsx', script, JSON.stringify(options), options.url], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  hold(child);
-  let said = '';
-  child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
-  const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-  await until('the worker runs', () => said.includes('running'));
-  return { child, gone };
-}
 
 const QUICK = { heartbeatInterval: 0.3, deadAfter: 1, rescueInterval: 0.3, poisonLimit: 100 };
 
@@ -32,14 +14,14 @@ test('a process that stands still until others have its jobs: each runs, and it 
   const store = redis.client({ maxRetriesPerRequest: null });
   await using client = new SidekiqClient({ url: redis.url });
   const options = { url: redis.url, concurrency: 5, ...QUICK };
-  const first = await startProcess(options);
+  const first = await startProgram('sidekiq', options, options.url);
   await client.enqueueMany(
     'CountJob',
     Array.from({ length: 200 }, () => [30]),
   );
   await until('some are done', async () => (await store.hlen('count:node')) >= 20);
   first.child.kill('SIGSTOP');
-  const second = await startProcess(options);
+  const second = await startProgram('sidekiq', options, options.url);
   await until('all are done, those it held too', async () => (await store.hlen('count:node')) === 200);
   first.child.kill('SIGCONT');
   await client.enqueueMany(

@@ -1,13 +1,10 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { type AddressInfo, connect, createServer } from 'node:net';
-import { fileURLToPath } from 'node:url';
 import type { Redis } from 'ioredis';
 import { expect, test } from 'vitest';
 import type { SidekiqOptions } from '../../src/drivers/sidekiq/index.ts';
-import { hold } from '../support/leash.mjs';
 import { startRedis, until } from '../support/redis.ts';
 import { type RubySidekiq, startSidekiq } from '../support/ruby.ts';
-import { PATIENCE_MS } from '../support/until.ts';
+import { startProgram } from './program.ts';
 
 /**
  * Workers of both languages on one queue, each killed three times with jobs in its hands. Sidekiq's own fetch takes a job out of Redis
@@ -34,7 +31,7 @@ test(
       startSidekiq({ redis: tap.url, concurrency: RUBY_THREADS, timeout: 5 });
     const done = async (): Promise<number> => (await client.hlen('count:ruby')) + (await client.hlen('count:node'));
 
-    let node = await startProcess(options, redis.url);
+    let node = await startProgram('sidekiq', options, redis.url);
     let ruby = await startRuby();
     const goal = await done();
     for (let kill = 1; kill <= 3; kill++) {
@@ -45,7 +42,7 @@ test(
       });
       node.child.kill('SIGKILL');
       await Promise.all([ruby.kill(), node.gone]);
-      [node, ruby] = await Promise.all([startProcess(options, redis.url), startRuby()]);
+      [node, ruby] = await Promise.all([startProgram('sidekiq', options, redis.url), startRuby()]);
     }
     expect(goal).toBeLessThan(COUNT);
     await until('nothing waits and nothing is claimed', 60_000, async () => {
@@ -71,7 +68,7 @@ test(
         `${twice.length} ran again after Node's death; ${lost.length} were lost, all of them in the hands of Ruby's own fetch`,
     );
     // Nor did anything in it go unhandled.
-    expect(node.child.exitCode).toBe(0);
+    expect(node.child.exitCode, node.log()).toBe(0);
   },
 );
 
@@ -85,12 +82,11 @@ test('1,000 jobs, Node alone, killed three times: none is lost', { timeout: 300_
     concurrency: 10,
     ...{ heartbeatInterval: 0.5, deadAfter: 2, rescueInterval: 0.5, poisonLimit: 10 },
   };
-  let node = await startProcess(options, redis.url);
+  let node = await startProgram('sidekiq', options, redis.url);
   for (const killAt of [100, 300, 500]) {
     await until(`${killAt} are done`, async () => (await client.hlen('count:node')) >= killAt);
-    node.child.kill('SIGKILL');
-    await node.gone;
-    node = await startProcess(options, redis.url);
+    await node.kill();
+    node = await startProgram('sidekiq', options, redis.url);
   }
   await until('all are done', 60_000, async () => (await client.hlen('count:node')) === jids.length);
   await until('nothing is claimed', async () => (await client.keys('jobglot:sidekiq:claims:*')).length === 0);
@@ -141,34 +137,4 @@ async function push(client: Redis, jids: readonly string[]): Promise<void> {
   );
   await client.sadd('queues', 'default');
   await client.lpush('queue:default', ...jobs);
-}
-
-interface Process {
-  readonly child: ChildProcess;
-  readonly gone: Promise<void>;
-  stop(): Promise<void>;
-}
-
-async function startProcess(options: SidekiqOptions, counters: string): Promise<Process> {
-  const script = fileURLToPath(new URL('sidekiq-process.ts', import.meta.url));
-  const child = spawn(process.execPath, ['--import', 'tsx', script, JSON.stringify(options), counters], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  hold(child);
-  let said = '';
-  child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
-  child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
-  const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-  await until('the worker runs', PATIENCE_MS, () => {
-    if (child.exitCode !== null) throw new Error(`the worker ended at its start:\n${said}`);
-    return said.includes('running');
-  });
-  return {
-    child,
-    gone,
-    async stop() {
-      child.kill('SIGTERM');
-      await gone;
-    },
-  };
 }
