@@ -1,8 +1,8 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
+import { Child } from './child.ts';
+import { Dialogue } from './dialogue.ts';
 import { freePort } from './free-port.ts';
-import { hold } from './leash.mjs';
 import { findProgram, root } from './setup.mjs';
 import { PATIENCE_MS, until } from './until.ts';
 
@@ -31,46 +31,25 @@ export function sidekiqVersion(): string {
   return spawnSync(ruby, ['-rsidekiq/version', '-e', 'print Sidekiq::VERSION'], { encoding: 'utf8' }).stdout;
 }
 
-interface Reply {
-  readonly id: number;
-  readonly value?: unknown;
-  readonly error?: { readonly type: string; readonly message: string; readonly backtrace: readonly string[] };
-}
-
-interface Waiting {
-  resolve(value: unknown): void;
-  reject(error: Error): void;
+interface Raised {
+  readonly type: string;
+  readonly message: string;
+  readonly backtrace: readonly string[];
 }
 
 /** Real Ruby with the application loaded: one long-lived process, one piece of Ruby at a time. */
 export class Ruby implements AsyncDisposable {
   readonly versions: RubyVersions;
-  readonly #process: RubyProcess;
-  readonly #pending: Map<number, Waiting>;
-  #lastId = 0;
+  readonly #dialogue: Dialogue;
 
-  private constructor(versions: RubyVersions, own: RubyProcess, pending: Map<number, Waiting>) {
+  private constructor(versions: RubyVersions, dialogue: Dialogue) {
     this.versions = versions;
-    this.#process = own;
-    this.#pending = pending;
+    this.#dialogue = dialogue;
   }
 
   static async start(options: RubyAppOptions): Promise<Ruby> {
-    const own = new RubyProcess(['driver.rb'], options);
-    const pending = new Map<number, Waiting>();
-    const hello = new Promise<unknown>((resolve, reject) => pending.set(0, { resolve, reject }));
-    createInterface({ input: own.stdout }).on('line', (line) => {
-      const { id, value, error } = JSON.parse(line) as Reply;
-      const waiting = pending.get(id);
-      pending.delete(id);
-      if (error === undefined) waiting?.resolve(value);
-      else waiting?.reject(new RubyError(error));
-    });
-    void own.gone.then(() => {
-      for (const waiting of pending.values()) waiting.reject(new Error(`the Ruby process ended:\n${own.log}`));
-      pending.clear();
-    });
-    return new Ruby((await hello) as RubyVersions, own, pending);
+    const dialogue = new Dialogue(new RubyProcess(['driver.rb'], options), (raised) => new RubyError(raised as Raised));
+    return new Ruby((await dialogue.hello) as RubyVersions, dialogue);
   }
 
   /**
@@ -78,20 +57,15 @@ export class Ruby implements AsyncDisposable {
    * Rejects with a RubyError when Ruby raises.
    */
   run<T = unknown>(source: string, values: Readonly<Record<string, unknown>> = {}): Promise<T> {
-    if (this.#process.isGone) return Promise.reject(new Error(`the Ruby process ended:\n${this.#process.log}`));
-    const id = ++this.#lastId;
-    return new Promise<T>((resolve, reject) => {
-      this.#pending.set(id, { resolve: resolve as (value: unknown) => void, reject });
-      this.#process.stdin.write(`${JSON.stringify({ id, source, values })}\n`);
-    });
+    return this.#dialogue.ask({ source, values }) as Promise<T>;
   }
 
   log(): string {
-    return this.#process.log;
+    return this.#dialogue.log();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
-    return this.#process.end('SIGTERM');
+    return this.#dialogue[Symbol.asyncDispose]();
   }
 }
 
@@ -99,7 +73,7 @@ export class Ruby implements AsyncDisposable {
 export class RubyError extends Error {
   override readonly name = 'RubyError';
   readonly type: string;
-  constructor({ type, message, backtrace }: NonNullable<Reply['error']>) {
+  constructor({ type, message, backtrace }: Raised) {
     super(`${type}: ${message}\n${backtrace.join('\n')}`);
     this.type = type;
   }
@@ -158,7 +132,7 @@ export async function startSidekiqWeb(options: RubyAppOptions): Promise<SidekiqW
   const url = `http://127.0.0.1:${port}`;
   const own = new RubyProcess(['web.rb', String(port)], options);
   await until("Sidekiq's pages are served", async () => {
-    if (own.isGone) throw new Error(`the Ruby process ended:\n${own.log}`);
+    if (own.isGone) throw own.ended();
     const response = await fetch(`${url}/stats`).catch(() => undefined);
     // An answer that is none is told at once.
     if (response?.status === 500) throw new Error(`Sidekiq's pages fail:\n${own.log}`);
@@ -168,12 +142,7 @@ export async function startSidekiqWeb(options: RubyAppOptions): Promise<SidekiqW
 }
 
 /** One Ruby in test/interop/apps/ruby. */
-class RubyProcess {
-  log = '';
-  isGone = false;
-  readonly gone: Promise<void>;
-  readonly #child: ChildProcess;
-
+class RubyProcess extends Child {
   constructor(args: readonly string[], { redis, namespace, prelude, env }: RubyAppOptions) {
     // The set-up has looked whether it has what it needs.
     const ruby = process.env['JOBGLOT_RUBY'] ?? findProgram('ruby');
@@ -182,72 +151,14 @@ class RubyProcess {
         'no Ruby with Sidekiq and Active Job: run `node test/support/setup.mjs ruby` (npm test does it by itself)',
       );
     }
-    this.#child = spawn(ruby, args, {
-      cwd: apps,
-      detached: true,
-      stdio: ['pipe', 'pipe', 'pipe'],
-      env: {
-        ...process.env,
-        REDIS_URL: redis,
-        TZ: 'UTC',
-        LANG: 'C.UTF-8',
-        ...(namespace === undefined ? {} : { JOBGLOT_NAMESPACE: namespace }),
-        ...(prelude === undefined ? {} : { JOBGLOT_PRELUDE: prelude }),
-        ...env,
-      },
+    super('Ruby', ruby, args, apps, {
+      ...process.env,
+      REDIS_URL: redis,
+      TZ: 'UTC',
+      LANG: 'C.UTF-8',
+      ...(namespace === undefined ? {} : { JOBGLOT_NAMESPACE: namespace }),
+      ...(prelude === undefined ? {} : { JOBGLOT_PRELUDE: prelude }),
+      ...env,
     });
-    hold(this.#child, { group: true });
-    this.#child.stderr?.on('data', (chunk: Buffer) => (this.log += chunk.toString()));
-    // Writing to a process that is gone is told by `gone`.
-    this.#child.stdin?.on('error', () => {});
-    this.gone = new Promise((resolve) => {
-      const gone = (): void => {
-        this.isGone = true;
-        resolve();
-      };
-      this.#child.once('error', (error) => {
-        this.log += error.message;
-        gone();
-      });
-      this.#child.once('close', gone);
-    });
-  }
-
-  get pid(): number {
-    return this.#child.pid ?? 0;
-  }
-
-  get stdin(): NodeJS.WritableStream {
-    return this.#child.stdin as NodeJS.WritableStream;
-  }
-
-  get stdout(): NodeJS.ReadableStream {
-    return this.#child.stdout as NodeJS.ReadableStream;
-  }
-
-  /** Resolves when the log has these words; rejects, with the log, when it ends or takes too long. */
-  async says(words: RegExp, timeoutMs: number): Promise<void> {
-    this.stdout.on('data', (chunk: Buffer) => (this.log += chunk.toString()));
-    await until(`Ruby says ${String(words)}`, timeoutMs, () => {
-      if (this.isGone) throw new Error(`the Ruby process ended before ${String(words)}:\n${this.log}`);
-      return words.test(this.log);
-    });
-  }
-
-  async end(signal: NodeJS.Signals, patienceMs = 5_000): Promise<void> {
-    if (this.isGone) return;
-    if (signal === 'SIGKILL') this.#killGroup();
-    else this.#child.kill(signal);
-    const patience = setTimeout(() => this.#killGroup(), patienceMs);
-    await this.gone;
-    clearTimeout(patience);
-  }
-
-  #killGroup(): void {
-    try {
-      process.kill(-this.pid, 'SIGKILL');
-    } catch {
-      // Gone already.
-    }
   }
 }
