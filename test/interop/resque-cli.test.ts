@@ -115,6 +115,25 @@ test("Resque's environment and signals: QUEUE, PIDFILE, USR2, CONT, USR1, QUIT",
   await expect(readFile(join(cwd, 'worker.pid'))).rejects.toThrow('ENOENT');
 });
 
+test('INTERVAL=0: what is there is worked, and the worker ends', async () => {
+  await redis.sadd('resque:queues', 'default', 'other');
+  await redis.rpush('resque:queue:default', '{"class":"SlowJob","args":[]}', '{"class":"Unknown","args":[]}');
+  await redis.rpush('resque:queue:other', '{"class":"OkJob","args":[]}');
+  const node = await worker(['-Q', 'default,other', '-c', '1'], { INTERVAL: '0' });
+  expect(node.log()).toContain('ends when the queues are empty');
+  expect((await node.ended).code).toBe(0);
+  expect(await redis.get('resque:stat:processed')).toBe('2');
+  // What nobody handles here is left for others.
+  expect(await redis.lrange('resque:queue:default', 0, -1)).toEqual(['{"class":"Unknown","args":[]}']);
+  expect(await redis.keys('resque:jobglot:claims:*')).toEqual([]);
+  // A worker that is paused finds nothing, and ends too.
+  await redis.rpush('resque:queue:other', '{"class":"OkJob","args":[]}');
+  await redis.set('resque:pause-all-workers', 'true');
+  const paused = await worker(['-Q', 'other', '--interval', '0']);
+  expect((await paused.ended).code).toBe(0);
+  expect(await redis.llen('resque:queue:other')).toBe(1);
+});
+
 test('a process for each job', async () => {
   const node = await worker(['--fork-per-job', '-Q', 'default']);
   await run(['enqueue', 'resque', 'PidJob', ...url], { cwd });

@@ -121,6 +121,37 @@ describe('queues', () => {
   });
 });
 
+describe('a worker with an interval of 0', () => {
+  const stopped = ({ worker }: Crew): Promise<unknown> =>
+    worker.state === 'stopped'
+      ? Promise.resolve()
+      : worker.once('worker:state', ({ state }: { readonly state: string }) => state === 'stopped');
+
+  test('works all queues, and what its jobs bring, and ends', async () => {
+    await client.enqueue('OkJob', { queue: 'high', args: ['a'] });
+    await client.enqueue('BringJob', { queue: 'low' });
+    const ran: string[] = [];
+    const tasks = new Tasks()
+      .handle(defineTask('OkJob'), ({ queue, args: [word] }) => void ran.push(`${queue}:${String(word)}`))
+      .handle(defineTask('BringJob'), async () => {
+        await until('the other has run, and the queues are empty', () => ran.length === 1);
+        await client.enqueue('OkJob', { queue: 'new', args: ['b'] });
+      });
+    await stopped(await hire({ interval: 0, queues: ['*'] }, { tasks }));
+    expect(ran).toEqual(['high:a', 'new:b']);
+    expect(await redis.keys('resque:worker*')).toEqual([]);
+  });
+
+  test('reaches what waits behind a thousand jobs of others, and leaves those to them', async () => {
+    const strange = Array.from({ length: 1_500 }, (_, number) => `{"class":"TheirJob","args":[${number}]}`);
+    await redis.rpush('resque:queue:default', ...strange, '{"class":"OkJob","args":["last"]}');
+    const crew = await hire({ interval: 0, queues: ['default'], concurrency: 100, unknownTaskDelayMs: 50 });
+    await stopped(crew);
+    expect(crew.ran).toEqual(['default:last']);
+    expect((await redis.lrange('resque:queue:default', 0, -1)).toSorted()).toEqual(strange.toSorted());
+  });
+});
+
 test('on a cluster, every key under one hash tag', async () => {
   await using own = await startRedis({ args: ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1'] });
   const admin = own.client();
@@ -485,6 +516,29 @@ describe('schedules', () => {
     stops[1 - leader]!.abort();
     await runs[1 - leader];
     expect(await redis.exists('resque:resque:resque_scheduler_master_lock')).toBe(0);
+  });
+
+  test('schedules of another environment are not followed', async () => {
+    const schedule = { every: '1s', queue: 'default', class: 'OkJob' } as const;
+    const scheduler = new ResqueScheduler({
+      url: server.url,
+      env: 'staging',
+      schedule: {
+        Everywhere: { ...schedule, args: ['everywhere'] },
+        Here: { ...schedule, args: ['here'], rails_env: 'production, staging' },
+        There: { ...schedule, args: ['there'], env: 'production' },
+      },
+    });
+    const stop = new AbortController();
+    const running = scheduler.run(stop.signal);
+    const sent = async (): Promise<readonly string[]> => redis.lrange('resque:queue:default', 0, -1);
+    await until('each was sent twice', async () => (await sent()).filter((text) => text.includes('here"')).length >= 4);
+    stop.abort();
+    await running;
+    expect([...new Set(await sent())].toSorted()).toEqual([
+      '{"class":"OkJob","args":["everywhere"]}',
+      '{"class":"OkJob","args":["here"]}',
+    ]);
   });
 
   test('while a scheduler of Ruby leads, ours does nothing', async () => {

@@ -1,5 +1,5 @@
 import type { Config } from '../../config.ts';
-import type { FailureBackend, ResqueAppOptions, ResqueOptions } from '../../drivers/resque/index.ts';
+import type { FailureBackend, ResqueAppOptions, ResqueOptions, SchedulerOptions } from '../../drivers/resque/index.ts';
 import { ConfigError } from '../../errors.ts';
 import { loadConfig } from '../load.ts';
 import { first, given, without } from '../settings.ts';
@@ -70,8 +70,13 @@ export function resolveResque(flags: ResqueWorkerFlags, env: Environment, config
     ...given('queues', flags.queues ?? names(env['QUEUES'] ?? env['QUEUE']) ?? file.queues),
     ...given('concurrency', flags.concurrency ?? number(env, 'COUNT') ?? file.concurrency),
     ...given('interval', flags.interval ?? number(env, 'INTERVAL') ?? file.interval),
+    ...given('minInterval', number(env, 'MIN_INTERVAL') ?? file.minInterval),
+    ...given('maxInterval', number(env, 'MAX_INTERVAL') ?? file.maxInterval),
+    ...given('backoffInterval', number(env, 'BACKOFF_INTERVAL') ?? file.backoffInterval),
+    ...given('proclinePrefix', env['RESQUE_PROCLINE_PREFIX'] ?? file.proclinePrefix),
     ...given('namespace', flags.resqueNamespace ?? file.namespace),
-    ...given('scheduler', flags.resqueScheduler ?? file.scheduler),
+    ...given('scheduler', schedulerOf(flags.resqueScheduler, env, file.scheduler)),
+    ...given('schedulerLockPrefix', env['RESQUE_SCHEDULER_MASTER_LOCK_PREFIX'] ?? file.schedulerLockPrefix),
     ...given('failure', flags.failureBackend ?? backend(env['FAILURE_BACKEND']) ?? file.failure),
     ...given('unknownTask', flags.unknownTask === undefined ? file.unknownTask : UNKNOWN[flags.unknownTask]),
   };
@@ -88,6 +93,24 @@ export function resolveResque(flags: ResqueWorkerFlags, env: Environment, config
     pidFile: env['PIDFILE'] === '' ? undefined : env['PIDFILE'],
     background: isSet(env['BACKGROUND']),
   };
+}
+
+/** The scheduler beside the worker: what the flag asks for, with what the file says of it, under resque-scheduler's environment. */
+function schedulerOf(
+  flag: boolean | undefined,
+  env: Environment,
+  file: ResqueOptions['scheduler'],
+): ResqueOptions['scheduler'] {
+  const asked = flag === true && typeof file === 'object' ? { ...file, run: true } : (flag ?? file);
+  if (asked === undefined || asked === false) return asked;
+  const dynamic = env['DYNAMIC_SCHEDULE'];
+  const own: SchedulerOptions = {
+    ...given('interval', number(env, 'RESQUE_SCHEDULER_INTERVAL')),
+    ...given('lockTimeout', number(env, 'LOCK_TIMEOUT')),
+    ...given('dynamic', dynamic === undefined || dynamic === '' ? undefined : /^(?:1|t|true|on)$/i.test(dynamic)),
+    ...given('env', env['RAILS_ENV'] === '' ? undefined : env['RAILS_ENV']),
+  };
+  return Object.keys(own).length === 0 ? asked : { ...(asked === true ? {} : asked), ...own };
 }
 
 const UNKNOWN = { requeue: 'requeue', reject: 'fail' } as const;

@@ -1,5 +1,6 @@
 import { rm, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import type { Job } from '../../../protocols/job.ts';
 import type { Config } from '../../config.ts';
 import type { ResqueSource } from '../../drivers/resque/index.ts';
 import type { Worker } from '../../worker/worker.ts';
@@ -22,6 +23,7 @@ export async function resqueSource(
   const told: string[] = [];
   if (options.namespace !== undefined) told.push(`namespace '${options.namespace}'`);
   if (options.scheduler !== undefined && options.scheduler !== false) told.push('scheduler');
+  if (options.interval === 0) told.push('ends when the queues are empty');
   if (forkPerJob) told.push('a process for each job');
   if (options.unknownTask !== undefined) told.push(`unknown tasks: ${options.unknownTask}`);
   const logLevel = logLevelOf(env);
@@ -38,7 +40,8 @@ export async function resqueSource(
             const { childProcess } = await import('../../worker/child-process.ts');
             const timeout = termTimeoutMs === undefined ? {} : { termTimeoutMs };
             const execArgv = [...process.execArgv, ...importArguments(tasks, cwd)];
-            return childProcess({ tasks, title: jobTitle, termChild, execArgv, ...timeout });
+            const title = (job: Job): string => (options.proclinePrefix ?? '') + jobTitle(job);
+            return childProcess({ tasks, title, termChild, execArgv, ...timeout });
           },
         }
       : {}),

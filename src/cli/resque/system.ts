@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander';
-import { seconds, secondsOrZero, whole } from '../flag-values.ts';
+import { secondsOrZero, whole } from '../flag-values.ts';
 import type { ResolvedSource, Surroundings, System, Verb } from '../system.ts';
 import type { ControlFlags } from './control.ts';
 import type { EnqueueFlags } from './enqueue.ts';
@@ -38,8 +38,8 @@ function addWorkerFlags(worker: Command): void {
     .option('--resque-namespace <name>', 'what stands before every key (default: resque)')
     .option(
       '--interval <seconds>',
-      'between two looks at empty queues, where nobody tells of jobs (default: 5)',
-      seconds,
+      'between two looks at empty queues, where nobody tells of jobs (default: 5); 0: end when they are empty',
+      secondsOrZero,
     )
     .option('--fork-per-job', 'run each job in a process of its own')
     .option('--resque-scheduler', 'move delayed jobs and send scheduled ones too, as resque-scheduler does')

@@ -38,8 +38,17 @@ export interface ResqueOptions extends ResqueAppOptions {
    * `push`: Redis tells of a job as it is enqueued. `poll`: a look at every queue each `interval`, as Ruby does. @default 'push'
    */
   readonly fetch?: 'push' | 'poll';
-  /** Seconds between two looks at empty queues; with `push`, between two looks for what nobody told of. @default 5 */
+  /**
+   * Seconds between two looks at empty queues; with `push`, between two looks for what nobody told of. 0: work what is there, and end when the
+   * queues are empty and nothing runs; so does a worker that is paused. @default 5
+   */
   readonly interval?: number;
+  /** After a job the next look is so far away: MIN_INTERVAL. @default `interval` */
+  readonly minInterval?: number;
+  /** No look is farther away: MAX_INTERVAL. @default `interval` */
+  readonly maxInterval?: number;
+  /** So much farther away with every look that finds nothing: BACKOFF_INTERVAL. @default 0.1 */
+  readonly backoffInterval?: number;
   /**
    * A class that nobody handles here. `requeue`: it goes back for others, behind its queue, after a pause. `fail`: it fails, as in
    * Ruby. @default 'requeue'
@@ -60,6 +69,8 @@ export interface ResqueOptions extends ResqueAppOptions {
   readonly hostname?: string;
   /** Set the title of this process so that `ps` shows a Resque worker. @default true */
   readonly processTitle?: boolean;
+  /** Stands before that title: RESQUE_PROCLINE_PREFIX. @default '' */
+  readonly proclinePrefix?: string;
   /** Seconds between two heartbeats. Ruby takes a worker for dead after 300. @default 60 */
   readonly heartbeatInterval?: number;
   /** Seconds between two looks for workers that do not beat any more. False: never. @default 300 */
@@ -88,6 +99,8 @@ export interface SchedulerOptions {
   readonly lockTimeout?: number;
   /** Seconds between two tries to lead, and two looks at what is due where nothing is known to be: RESQUE_SCHEDULER_INTERVAL. @default 5 */
   readonly interval?: number;
+  /** Schedules with `rails_env` or `env` are followed where this is one of them: RAILS_ENV. @default all are followed */
+  readonly env?: string;
   /** False: delayed jobs are moved by somebody else, and retries may be asked for. @default true */
   readonly run?: boolean;
 }
@@ -146,7 +159,6 @@ export interface ResolvedWorker {
   readonly concurrency: number;
   readonly prefetch: number;
   readonly push: boolean;
-  readonly intervalMs: number;
   readonly unknownTask: 'requeue' | 'fail';
   readonly unknownTaskDelayMs: number;
   readonly failures: readonly FailureBackend[];
@@ -155,6 +167,7 @@ export interface ResolvedWorker {
   readonly rubyInspect: RubyInspect;
   readonly hostname: string | undefined;
   readonly processTitle: boolean;
+  readonly proclinePrefix: string;
   readonly heartbeatMs: number;
   readonly pruneMs: number | undefined;
   readonly deadAfterSeconds: number;
@@ -186,7 +199,6 @@ export function resolveWorker(options: ResqueOptions): ResolvedWorker {
     concurrency: whole('concurrency', options.concurrency ?? 10, 1),
     prefetch: whole('prefetch', options.prefetch ?? 0, 0),
     push: fetch === 'push',
-    intervalMs: positive('interval', options.interval ?? 5) * 1000,
     unknownTask,
     unknownTaskDelayMs: options.unknownTaskDelayMs ?? 1_000,
     failures: failures.filter((one): one is FailureBackend => one === 'redis' || one === 'redis_multi_queue'),
@@ -195,6 +207,7 @@ export function resolveWorker(options: ResqueOptions): ResolvedWorker {
     rubyInspect: options.rubyInspect ?? '3.3',
     hostname: options.hostname,
     processTitle: options.processTitle ?? true,
+    proclinePrefix: options.proclinePrefix ?? '',
     heartbeatMs,
     pruneMs: pruneInterval === false ? undefined : positive('pruneInterval', pruneInterval) * 1000,
     deadAfterSeconds: Math.ceil(positive('deadAfter', options.deadAfter ?? 60)),

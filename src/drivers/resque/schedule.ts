@@ -12,4 +12,7 @@ export interface ResqueSchedule {
   /** `30s`, `1h30m`; or with the first: `['1h', { first_in: '5m' }]`. */
   readonly every?: string | readonly [string, { readonly first_in?: string }];
   readonly description?: string;
+  /** Followed in these environments only, with commas between them: see `scheduler.env`. */
+  readonly rails_env?: string;
+  readonly env?: string;
 }

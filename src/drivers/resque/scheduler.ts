@@ -46,6 +46,7 @@ export class SchedulerAgent implements Agent {
   readonly #keys: Keyspace;
   readonly #static: readonly (readonly [string, Readonly<Record<string, unknown>>])[];
   readonly #dynamic: boolean;
+  readonly #env: string | undefined;
   readonly #zone: Zone;
   readonly #intervalMs: number;
   readonly #lockSeconds: number;
@@ -62,6 +63,7 @@ export class SchedulerAgent implements Agent {
     this.#app = app;
     this.#keys = app.keys;
     this.#dynamic = options.dynamic ?? true;
+    this.#env = options.env;
     this.#intervalMs = positive('scheduler.interval', options.interval ?? 5) * 1000;
     this.#lockSeconds = Math.ceil(positive('scheduler.lockTimeout', options.lockTimeout ?? wire.LOCK_SECONDS));
     try {
@@ -231,6 +233,7 @@ export class SchedulerAgent implements Agent {
     const followed = new Map<string, Followed>();
     const last = await this.#lastEnqueued();
     const add = (name: string, config: Readonly<Record<string, unknown>>, text?: string): void => {
+      if (!isMeantFor(this.#env, config)) return;
       const found = this.#follow(name, config, now, text);
       const known = before.get(name);
       const sentAt = last.get(name)?.getTime();
@@ -291,6 +294,12 @@ export class SchedulerAgent implements Agent {
     if (this.#redis === undefined) throw new ConfigError('resque: the scheduler is not open');
     return this.#redis;
   }
+}
+
+/** Source: scheduler.rb load_schedule_job, env_matches?. */
+function isMeantFor(env: string | undefined, config: Readonly<Record<string, unknown>>): boolean {
+  const named = config['rails_env'] ?? config['env'];
+  return env === undefined || typeof named !== 'string' || named.split(/[\s,]+/).includes(env);
 }
 
 /** A schedule's text, its arguments to the letter: `1.0` stays `1.0`. Throws WireError. */

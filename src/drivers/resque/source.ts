@@ -13,6 +13,7 @@ import { heartbeats, keptWords, prune, pruner, rescue } from './upkeep.ts';
 import { ClassRules } from './task-rules.ts';
 import type { ResqueDelivery } from './delivery.ts';
 import { Intake, type Sorted } from './intake.ts';
+import { Looks } from './looks.ts';
 import { type ResqueOptions, type ResolvedWorker, resolveApp, resolveWorker, type WorkerHooks } from './options.ts';
 import { FOLLOWS, ResqueProcess } from './process.ts';
 import { SchedulerAgent } from './scheduler.ts';
@@ -30,6 +31,7 @@ export class ResqueSource implements Source {
   readonly #process: ResqueProcess;
   readonly #options: ResolvedWorker;
   readonly #strangers: Strangers;
+  readonly #looks: Looks;
   readonly #scheduler: SchedulerAgent | undefined;
   readonly #chores = new Set<Promise<unknown>>();
   readonly #closing = new AbortController();
@@ -42,12 +44,15 @@ export class ResqueSource implements Source {
   /** Resolves when the worker goes on; undefined while it does. */
   #paused: { readonly until: Promise<void>; readonly resume: () => void } | undefined;
   #wasEmpty = true;
+  /** Jobs of unknown classes that came since the last one that is handled here. */
+  #strangersInARow = 0;
   readonly #running = new ChurnSet<ResqueDelivery>();
   #title: string | undefined;
 
   constructor(options: ResqueOptions) {
     const app = resolveApp(options);
     this.#options = resolveWorker(options);
+    this.#looks = new Looks(options);
     this.concurrency = this.#options.concurrency;
     this.prefetch = this.#options.prefetch;
     this.#process = new ResqueProcess(app, this.#options);
@@ -91,7 +96,7 @@ export class ResqueSource implements Source {
     }
     if (this.#options.processTitle) {
       this.#title = process.title;
-      process.title = procline(FOLLOWS, `Waiting for ${queues.shown}`);
+      process.title = this.#options.proclinePrefix + procline(FOLLOWS, `Waiting for ${queues.shown}`);
     }
     if (pruneMs !== undefined) await prune(this.#process);
     await hooks.beforeFirstFork?.();
@@ -100,11 +105,13 @@ export class ResqueSource implements Source {
   async receive(max: number, signal: AbortSignal): Promise<readonly Delivery[]> {
     if (signal.aborted || this.#quiet) return [];
     if (this.#paused !== undefined) {
+      if (this.#looks.over) return this.#end(signal);
       await Promise.race([this.#paused.until, pause(1_000, signal)]);
       return [];
     }
     // A queue full of other people's jobs: they pass through here a thousand at a time, not all at once.
     if (this.#strangers.full) {
+      if (this.#looks.over && (await this.#onlyStrangers())) return this.#end(signal);
       await pause(this.#options.unknownTaskDelayMs, signal);
       return [];
     }
@@ -113,12 +120,17 @@ export class ResqueSource implements Source {
     const { claimed, aside, paused, news } = await this.#claim(max);
     for (const one of aside) this.#tooLarge(one);
     const deliveries = await this.#deliveries(claimed);
-    if (deliveries.length > 0) this.#wasEmpty = false;
+    if (deliveries.length > 0) {
+      this.#wasEmpty = false;
+      this.#strangersInARow = 0;
+      this.#looks.found();
+    }
     if (claimed.length > 0 || aside.length > 0 || news) return deliveries;
     if (!paused && !this.#wasEmpty) {
       this.#wasEmpty = true;
       await this.#hook('queueEmpty');
     }
+    if (this.#looks.over) return this.#end(signal);
     await this.#wait(seen, signal);
     return [];
   }
@@ -193,11 +205,31 @@ export class ResqueSource implements Source {
   }
 
   async #wait(seen: number, signal: AbortSignal): Promise<void> {
-    const { intervalMs, push } = this.#options;
+    const { push } = this.#options;
+    const intervalMs = this.#looks.next();
     if (!push) await pause(intervalMs, signal);
     // Where the server cannot tell of pushes, a look costs less than a job that waits.
     else if (this.#watch?.active !== true) await pause(Math.min(POLLING_MS, intervalMs), signal);
     else await this.#watch.next(seen, intervalMs, signal);
+  }
+
+  /** Nothing is there, and nobody waits for more (`interval: 0`): the worker stops once nothing runs. What runs may bring more. */
+  async #end(signal: AbortSignal): Promise<readonly Delivery[]> {
+    // Only other people's jobs are left, and would come round and round.
+    if (this.#process.claims.size <= this.#strangers.size) {
+      this.#log.info({ system: this.system }, 'the queues are empty (interval 0): the worker stops');
+      this.#host?.stop();
+    }
+    await pause(POLLING_MS, signal);
+    return [];
+  }
+
+  /** All that waits has been seen, and is for others: they come round behind each other. */
+  async #onlyStrangers(): Promise<boolean> {
+    const sizes = await this.#process.run(wire.sizes(this.#process.keys, this.#options.queues.expand(this.#known)));
+    let waiting = 0;
+    for (const size of sizes.values()) waiting += size;
+    return this.#strangersInARow >= waiting + this.#strangers.size;
   }
 
   /** What a hook throws is its own trouble. */
@@ -223,6 +255,7 @@ export class ResqueSource implements Source {
     for (const { delivery, error } of sorted.unread)
       this.#carryOut(() => delivery.settle({ kind: 'error', error, retriable: false }).then(() => {}));
     if (this.#options.unknownTask === 'fail' || this.#quiet) return [...sorted.deliveries, ...sorted.strangers];
+    this.#strangersInARow += sorted.strangers.length;
     for (const stranger of sorted.strangers) this.#strangers.take(stranger, this.#log);
     return sorted.deliveries;
   }

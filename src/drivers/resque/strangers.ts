@@ -17,6 +17,10 @@ export class Strangers {
     this.#carryOut = carryOut;
   }
 
+  get size(): number {
+    return this.#held.size;
+  }
+
   get full(): boolean {
     return this.#held.size >= MOST;
   }

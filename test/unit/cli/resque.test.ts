@@ -46,6 +46,42 @@ describe('a worker', () => {
     expect(rest.background).toBe(true);
   });
 
+  test("a worker's looks, its title and its scheduler heed the environment of Resque and resque-scheduler", () => {
+    const env = {
+      INTERVAL: '0',
+      MIN_INTERVAL: '0.5',
+      MAX_INTERVAL: '30',
+      BACKOFF_INTERVAL: '2',
+      RESQUE_PROCLINE_PREFIX: 'shop-',
+      RESQUE_SCHEDULER_INTERVAL: '0.5',
+      LOCK_TIMEOUT: '60',
+      DYNAMIC_SCHEDULE: 'false',
+      RAILS_ENV: 'staging',
+      RESQUE_SCHEDULER_MASTER_LOCK_PREFIX: 'blue',
+    };
+    expect(resolve({}, env).options).toEqual({
+      url: 'redis://localhost:6379/0',
+      interval: 0,
+      minInterval: 0.5,
+      maxInterval: 30,
+      backoffInterval: 2,
+      proclinePrefix: 'shop-',
+      schedulerLockPrefix: 'blue',
+    });
+    const { scheduler } = resolve({ resqueScheduler: true }, env).options;
+    expect(scheduler).toEqual({ interval: 0.5, lockTimeout: 60, dynamic: false, env: 'staging' });
+    // The flag asks for what the file describes.
+    const schedule = { Nightly: { cron: '0 3 * * *', queue: 'low' } };
+    const config = defineConfig({ resque: { url: 'redis://file', scheduler: { schedule, run: false, interval: 9 } } });
+    expect(resolve({ resqueScheduler: true }, { LOCK_TIMEOUT: '30' }, config).options.scheduler).toEqual({
+      schedule,
+      run: true,
+      interval: 9,
+      lockTimeout: 30,
+    });
+    expect(() => resolve({}, { MIN_INTERVAL: 'often' })).toThrow('MIN_INTERVAL must be a number');
+  });
+
   test('flags win over the environment, the environment over the file', () => {
     const config = defineConfig({
       resque: { url: 'redis://file', queues: ['file'], concurrency: 3, namespace: 'shop' },
