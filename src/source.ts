@@ -8,8 +8,9 @@ export interface Delivery {
   /**
    * The handler is about to start: record it, and acknowledge if this system acknowledges early.
    * Undefined when there is nothing to write, so that a run without a start record costs no turn of the event loop.
+   * An outcome where the system knows it already: the handler is not called, and the outcome is settled.
    */
-  begin(): Promise<void> | undefined;
+  begin(): Promise<Outcome | void> | undefined;
   settle(outcome: Outcome): Promise<Disposition>;
   /** The system has the job again and delivers it anew: it must not be started, and `release` leaves it alone. */
   readonly lost?: boolean;

@@ -10,6 +10,7 @@ import {
   interval,
   ParseException,
   type Schedule,
+  SOLAR,
   utc,
   type Zone,
   zoneOf,
@@ -135,6 +136,8 @@ function readSchedule(value: unknown): Schedule {
         'an rrule is evaluated by Python only; the entry is left to a RedBeat there',
         'schedule',
       );
+    case 'solar':
+      throw new ParseException(SOLAR, 'schedule');
     default:
       throw new ParseException(`the type '${String(field('__type__'))}' is not known`, 'schedule');
   }

@@ -12,7 +12,7 @@ export interface Interval {
   readonly relative: boolean;
 }
 
-/** When something is due, as Celery's beat knows it. Solar schedules are not known here. */
+/** When something is due, as Celery's beat knows it. Solar schedules are not known here, and refused by that name. */
 export type Schedule = Interval | Crontab;
 
 /** A hundred years; dates have an end. */
@@ -149,6 +149,8 @@ export function readSchedule(value: unknown, relative = false): Schedule {
   if (value['kind'] === 'interval')
     return interval(Number(value['everyMs']) / 1000, { relative: value['relative'] === true });
   if (value['kind'] === 'crontab') return crontab(value['fields'] as CrontabFields);
+  if (Object.hasOwn(value, 'event') || value['kind'] === 'solar' || value['__type__'] === 'solar')
+    throw new ParseException(SOLAR, 'schedule');
   if (Object.hasOwn(value, 'every')) {
     const { every, relative: own = relative, ...rest } = value;
     refuse(Object.keys(rest), 'an interval');
@@ -163,6 +165,10 @@ export function readSchedule(value: unknown, relative = false): Schedule {
     if (field !== undefined) fields[CRONTAB_NAMES[name] as keyof CrontabFields] = field as string;
   return crontab(fields);
 }
+
+/** What a solar schedule is answered with: `solar('sunset', lat, lon)` is a computation of Python's `ephem`. */
+export const SOLAR =
+  'solar schedules are computed by Python only. Leave this entry to a beat of Python, which sends it to the same queue; or write a crontab, and let the task see where the sun stands';
 
 const ENTRY_NAMES = ['task', 'schedule', 'args', 'kwargs', 'options', 'relative'];
 

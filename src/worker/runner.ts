@@ -83,7 +83,8 @@ export class Run implements TaskContext {
     for (let attempt = 0; ; attempt++) {
       try {
         const begun = this.delivery.begin();
-        if (begun !== undefined) await begun;
+        const known = begun === undefined ? undefined : await begun;
+        if (known !== undefined) return known;
         break;
       } catch (error) {
         failed(error);

@@ -15,6 +15,12 @@ const tasks = new Tasks().handle(defineTask<(ms: number) => number>('count'), as
   await pause(ms);
   return runs;
 });
+// Ends when somebody says so.
+tasks.handle(defineTask<() => number>('gated'), async ({ id }) => {
+  const runs = await counters.hincrby('runs', id, 1);
+  while ((await counters.exists('gate')) === 0) await pause(20);
+  return runs;
+});
 const worker = new Worker({ tasks, sources: [celery(options)], log: createLogger({ level: 'warn', format: 'json' }) });
 const stop = new AbortController();
 process.on('SIGTERM', () => stop.abort());

@@ -7,6 +7,7 @@ import { freeze } from '../../../protocols/celery/freeze.ts';
 import * as lifecycle from '../../../protocols/celery/lifecycle.ts';
 import { type TaskMessage, toJob } from '../../../protocols/celery/message.ts';
 import { type CeleryPolicy, publisherOf, type RunMoment } from '../../../protocols/celery/policy.ts';
+import { succeededBefore } from '../../../protocols/celery/redelivery.ts';
 import { chordMember } from '../../../protocols/celery/replace.ts';
 import type { ResultTuple } from '../../../protocols/celery/result.ts';
 import { readSignature, type Signature } from '../../../protocols/celery/signature.ts';
@@ -20,6 +21,7 @@ import { CANVAS, type Canvas } from './canvas.ts';
 import { type Author, type Carrier, notYet, type Progress } from './carry.ts';
 import type { EventDispatcher } from './dispatcher.ts';
 import type { HeldRequest, Requests } from './requests.ts';
+import type { Success, Successes } from './successes.ts';
 
 /** What the worker knows about the tasks of one name. */
 export interface DeliveryRules {
@@ -36,6 +38,8 @@ export interface DeliveryHost {
   readonly carrier: Carrier;
   readonly requests: Requests;
   readonly events: EventDispatcher;
+  /** Undefined where a task that comes again runs again. */
+  readonly successes: Successes | undefined;
   carry(claim: Claim, writes: lifecycle.CeleryWrites, author: Author, done: Progress): Promise<void>;
 }
 
@@ -55,6 +59,8 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
   #transition: Transition<lifecycle.CeleryWrites> | undefined;
   /** Seconds. */
   #told = false;
+  /** It succeeded in an earlier delivery. */
+  #before: Success | undefined;
   #runtime: number | undefined;
 
   constructor(
@@ -78,8 +84,10 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
     return this.#claim.lost === true && !this.#done.acked;
   }
 
-  begin(): Promise<void> | undefined {
+  begin(): Promise<Outcome | void> | undefined {
     const { policy, trackStarted } = this.#known;
+    const { successes } = this.#source;
+    if (successes !== undefined && policy.acksLate && this.message.redelivered) return this.#beginAgain(successes);
     if (!policy.acksLate || trackStarted) return this.#begin();
     this.#start();
     return undefined;
@@ -102,6 +110,7 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
       if (!(error instanceof WireError) || this.#done.published || transition.write.inItsPlace !== true) throw error;
       return this.#cannotGoOn(error);
     }
+    if (state === 'succeeded' && this.#known.policy.acksLate) this.#source.successes?.add(this.message.id);
     this.#source.requests.done(this);
     this.#tell(outcome, transition);
     return transition.disposition;
@@ -123,6 +132,8 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
 
   #decide(outcome: Outcome): Transition<lifecycle.CeleryWrites> {
     const { policy } = this.#known;
+    if (this.#before !== undefined && outcome.kind === 'success')
+      return succeededBefore(this.message, this.#before.stored, policy, this.#moment());
     try {
       return lifecycle.settle(this.message, outcome, policy, this.#moment());
     } catch (error) {
@@ -167,6 +178,14 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
   async update(state: string, meta: unknown): Promise<void> {
     const write = lifecycle.custom(this.message, state, meta, this.#known.policy, this.#sent);
     await this.#source.backend.store(write.id, write.meta, requestOf(this.#claim));
+  }
+
+  /** Delivered before: it may have succeeded then, and not have been acknowledged. */
+  async #beginAgain(successes: Successes): Promise<Outcome | void> {
+    this.#before = await successes.find(this.message);
+    if (this.#before === undefined) return this.#begin();
+    this.#start();
+    return { kind: 'success', value: this.#before.value };
   }
 
   async #begin(): Promise<void> {

@@ -98,6 +98,12 @@ export interface CeleryOptions extends CeleryAppOptions, BeatSettings {
   readonly acksOnFailureOrTimeout?: boolean;
   /** Give a job back, rather than fail it, when this process stops in the middle of it. Needs acksLate. @default true with acksLate */
   readonly rejectOnWorkerLost?: boolean;
+  /**
+   * With acksLate: a task that comes again is not run again where its result says SUCCESS: its worker died between the result and the
+   * acknowledgement. Asks the result backend of each message that was delivered before; a task whose results are ignored is known only
+   * to the worker that ran it. Has no effect without a backend, or with `rpc://`. @default false
+   */
+  readonly workerDeduplicateSuccessfulTasks?: boolean;
   readonly ignoreResult?: boolean;
   readonly storeErrorsEvenIfIgnored?: boolean;
   readonly trackStarted?: boolean;

@@ -64,6 +64,11 @@ function rows(
     ['task_time_limit', o.taskTimeLimit, o.taskTimeLimit],
     ['task_track_started', o.trackStarted, o.trackStarted ?? false],
     ['worker_concurrency', o.concurrency, o.concurrency ?? 10],
+    [
+      'worker_deduplicate_successful_tasks',
+      o.workerDeduplicateSuccessfulTasks,
+      o.workerDeduplicateSuccessfulTasks ?? false,
+    ],
     ['worker_enable_remote_control', o.workerEnableRemoteControl, o.workerEnableRemoteControl ?? true],
     ['worker_eta_task_limit', o.etaLimit, o.etaLimit ?? 1000],
     ['worker_prefetch_multiplier', o.prefetchMultiplier, o.prefetchMultiplier ?? 4],

@@ -36,6 +36,7 @@ import type { Controlled } from './panel.ts';
 import { type HeldRequest, Requests } from './requests.ts';
 import { Revoked } from './revoked.ts';
 import { reportText, settingsOf, statsOf } from './self-report.ts';
+import { Successes } from './successes.ts';
 import { type TaskRule, TaskRules } from './task-rules.ts';
 
 /** A claim that waits: for its ETA, for its rate limit, or to go back to the queue. Due, it is a delivery or nothing. */
@@ -68,6 +69,7 @@ export class CelerySource implements Source {
   readonly broker: CeleryBroker;
   readonly backend: ResultBackend;
   readonly carrier: Carrier;
+  readonly successes: Successes | undefined;
   readonly #options: CeleryOptions;
   readonly #app: ResolvedApp;
   readonly #rules: TaskRules;
@@ -150,6 +152,15 @@ export class CelerySource implements Source {
       joinTimeoutMs: (options.resultChordJoinTimeout ?? 3) * 1000,
       errback: (call, author) => this.#errback(call, author),
     });
+    this.successes =
+      options.workerDeduplicateSuccessfulTasks === true && backend.kind !== 'disabled' && backend.kind !== 'rpc'
+        ? new Successes({
+            backend,
+            serializer: this.#app.resultSerializer,
+            limits: this.#app.limits,
+            log: () => this.#log,
+          })
+        : undefined;
     this.tasks = builtins({
       backend,
       limits: this.#app.limits,
@@ -163,6 +174,11 @@ export class CelerySource implements Source {
     this.#log = host.log;
     this.events.log = host.log;
     if (this.#gossip !== undefined) this.#gossip.log = host.log;
+    if (this.#options.workerDeduplicateSuccessfulTasks === true && this.successes === undefined)
+      host.log.warn(
+        { backend: this.backend.address },
+        'workerDeduplicateSuccessfulTasks has no effect: this result backend cannot be asked. Results in Redis or in files can',
+      );
     await this.broker.open(host.log);
     await this.backend.open(host.log);
     for (const [id, until] of (await this.broker.revokes?.recall()) ?? []) this.revoked.add(id, until * 1000);

@@ -68,6 +68,12 @@ describe('a definition', () => {
   });
 });
 
+test('a solar schedule is refused with what to do about it', () => {
+  expect(() => decodeDefinition(definition({ schedule: { __type__: 'solar', event: 'dusk_civil' } }))).toThrow(
+    /schedule: solar schedules are computed by Python only\. Leave this entry to a beat of Python/,
+  );
+});
+
 describe('a last run', () => {
   test('is written in the zone that crontabs are read in', () => {
     expect(

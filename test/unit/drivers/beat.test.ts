@@ -325,6 +325,10 @@ test.each<[Partial<BeatOptions>, string]>([
     { beatSchedule: { x: { task: 't', schedule: '61 * * * *' } } },
     "the beat entry 'x': minute: Invalid end range: 61 > 59.",
   ],
+  [
+    { beatSchedule: { dusk: { task: 't', schedule: { event: 'sunset', lat: 48.1, lon: 11.6 } as never } } },
+    "the beat entry 'dusk': schedule: solar schedules are computed by Python only. Leave this entry to a beat of Python",
+  ],
   [{ beatSchedule: { x: { task: 't', schedule: '0 0 30 2 *' } } }, "the beat entry 'x': unable to rollover"],
   [
     { beatSchedule: { x: { task: 't', schedule: 1, options: { qeue: 'a' } } } },

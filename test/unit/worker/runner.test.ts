@@ -29,6 +29,16 @@ const untilAborted: Handler = (_, { signal }) =>
     signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
   });
 
+test('an outcome that is known at the start is the outcome, and no handler is called', async () => {
+  const delivery = new ScriptedDelivery([], { id: '1' });
+  delivery.begin = () => Promise.resolve({ kind: 'success', value: 7 });
+  const run = new Run(delivery, 'scripted', silent);
+  const handler = vi.fn<Handler>();
+  const registration = { task: defineTask('work'), handler, options: {} };
+  expect(await run.execute(registration, handler)).toEqual({ kind: 'success', value: 7 });
+  expect(handler).not.toHaveBeenCalled();
+});
+
 describe('what a handler does and what it comes to', () => {
   class OutOfStock extends Error {
     override readonly name = 'OutOfStock';

@@ -94,7 +94,7 @@ export class ScriptedDelivery implements Delivery {
     this.job = { task: 'work', args: [], kwargs: {}, queue: 'default', attempt: 1, ...job };
   }
 
-  begin(): Promise<void> | undefined {
+  begin(): Promise<Outcome | void> | undefined {
     if (this.beginFailures-- > 0) return Promise.reject(new Error('begin failed'));
     this.#log.push(`begin ${this.job.id}`);
     return undefined;
