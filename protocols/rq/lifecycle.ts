@@ -1,4 +1,4 @@
-import type { Buffer } from 'node:buffer';
+import { Buffer } from 'node:buffer';
 import { WireError } from '../errors.ts';
 import { PyGlobal, PyObject, Tuple } from '../formats/pickle/index.ts';
 import { pythonTraceback } from '../formats/python-traceback.ts';
@@ -6,7 +6,7 @@ import type { Failure, Outcome, Transition } from '../job.ts';
 import { attemptOf, type JobHash } from './message.ts';
 import type { Settlement } from './redis.ts';
 import { type ResultEntry, type ResultType, writeResult } from './result.ts';
-import { dumps, type SerializerName } from './serializers.ts';
+import { deflate, dumps, type SerializerName } from './serializers.ts';
 import { dateText, dueScore, epochSeconds } from './times.ts';
 
 /** One run of a job: what was claimed, and by whom. */
@@ -28,6 +28,8 @@ export interface RqPolicy {
   /** Seconds; -1 is for ever, 0 not at all. */
   readonly resultTtl: number;
   readonly failureTtl: number;
+  /** Also into the hash of the job, for readers that know no results stream: RQ before 1.12. @default false */
+  readonly resultsInHash?: boolean;
   /** The task's own policy, for a job that brings no `retry`; `delayMs` before the retry of this number, 1 being the first. */
   readonly retry?: { readonly max: number | null; readonly delayMs: (retry: number) => number };
 }
@@ -147,7 +149,12 @@ function succeeded(run: Execution, value: unknown, policy: RqPolicy, now: Date):
   const { bytes, unwritable } = returned(value, policy.serializer);
   const ttl = seconds(job.resultTtl ?? policy.resultTtl);
   const repeat = repeated(run, now);
-  const fields: [string, string][] = [...ended(now), ['status', 'finished'], ...(repeat?.fields ?? [])];
+  const fields = [
+    ...ended(now),
+    ['status', 'finished'] as const,
+    ...inHash(policy, { result: bytes }),
+    ...(repeat?.fields ?? []),
+  ];
   const write: Settlement = {
     ...ending(run, now),
     fields,
@@ -278,6 +285,22 @@ function ended(now: Date): [string, string][] {
   ];
 }
 
+/**
+ * What the last run came to as fields of the hash, where RQ before 1.12 looks for it, and newer ones' `job.result` where the stream has no
+ * success. What an earlier run left there goes. Source: rq/job.py to_dict, restore (1.10).
+ */
+function inHash(
+  policy: RqPolicy,
+  { result, excText }: { readonly result?: Buffer | undefined; readonly excText?: string },
+): Settlement['fields'] {
+  if (policy.resultsInHash !== true) return [];
+  const excInfo = excText === undefined ? undefined : deflate(Buffer.from(excText, 'utf8'));
+  return [
+    ['result', result],
+    ['exc_info', excInfo],
+  ];
+}
+
 /** Into the queue now, or into the schedule: at a whole second, and never before the time. */
 function nextRun(
   run: Execution,
@@ -312,7 +335,7 @@ function failed(
     disposition: { state: 'failed' },
     write: {
       ...ending(run, now),
-      fields: [...ended(now), ['status', status]],
+      fields: [...ended(now), ['status', status], ...inHash(policy, { excText })],
       ttl,
       // Python leaves the stream for ever where the job has no limit of its own; the worker's is as long as the job is kept.
       result: { entry: result, ttl },

@@ -364,3 +364,80 @@ result = [sorted(job.return_value() for job in group.get_jobs()), [name.decode()
     });
   }
 });
+
+/** It knows no stream of results: `job.result` and `job.exc_info` are fields of the hash. */
+describe('RQ 1.10 enqueues, Node runs, RQ reads', () => {
+  let stage: RqStage;
+  let folder: string;
+
+  beforeAll(async () => {
+    stage = await RqStage.start('1.10');
+    folder = temporaryFolder('jobglot-rq-');
+  });
+  afterAll(async () => {
+    await stage[Symbol.asyncDispose]();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  /** What RQ 1.10 says of a job: a new look at it, and the object that enqueued it. */
+  const READ = `
+import re
+def told(value):
+    # An object of a class without a repr is told by its address.
+    return re.sub(' at 0x[0-9a-f]+', '', repr(value))
+def read(job):
+    while job.get_status() not in ('finished', 'failed'): time.sleep(0.01)
+    fetched = Job.fetch(job.id, connection=connection, serializer=job.serializer)
+    assert told(job.result) == told(fetched.result)
+    return [fetched.get_status(), told(fetched.result), fetched.exc_info and fetched.exc_info.splitlines()[-1]]
+`;
+
+  test.each(VALUES)('%s is read where it was, with resultsInHash', async (source) => {
+    const queue = stage.queue('in-hash');
+    await using _ = await stage.node({ queues: [queue], resultsInHash: true });
+    const said = await stage.python.run(
+      `${READ}
+value = eval(source, {'datetime': datetime, 'decimal': decimal, 'uuid': uuid})
+result = [told(value), read(Queue(name, connection=connection).enqueue('node.echo', value))]`,
+      { source, name: queue },
+    );
+    const [sent, read] = said as readonly [string, readonly unknown[]];
+    expect(read).toEqual(['finished', sent, null]);
+  });
+
+  test('so it is over JSON, with resultsInHash', async () => {
+    const queue = stage.queue('in-hash');
+    await using _ = await stage.node({ queues: [queue], resultsInHash: true });
+    const source = `${READ}
+result = read(Queue(name, connection=connection, serializer=JSONSerializer).enqueue('node.echo', {'a': [1, None]}))`;
+    expect(await stage.python.run(source, { name: queue })).toEqual(['finished', "{'a': [1, None]}", null]);
+  });
+
+  test('job.exc_info is how it failed until it has succeeded, with resultsInHash', async () => {
+    const queue = stage.queue('in-hash');
+    await using _ = await stage.node({ queues: [queue], resultsInHash: true });
+    const source = `${READ}
+job = Queue(name, connection=connection).enqueue('node.fail_until', path, 2)
+result = [read(job)]
+job.requeue()
+result.append(read(job))`;
+    const [failed, finished] = (await stage.python.run(source, {
+      name: queue,
+      path: join(folder, 'fails'),
+    })) as unknown[];
+    expect(failed).toEqual(['failed', 'None', 'Error: run 1']);
+    expect(finished).toEqual(['finished', '2', null]);
+  });
+
+  test('without resultsInHash it has succeeded or failed, and nothing is said of how', async () => {
+    const queue = stage.queue('stream-only');
+    await using _ = await stage.node({ queues: [queue] });
+    const source = `${READ}
+queue = Queue(name, connection=connection)
+result = [read(queue.enqueue('node.echo', 5)), read(queue.enqueue('node.fail'))]`;
+    expect(await stage.python.run(source, { name: queue })).toEqual([
+      ['finished', 'None', null],
+      ['failed', 'None', null],
+    ]);
+  });
+});

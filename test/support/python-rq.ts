@@ -4,7 +4,7 @@ import { PythonDriver, PythonProcess, pythonOf } from './python-process.ts';
 import { PATIENCE_MS, until } from './until.ts';
 
 /** The versions of RQ that the set-up has a Python for. */
-export type RqVersion = '1.13' | '1.16' | '2.0' | '2.10' | '2.12';
+export type RqVersion = '1.10' | '1.13' | '1.16' | '2.0' | '2.10' | '2.12';
 
 export interface PythonRqVersions {
   readonly rq: string;

@@ -6,6 +6,7 @@ export declare const pythonEnvironments: readonly [
   'celery-5.6',
   'celery-redbeat',
   'celery-flower',
+  'rq-1.10',
   'rq-1.16',
   'rq-2.0',
   'rq-2.10',

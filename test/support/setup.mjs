@@ -23,6 +23,7 @@ export const pythonEnvironments = /** @type {const} */ ([
   'celery-5.6',
   'celery-redbeat',
   'celery-flower',
+  'rq-1.10',
   'rq-1.16',
   'rq-2.0',
   'rq-2.10',

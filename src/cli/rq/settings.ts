@@ -15,6 +15,7 @@ export interface RqWorkerFlags extends WorkerFlags {
   readonly withScheduler?: boolean;
   readonly dequeueStrategy?: 'default' | 'round_robin' | 'random';
   readonly resultsTtl?: number;
+  readonly resultsInHash?: boolean;
   readonly maintenanceInterval?: number;
   readonly jobMonitoringInterval?: number;
   readonly workerTtl?: number;
@@ -30,6 +31,7 @@ export const RQ_FLAGS: Readonly<Record<string, string>> = {
   withScheduler: '--with-scheduler',
   dequeueStrategy: '--dequeue-strategy',
   resultsTtl: '--results-ttl',
+  resultsInHash: '--results-in-hash',
   maintenanceInterval: '--maintenance-interval',
   jobMonitoringInterval: '--job-monitoring-interval',
   workerTtl: '--worker-ttl',
@@ -72,6 +74,7 @@ export function resolveRq(
     ...given('withScheduler', flags.withScheduler),
     ...given('dequeueStrategy', flags.dequeueStrategy),
     ...given('resultsTtl', flags.resultsTtl),
+    ...given('resultsInHash', flags.resultsInHash),
     ...given('maintenanceInterval', flags.maintenanceInterval),
     ...given('jobMonitoringInterval', flags.jobMonitoringInterval),
     ...given('workerTtl', flags.workerTtl),

@@ -91,11 +91,13 @@ export class Intake {
   /** A result is written as its job was: nothing else says what its reader understands. */
   policy(serializer: SerializerName, registration?: Registration): lifecycle.RqPolicy {
     const { resultsTtl = lifecycle.DEFAULT_RESULT_TTL, failureTtl = lifecycle.DEFAULT_FAILURE_TTL } = this.#options;
+    const { resultsInHash = false } = this.#options;
     const retry = registration?.options.retry;
     return {
       serializer,
       resultTtl: resultsTtl,
       failureTtl,
+      resultsInHash,
       ...(retry === undefined ? {} : { retry: retryRule(retry) }),
     };
   }

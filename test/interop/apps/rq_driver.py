@@ -13,7 +13,7 @@ import uuid
 import redis
 import rq
 from rq import Queue, Worker, command, registry, suspension
-from rq.job import Dependency, Job, Retry
+from rq.job import Job, Retry
 from rq.serializers import JSONSerializer
 
 import rq_app
@@ -125,12 +125,13 @@ def run(source, values=None):
     scope = {
         **{name: getattr(rq, name) for name in ("Callback", "Group", "Repeat", "SimpleWorker") if hasattr(rq, name)},
         **{"rq": rq, "rq_app": rq_app, "connection": connection, "redis": redis},
-        **{"Queue": Queue, "Worker": Worker, "Job": Job, "Retry": Retry, "Dependency": Dependency},
+        **{"Queue": Queue, "Worker": Worker, "Job": Job, "Retry": Retry},
         **{"JSONSerializer": JSONSerializer, "command": command, "registry": registry, "suspension": suspension},
         **{"datetime": datetime, "decimal": decimal, "uuid": uuid, "time": time},
         **(values or {}),
     }
-    for module, name in (("rq.job", "Callback"), ("rq.group", "Group"), ("rq.repeat", "Repeat"), ("rq.webhook", "Webhook")):
+    newer = {"Dependency": "rq.job", "Callback": "rq.job", "Group": "rq.group", "Repeat": "rq.repeat", "Webhook": "rq.webhook"}
+    for name, module in newer.items():
         try:
             scope.setdefault(name, getattr(__import__(module, fromlist=[name]), name))
         except (ImportError, AttributeError):

@@ -1,3 +1,4 @@
+import { inflateSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { WireError } from '../../../protocols/errors.ts';
 import * as pickle from '../../../protocols/formats/pickle/index.ts';
@@ -92,6 +93,39 @@ describe('a success', () => {
     );
     expect(write).toMatchObject({ next, ttl: 99, registry: { name: 'finished' }, ended: 'finished' });
     expect(fieldsOf(write)).toMatchObject({ status, repeats_left: left });
+  });
+});
+
+describe('what readers that know no stream look for', () => {
+  const policy = { ...POLICY, resultsInHash: true };
+  it('is in the hash beside the stream where the worker is told so, and what an earlier run left there goes', () => {
+    const { write } = settle(runOf(), { kind: 'success', value: [1] }, policy, NOW);
+    const { result, exc_info: excInfo, ...others } = fieldsOf(write);
+    expect(others).toEqual({ status: 'finished', ended_at: DATE, last_heartbeat: DATE });
+    expect(pickle.decode(result as Buffer)).toEqual([1]);
+    expect(excInfo).toBeUndefined();
+    expect(write.fields).toContainEqual(['exc_info', undefined]);
+    expect(readReturnValue(resultOf(write))).toEqual([1]);
+  });
+  it('is no field for None, as in RQ', () => {
+    const { write } = settle(runOf(), { kind: 'success', value: null }, policy, NOW);
+    expect(write.fields).toContainEqual(['result', undefined]);
+  });
+  it('is the traceback of a failure, deflated', () => {
+    for (const { write } of [
+      settle(runOf(), failing, policy, NOW),
+      abandoned(runOf(), policy, NOW, SECONDS),
+      settle(runOf({ numberOfRetries: 3 }), { kind: 'retry', delayMs: 0, error: ERROR }, policy, NOW),
+    ]) {
+      expect(inflateSync(fieldsOf(write)['exc_info'] as Buffer).toString()).toBe(resultOf(write).excString);
+      expect(write.fields).toContainEqual(['result', undefined]);
+    }
+  });
+  it('is not written of a run that is not the last', () => {
+    const names = ({ fields }: Settlement): unknown[] => fields.map(([name]) => name);
+    const again = settle(runOf({ retriesLeft: 1 }), failing, policy, NOW);
+    expect(names(again.write)).toEqual(names(settle(runOf({ retriesLeft: 1 }), failing, POLICY, NOW).write));
+    expect(names(giveBack(runOf(), NOW, 'head'))).not.toContain('result');
   });
 });
 
