@@ -40,7 +40,8 @@ def call(name, args=(), kwargs=None, options=None):
 def get(id, timeout=10):
     result = result_of(id)
     try:
-        value = result.get(timeout=timeout, propagate=False)
+        # A group looks at its members each half a second unless told otherwise.
+        value = result.get(timeout=timeout, propagate=False, interval=0.01)
     except CeleryTimeout:
         return {"kind": "timeout", "state": getattr(result, "state", None)}
     if isinstance(value, BaseException):
