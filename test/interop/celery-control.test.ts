@@ -473,8 +473,12 @@ result = made.apply_async(queue='node').id`,
   // The programs are the same whatever the broker, and slow to start: once is enough.
   if (version === '5.6' && broker === 'redis')
     describe('the real command line', () => {
+      // Told whom it asks, the program ends when they have answered; else it waits for as long as it was told to.
+      const ASKED = ['--json', '-t', '10', '-d', `${NODE},${PYTHON}`];
       const OK: Readonly<Record<string, readonly string[]>> = {
-        status: ['status', '--json', '-t', '5'],
+        status: ['status', '--json', '-t', '3'],
+        'inspect, whoever is there': ['inspect', 'ping', '--json', '-t', '3'],
+        'control, whoever is there': ['control', '--json', '-t', '3', 'heartbeat'],
         ...Object.fromEntries(
           [
             'active',
@@ -491,9 +495,9 @@ result = made.apply_async(queue='node').id`,
             'revoked',
             'scheduled',
             'stats',
-          ].map((name) => [name, ['inspect', name, '--json', '-t', '3']]),
+          ].map((name) => [name, ['inspect', name, ...ASKED]]),
         ),
-        query_task: ['inspect', 'query_task', '--json', '-t', '3', 'nobody'],
+        query_task: ['inspect', 'query_task', ...ASKED, 'nobody'],
         ...Object.fromEntries(
           [
             ['rate_limit', 'both.add', '10/m'],
@@ -510,7 +514,7 @@ result = made.apply_async(queue='node').id`,
             ['autoscale', '3', '1'],
             ['add_consumer', 'cli'],
             ['cancel_consumer', 'cli'],
-          ].map(([name = '', ...args]) => [name, ['control', '--json', '-t', '3', name, ...args]]),
+          ].map(([name = '', ...args]) => [name, ['control', ...ASKED, name, ...args]]),
         ),
       };
 
@@ -525,7 +529,7 @@ result = made.apply_async(queue='node').id`,
         });
 
       toNode(PROGRAM, 'celery status says who is online', async () => {
-        const { stdout } = await runCelery(version, stage.app, ['status', '-t', '5', '--no-color'].slice(0, 3));
+        const { stdout } = await runCelery(version, stage.app, ['status', '-t', '3']);
         expect(stdout).toMatch(/node@test: +OK/);
         expect(stdout).toContain('2 nodes online.');
       });
