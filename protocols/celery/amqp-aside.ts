@@ -19,6 +19,8 @@ export interface Aside {
 export interface Quarantine extends Aside {
   /** The same message without anything added: the reason is in the log alone. */
   readonly bare: AmqpMessage;
+  /** To be published with it: properties nobody can read that are too long for a header, as a body. */
+  readonly beside?: AmqpMessage;
 }
 
 /** The longest step of a wait, as a power of two of seconds: twelve days. RabbitMQ's times end at 49 days. */
@@ -26,28 +28,42 @@ const LONGEST_STEP = 20;
 
 /**
  * `jobglot.quarantine.<queue>`: the message, with `x-jobglot-code`, `-reason`, `-queue` and `-at` in its headers. What cannot be read is
- * there as bytes: `x-jobglot-headers`, `x-jobglot-properties`.
+ * there as bytes: `x-jobglot-headers`, `x-jobglot-properties`. Properties that leave no room for that are the body of a message of their
+ * own, just before it: its id is what `x-jobglot-properties-in` says.
+ *
+ * @param id a new one, for that message
  */
 export function quarantine(
   found: Found,
   quorum: boolean,
   why: { readonly code: string; readonly reason: string },
   now: Date,
+  id: string,
 ): Quarantine {
   const name = `jobglot.quarantine.${found.queue}`;
+  const damage = found.properties.damage?.bytes;
+  const isLong = damage !== undefined && damage.byteLength > HEADER_ROOM;
   const notes = encodeTable({
     'x-jobglot-code': why.code,
     'x-jobglot-reason': why.reason.slice(0, 1_000),
     'x-jobglot-queue': found.queue,
     'x-jobglot-at': now.toISOString(),
+    ...(isLong ? { 'x-jobglot-properties-in': id } : {}),
   });
   return {
     declaration: queue(name, quorum ? { 'x-queue-type': 'quorum' } : {}),
     message: {
       ...to(name, found),
-      properties: { ...kept(found), deliveryMode: 2, headers: Buffer.concat([legible(found), notes]) },
+      properties: {
+        ...kept(found),
+        deliveryMode: 2,
+        headers: Buffer.concat([isLong ? new Uint8Array(0) : legible(found), notes]),
+      },
     },
     bare: { ...to(name, found), properties: kept(found) },
+    ...(isLong
+      ? { beside: { ...to(name, { body: damage }), properties: { deliveryMode: 2, messageId: id, headers: notes } } }
+      : {}),
   };
 }
 
@@ -77,7 +93,10 @@ function queue(name: string, queueArguments: QueueDeclaration['arguments']): Que
   return { kind: 'queue', name, durable: true, autoDelete: false, exclusive: false, arguments: queueArguments };
 }
 
-function to(name: string, { body }: Found): Pick<AmqpMessage, 'exchange' | 'routingKey' | 'mandatory' | 'body'> {
+function to(
+  name: string,
+  { body }: Pick<Found, 'body'>,
+): Pick<AmqpMessage, 'exchange' | 'routingKey' | 'mandatory' | 'body'> {
   return { exchange: '', routingKey: name, mandatory: true, body };
 }
 
@@ -87,12 +106,12 @@ function kept({ properties }: Found): AmqpMessage['properties'] {
   return rest;
 }
 
-/** The most that is kept of properties nobody can read: a message's headers and properties must fit into one frame. */
-const DAMAGE_BYTES = 100_000;
+/** Properties nobody can read go into a header up to this: a message's headers and properties must fit into one frame. */
+const HEADER_ROOM = 100_000;
 
 /** The header table as it is; one that cannot be read, as the bytes of one header, and so the properties. */
 function legible({ properties: { headers, damage } }: Found): Uint8Array {
-  if (damage !== undefined) return encodeTable({ 'x-jobglot-properties': damage.bytes.subarray(0, DAMAGE_BYTES) });
+  if (damage !== undefined) return encodeTable({ 'x-jobglot-properties': damage.bytes });
   if (headers === undefined) return new Uint8Array(0);
   try {
     decodeTable(headers);

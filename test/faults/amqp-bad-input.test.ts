@@ -284,6 +284,45 @@ describe('properties that nobody can read', () => {
     expect(actors.lines.filter(({ message }) => /nothing is consumed|closed the channel/.test(message))).toEqual([]);
   });
 
+  test('properties too long for a header are a message of their own, to the last byte', async () => {
+    let spoilt: Buffer = Buffer.alloc(0);
+    const spoil = (): ((chunk: Buffer) => Buffer) => spoiler('spoil-big', (properties) => (spoilt = properties));
+    await using proxy = await startProxy(rabbit.port, spoil);
+    await using actors = await startWorker(
+      {
+        broker: `amqp://guest:guest@127.0.0.1:${proxy.port}//`,
+        queues: ['spoilt-big'],
+        workerEnableRemoteControl: false,
+      },
+      { ok: () => 'ran' },
+    );
+    const body = Buffer.from('[[], {}, {}]');
+    const pad = 'x'.repeat(125_000);
+    const connection = new AmqpConnection(amqpTarget(rabbit.url));
+    await connection.connect();
+    const publisher = new AmqpPublisher(connection);
+    try {
+      const properties = { messageId: 'spoil-big', headers: encodeTable({ pad }) };
+      await publisher.publish([{ exchange: '', routingKey: 'spoilt-big', mandatory: true, body, properties }]);
+    } finally {
+      await publisher.close();
+      await connection.close();
+    }
+    const [next = ''] = await send(rabbit, 'spoilt-big', {});
+    await until('the next one ran', () => actors.started.includes(next));
+    await until('it is reported', () => actors.poisons.length === 1);
+    expect(actors.poisons[0]?.kept).toContain('its properties in a message of their own before it');
+    await holds(rabbit, 'spoilt-big', 0, 0);
+    const [beside, kept, ...more] = await rabbit.get('jobglot.quarantine.spoilt-big');
+    expect(more).toEqual([]);
+    expect(kept?.content.equals(body)).toBe(true);
+    const { headers } = kept?.properties ?? {};
+    expect(headers).toMatchObject({ 'x-jobglot-code': 'undecodable', 'x-jobglot-queue': 'spoilt-big' });
+    expect(headers?.['x-jobglot-properties-in']).toBe(beside?.properties.messageId);
+    expect(beside?.content.length).toBeGreaterThan(pad.length);
+    expect(beside?.content.equals(spoilt)).toBe(true);
+  });
+
   test('a timestamp of 64 bits is set aside as it is', async () => {
     const connection = new AmqpConnection(amqpTarget(rabbit.url));
     await connection.connect();
@@ -310,15 +349,22 @@ describe('properties that nobody can read', () => {
   });
 });
 
-/** In the header frame that has this text as its message id, the length of the text says more than the frame has. */
-function spoiler(text: string): (chunk: Buffer) => Buffer {
+/**
+ * In the header frame that has this text as its message id, the length of the text says more than the frame has. `told` what the
+ * properties are then.
+ */
+function spoiler(text: string, told: (properties: Buffer) => void = () => {}): (chunk: Buffer) => Buffer {
   let rest = Buffer.alloc(0);
   return (chunk) => {
     rest = Buffer.concat([rest, chunk]);
     let end = 0;
     for (let next = frameEnd(rest, end); next !== undefined; next = frameEnd(rest, end)) {
       const at = rest[end] === 2 ? rest.subarray(0, next).indexOf(text, end) : -1;
-      if (at > 0) rest[at - 1] = 255;
+      if (at > 0) {
+        rest[at - 1] = 255;
+        // After the frame's start, class, weight and size; before its last byte.
+        told(Buffer.from(rest.subarray(end + 7 + 12, next - 1)));
+      }
       end = next;
     }
     const whole = rest.subarray(0, end);

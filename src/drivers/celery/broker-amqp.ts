@@ -207,7 +207,9 @@ export class AmqpBroker implements CeleryBroker {
       await this.reject(claim);
       return `It was rejected, and RabbitMQ passes it on to the dead-letter exchange '${String(exchange)}' of its queue`;
     }
-    const kept = await this.#setAside(quarantine(own.delivered, this.#isQuorum(claim.queue), why, new Date()));
+    const kept = await this.#setAside(
+      quarantine(own.delivered, this.#isQuorum(claim.queue), why, new Date(), randomUUID()),
+    );
     await this.ack(claim);
     return `${kept}. To try it again, move it back with a shovel or the management page`;
   }
@@ -216,7 +218,7 @@ export class AmqpBroker implements CeleryBroker {
     const { properties, body, exchange, routingKey } = toAmqp(publication);
     const queue = exchange === '' ? routingKey : exchange;
     const found = { properties, body, exchange, routingKey, redelivered: false, queue };
-    return this.#setAside(quarantine(found, false, { code: 'unroutable', reason }, new Date()));
+    return this.#setAside(quarantine(found, false, { code: 'unroutable', reason }, new Date(), randomUUID()));
   }
 
   async park(claim: Claim, at: Date): Promise<void> {
@@ -369,14 +371,15 @@ export class AmqpBroker implements CeleryBroker {
     return route === undefined ? message : { ...message, ...route };
   }
 
-  async #setAside({ declaration, message, bare }: Quarantine): Promise<string> {
+  async #setAside({ declaration, message, bare, beside }: Quarantine): Promise<string> {
     await this.#declareOnce([declaration]);
     const publisher = await this.#ready();
     let how = 'the reason in its headers';
     try {
-      await publisher.publish([message]);
+      await publisher.publish(beside === undefined ? [message] : [beside, message]);
+      if (beside !== undefined) how += ', its properties in a message of their own before it';
     } catch (error) {
-      if (!(error instanceof WireError && error.code === 'too-large')) throw error;
+      if (beside !== undefined || !(error instanceof WireError && error.code === 'too-large')) throw error;
       await publisher.publish([bare]);
       how = 'without the reason, for which its headers leave no room';
     }
