@@ -150,7 +150,11 @@ function applyGroup(signature: Signature, extra: Extra, publisher: Publisher): A
  */
 function applyChord(signature: Signature, extra: Extra, publisher: Publisher): Application {
   if (publisher.chords === 'refused') {
-    throw new WireError('celery', 'no-chords', 'chords need a result backend; set one, as in Celery');
+    throw new WireError(
+      'celery',
+      'no-chords',
+      'chords need a result backend that keeps results; set one (redis://…): without one, and over rpc://, there are none, as in Celery',
+    );
   }
   const call = new Map(extra.options ?? NOTHING);
   const partial = extra.args ?? [];

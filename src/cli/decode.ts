@@ -11,9 +11,22 @@ export async function decode(
   flags: { readonly json?: boolean },
   output: Output,
 ): Promise<number> {
-  const explanation = await system.explain(await read(file), new Date());
+  const bytes = await read(file);
+  const explanation = isBlank(bytes) ? NOTHING : await system.explain(bytes, new Date());
   output.out(flags.json === true ? `${JSON.stringify(explanation, undefined, 2)}\n` : render(explanation));
   return explanation.kind === 'unknown' ? EXIT.failure : EXIT.ok;
+}
+
+/** What redis-cli prints for a key that is not there is an empty line. */
+const NOTHING: Explanation = {
+  kind: 'unknown',
+  summary: 'Nothing to explain: the input is empty. Is there such a key, and anything in it?',
+  sections: [],
+  warnings: [],
+};
+
+function isBlank(bytes: Uint8Array): boolean {
+  return bytes.every((byte) => byte === 0x0a || byte === 0x0d || byte === 0x20);
 }
 
 async function read(file: string): Promise<Uint8Array> {

@@ -7,10 +7,10 @@ export const shown = [
   'rq-client',
   'sidekiq-worker',
   'sidekiq-client',
-  'active-job-worker',
-  'active-job-client',
   'resque-worker',
   'resque-client',
+  'active-job-worker',
+  'active-job-client',
   'move',
 ];
 

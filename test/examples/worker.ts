@@ -17,9 +17,10 @@ const tasks = new Tasks()
   );
 
 const broker = process.env['CELERY_BROKER_URL'] ?? 'redis://localhost:6379/0';
+const backend = process.env['CELERY_RESULT_BACKEND'] ?? broker; // with RabbitMQ rpc:// or Redis
 const worker = new Worker({
   tasks,
-  sources: [celery({ broker, backend: broker, queues: ['celery'], concurrency: 20, acksLate: true })],
+  sources: [celery({ broker, backend, queues: ['celery'], concurrency: 20, acksLate: true })],
   log: createLogger(),
 });
 

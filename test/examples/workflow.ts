@@ -3,7 +3,8 @@ import { CeleryClient, chain, chord, group, signature } from 'jobglot/celery';
 import { add, resize, total } from './tasks.ts';
 
 const broker = process.env['CELERY_BROKER_URL'] ?? 'redis://localhost:6379/0';
-await using client = new CeleryClient({ broker, backend: broker });
+const backend = process.env['CELERY_RESULT_BACKEND'] ?? broker; // with RabbitMQ rpc:// or Redis
+await using client = new CeleryClient({ broker, backend });
 
 // Each step gets the result of the one before as its first argument; one that does not take it does not compile.
 const steps = await client.apply(chain(signature(add, [2, 2]), signature(add, [4]), signature(add, [8])));

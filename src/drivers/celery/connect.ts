@@ -68,9 +68,16 @@ export function backendFor(options: CeleryAppOptions): ResultBackend {
       return new DisabledResults();
     default:
       throw new ConfigError(
-        `celery: no result backend speaks '${scheme}://'; known are redis, rediss, sentinel, rpc, file, memory and disabled`,
+        `celery: no result backend speaks '${/^[\w-]+$/.test(backend) ? backend : `${scheme}://`}'; known are redis, rediss, sentinel, rpc, file, memory and disabled${hint(scheme, backend)}`,
       );
   }
+}
+
+/** What those want who name a backend of Celery's that is not spoken here. */
+function hint(scheme: string, backend: string): string {
+  if (/^(?:py)?amqps?$/.test(scheme)) return '. Results over RabbitMQ are rpc://';
+  if (backend.startsWith('django-')) return '. Name one of them on both sides, in Django too';
+  return '';
 }
 
 /** `rpc://` is the broker's own address; `rpc://user@host` names another. */

@@ -70,11 +70,9 @@ export class ResqueSource implements Source {
     setMaxListeners(0, this.#closing.signal);
   }
 
-  /** Those it takes from now; before it has looked, what was asked for. */
+  /** As asked for, patterns too, without what is taken away: what the workers' ids say. */
   get queues(): readonly string[] {
-    const { queues } = this.#options;
-    const found = queues.expand(this.#known);
-    return found.length > 0 ? found : queues.shown.split(',');
+    return this.#options.queues.shown.split(',');
   }
 
   /** Ids of our workers, as Resque has them. */

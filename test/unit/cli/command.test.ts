@@ -219,6 +219,9 @@ describe('decode', () => {
     const json = await run(['decode', 'celery', 'body.json', '--json'], { cwd });
     expect(JSON.parse(json.stdout)).toMatchObject({ kind: 'body' });
     expect((await run(['decode', 'celery'], { cwd, stdin: 'nonsense' })).code).toBe(1);
+    // What redis-cli prints for a key that is not there.
+    const nothing = await run(['decode', 'rq'], { cwd, stdin: '\n' });
+    expect(nothing).toMatchObject({ code: 1, stdout: expect.stringContaining('the input is empty') as string });
     expect((await run(['decode', 'celery', 'missing'], { cwd })).code).toBe(64);
   });
 });

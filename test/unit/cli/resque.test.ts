@@ -105,7 +105,7 @@ describe('a worker', () => {
   test('wrong values are refused', () => {
     expect(() => resolve({}, { COUNT: 'many' })).toThrow(ConfigError);
     expect(() => resolve({}, { FAILURE_BACKEND: 'airbrake' })).toThrow('FAILURE_BACKEND must be redis');
-    expect(resque({ url: 'redis://x', queues: ['high', '*', '!low'] }).queues).toEqual(['high']);
+    expect(resque({ url: 'redis://x', queues: ['high', '*', '!low'] }).queues).toEqual(['high', '*']);
     expect(resque({ url: 'redis://x' }).queues).toEqual(['*']);
     expect(() => resque({ url: 'redis://x', queues: ['!only'] })).toThrow('queues names none to take from');
     expect(() => resque({ url: 'redis://x', queues: ['a,b'] })).toThrow('holds a comma');
