@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { float, SidekiqApi, SidekiqClient } from '../../src/drivers/sidekiq/index.ts';
 import { defineTask } from '../../src/task.ts';
 import { startRedis } from '../support/redis.ts';
@@ -115,6 +115,64 @@ describe('a push', () => {
     await using older = new SidekiqClient({ url: scene.server.url, dialect: '6.4', namespace: 'shop' });
     await older.enqueue(hard, { args: [1] });
     expect((await scene.redis.lrange('shop:queue:default', 0, -1))[0]).toMatch(/"created_at":\d{10}\.\d+/);
+  });
+});
+
+describe('many jobs of Active Job', () => {
+  const calls = [
+    { args: [1, float(2)], jobId: 'a', jid: 'aaaaaaaaaaaaaaaaaaaaaaaa' },
+    {
+      args: ['é'],
+      kwargs: { urgent: true },
+      queue: 'critical',
+      priority: 5,
+      jobId: 'b',
+      jid: 'bbbbbbbbbbbbbbbbbbbbbbbb',
+    },
+    { args: [], in: 60, locale: 'de', jobId: 'c', jid: 'cccccccccccccccccccccccc', tags: ['import'] },
+  ] as const;
+
+  test('are, to the letter, what each would be by itself; a command a queue for all', async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.parse('2026-11-21T10:00:00.123Z') });
+    try {
+      const stored = async (): Promise<readonly unknown[]> => [
+        await scene.queue(),
+        await scene.queue('critical'),
+        await scene.redis.zrange('schedule', '0', '-1', 'WITHSCORES'),
+      ];
+      for (const call of calls) await scene.client.performLater('ShipJob', call);
+      const single = await stored();
+      expect(single.flat()).toHaveLength(4);
+      await scene.redis.flushall();
+      await scene.redis.config('RESETSTAT');
+      const pushed = await scene.client.performAllLater('ShipJob', calls);
+      expect(pushed).toEqual(calls.map(({ jid, jobId }) => ({ jid, jobId, state: 'pushed' })));
+      expect(await stored()).toEqual(single);
+      expect(await scene.redis.info('commandstats')).toContain('cmdstat_lpush:calls=2,');
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  test('are checked before the first is sent, pass middleware one by one, and leave in batches', async () => {
+    const client = new SidekiqClient({
+      url: scene.server.url,
+      middleware: [(job, next) => (job.queue === 'never' ? undefined : next())],
+    });
+    try {
+      const bad = [{ args: [1] }, { args: [new Map([[{}, 1]])] }];
+      await expect(client.performAllLater('ShipJob', bad)).rejects.toThrow('cannot write args[0]');
+      expect(await scene.queue()).toEqual([]);
+      await expect(client.performAllLater('ShipJob', [], { batchSize: 0 })).rejects.toThrow('batchSize must be');
+      expect(await client.performAllLater('ShipJob', [])).toEqual([]);
+      const three = [{ args: [1] }, { args: [2], queue: 'never' }, { args: [3] }];
+      const pushed = await client.performAllLater('ShipJob', three, { batchSize: 1 });
+      expect(pushed.map(({ state }) => state)).toEqual(['pushed', 'halted', 'pushed']);
+      expect(await scene.queue()).toHaveLength(2);
+      expect(await scene.queue('never')).toEqual([]);
+    } finally {
+      await client.close();
+    }
   });
 });
 

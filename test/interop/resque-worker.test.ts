@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { FailureRecord } from '../../protocols/resque/failure.ts';
 import * as wire from '../../protocols/resque/schedule.ts';
 import {
@@ -464,6 +464,38 @@ describe('the client', () => {
     await client.removeQueue('default');
     expect(await client.queues()).toEqual([]);
     expect(await client.size('default')).toBe(0);
+  });
+
+  test('many jobs of Active Job are, to the letter, what each would be by itself; a command a queue for all', async () => {
+    const calls = [
+      { args: [1, 'é'], jobId: 'a' },
+      { args: [2], kwargs: { urgent: true }, queue: 'high', priority: 5, jobId: 'b' },
+      { args: [3], in: 60, locale: 'de', jobId: 'c' },
+      { args: [4], jobId: 'd' },
+    ] as const;
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.parse('2026-11-21T10:00:00.123Z') });
+    try {
+      const stored = async (): Promise<readonly unknown[]> => [
+        (await redis.keys('*')).toSorted(),
+        await redis.lrange('resque:queue:default', 0, -1),
+        await redis.lrange('resque:queue:high', 0, -1),
+        await redis.lrange((await redis.keys('resque:delayed:*'))[0] ?? '', 0, -1),
+      ];
+      for (const call of calls) await client.performLater('ShipJob', call);
+      const single = await stored();
+      expect(single.slice(1).flat()).toHaveLength(4);
+      await redis.flushall();
+      await redis.config('RESETSTAT');
+      expect(await client.performAllLater('ShipJob', calls)).toEqual(['a', 'b', 'c', 'd']);
+      expect(await stored()).toEqual(single);
+      expect(await redis.info('commandstats')).toMatch(/cmdstat_rpush:calls=[23],/);
+      // Checked before the first is sent.
+      const bad = [{ args: [5] }, { args: [new Map([[{}, 1]])] }];
+      await expect(client.performAllLater('ShipJob', bad)).rejects.toThrow('cannot write args[0]');
+      expect(await client.size('default')).toBe(2);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   test('says what a call lacks', async () => {

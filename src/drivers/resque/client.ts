@@ -58,6 +58,7 @@ export interface PerformLaterOptions extends Omit<EnqueueOptions, 'id'> {
   readonly rails?: RailsVersion;
 }
 
+type LaterCall<A, K> = { readonly args?: A; readonly kwargs?: K } & PerformLaterOptions;
 type Call<A, K> = { readonly args?: A; readonly kwargs?: K } & EnqueueOptions;
 type Named<A extends readonly unknown[], K, R> = Task<A, K, R> | string;
 
@@ -102,33 +103,23 @@ export class ResqueClient implements Client<EnqueueOptions, boolean>, AsyncDispo
    */
   async performLater<A extends readonly unknown[], K, R>(
     task: Named<A, K, R>,
-    call: { readonly args?: NoInfer<A>; readonly kwargs?: NoInfer<K> } & PerformLaterOptions = {},
+    call: LaterCall<NoInfer<A>, NoInfer<K>> = {},
   ): Promise<string | undefined> {
-    const { args = [], kwargs, at, in: seconds, jobId = randomUUID(), rails, priority, locale, timezone } = call;
+    return this.#later(taskName(task, 'resque'), call)();
+  }
+
+  /**
+   * Send many jobs of one class of Active Job in one trip: `ActiveJob.perform_all_later`. Each is what `performLater` makes of it, and all are
+   * checked before the first is sent. Resolves to their job ids, as `performLater`; throws as `enqueue`.
+   */
+  async performAllLater<A extends readonly unknown[], K, R>(
+    task: Named<A, K, R>,
+    calls: readonly LaterCall<NoInfer<A>, NoInfer<K>>[],
+  ): Promise<readonly (string | undefined)[]> {
     const name = taskName(task, 'resque');
-    const queue = this.#queueOf(name, call.queue);
-    const due = dueAt(at, seconds);
-    const later = due === undefined || due.getTime() <= Date.now() ? undefined : due;
-    const payload = wrap(
-      {
-        jobClass: name,
-        jobId,
-        queueName: queue,
-        args: args as readonly unknown[],
-        ...(kwargs === undefined ? {} : { kwargs: kwargs as Readonly<Record<string, unknown>> }),
-        priority,
-        locale,
-        timezone,
-        enqueuedAt: new Date(),
-        scheduledAt: later,
-      },
-      rails === undefined ? {} : { rails },
-    );
-    const sent =
-      later === undefined
-        ? await this.#enqueue(name, queue, payload, args)
-        : await this.#delay(name, encodeDelayed(payload, queue), later, args);
-    return sent ? jobId : undefined;
+    const sends = calls.map((call) => this.#later(name, call));
+    await this.#connection();
+    return Promise.all(sends.map((send) => send()));
   }
 
   /** `Resque.enqueue_to`. */
@@ -263,6 +254,37 @@ export class ResqueClient implements Client<EnqueueOptions, boolean>, AsyncDispo
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** What sends a job of Active Job, which is checked here and now. */
+  #later(name: string, call: LaterCall<readonly unknown[], unknown>): () => Promise<string | undefined> {
+    const { args = [], kwargs, at, in: seconds, jobId = randomUUID(), rails, priority, locale, timezone } = call;
+    const queue = this.#queueOf(name, call.queue);
+    const due = dueAt(at, seconds);
+    const later = due === undefined || due.getTime() <= Date.now() ? undefined : due;
+    const payload = wrap(
+      {
+        jobClass: name,
+        jobId,
+        queueName: queue,
+        args,
+        ...(kwargs === undefined ? {} : { kwargs: kwargs as Readonly<Record<string, unknown>> }),
+        priority,
+        locale,
+        timezone,
+        enqueuedAt: new Date(),
+        scheduledAt: later,
+      },
+      rails === undefined ? {} : { rails },
+    );
+    const item = later === undefined ? '' : encodeDelayed(payload, queue);
+    return async () => {
+      const sent =
+        later === undefined
+          ? await this.#enqueue(name, queue, payload, args)
+          : await this.#delay(name, item, later, args);
+      return sent ? jobId : undefined;
+    };
   }
 
   async #enqueue(name: string, queue: string, payload: string, args: readonly unknown[]): Promise<boolean> {

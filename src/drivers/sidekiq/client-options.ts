@@ -38,9 +38,15 @@ export interface PerformLaterOptions extends Omit<EnqueueOptions, 'wrapped' | 'd
   readonly rails?: RailsVersion;
 }
 
+/** One job of Active Job. */
+export type LaterCall<A, K> = { readonly args?: A; readonly kwargs?: K } & PerformLaterOptions;
+
 /** What became of a job. */
 export interface Pushed {
   readonly jid: string;
   /** `pushed`: Redis has it. `buffered`: this process keeps it until Redis is back. `halted`: middleware did not let it through. */
   readonly state: 'pushed' | 'buffered' | 'halted';
 }
+
+/** And of one of Active Job. */
+export type PushedLater = Pushed & { readonly jobId: string };

@@ -13,8 +13,9 @@ import { RedisConnection } from '../../transports/redis.ts';
 import type {
   ClientMiddleware,
   EnqueueOptions,
-  PerformLaterOptions,
+  LaterCall,
   Pushed,
+  PushedLater,
   SidekiqClientOptions,
 } from './client-options.ts';
 import { fleetDialect } from './fleet.ts';
@@ -98,30 +99,36 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
    */
   async performLater<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    call: { readonly args?: NoInfer<A>; readonly kwargs?: NoInfer<K> } & PerformLaterOptions = {},
-  ): Promise<Pushed & { readonly jobId: string }> {
-    const { args = [], kwargs, priority, locale, timezone, jobId = randomUUID(), rails, ...options } = call;
+    call: LaterCall<NoInfer<A>, NoInfer<K>> = {},
+  ): Promise<PushedLater> {
     const jobClass = taskName(task, 'sidekiq');
     await this.#ready();
     const now = new Date();
-    const one = this.#item(
-      this.#dialect.activeJobWrapper,
-      { ...options, args: [], wrapped: jobClass } as Call<unknown, unknown>,
-      now,
-    );
-    const inner = {
-      jobClass,
-      jobId,
-      queue: one.queue,
-      args: args as readonly unknown[],
-      ...(kwargs === undefined ? {} : { kwargs: kwargs as Readonly<Record<string, unknown>> }),
-      priority,
-      locale,
-      timezone,
-      at: one.at,
-    };
-    one.args = [wrap(inner, now, rails === undefined ? {} : { rails })];
+    const { one, jobId } = this.#activeItem(jobClass, call, now);
     return { ...(await this.#sendItem(one, now)), jobId };
+  }
+
+  /**
+   * Send many jobs of one class of Active Job in few trips: `ActiveJob.perform_all_later`. Each is what `performLater` makes of it. Several of
+   * these calls in one turn of the event loop share a trip. Throws as `enqueue`; what was sent before an error is sent.
+   */
+  async performAllLater<A extends readonly unknown[], K, R>(
+    task: Task<A, K, R> | string,
+    calls: readonly LaterCall<NoInfer<A>, NoInfer<K>>[],
+    { batchSize = 1_000 }: { readonly batchSize?: number } = {},
+  ): Promise<readonly PushedLater[]> {
+    checkBatch('performAllLater', batchSize);
+    const jobClass = taskName(task, 'sidekiq');
+    await this.#ready();
+    const now = new Date();
+    // Checked before anything is sent.
+    const items = calls.map((call) => this.#activeItem(jobClass, call, now));
+    const pushed = await this.#sendItems(
+      items.map(({ one }) => one),
+      now,
+      batchSize,
+    );
+    return pushed.map((one, at) => ({ ...one, jobId: (items[at] as (typeof items)[number]).jobId }));
   }
 
   /**
@@ -146,8 +153,7 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
       if (Array.isArray(list) && list.length !== args.length)
         throw new ConfigError(`sidekiq: enqueueMany: ${name} has ${list.length} times for ${args.length} jobs`);
     }
-    if (!Number.isInteger(batchSize) || batchSize < 1)
-      throw new ConfigError(`sidekiq: enqueueMany: batchSize must be a whole number of at least 1, not ${batchSize}`);
+    checkBatch('enqueueMany', batchSize);
     const now = new Date();
     const timeOf = (index: number): Timing => {
       const when = Array.isArray(at) ? (at as readonly Date[])[index] : (at as Date | undefined);
@@ -158,31 +164,40 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
       this.#item(task, { ...common, ...timeOf(index), args: args[index] } as Call<A, K>, now);
     const alike = this.#middleware.length === 0 && !Array.isArray(at) && !Array.isArray(delay);
     // Checked before anything is sent; what all have in common is checked and written once.
-    const items = alike ? undefined : args.map((_, index) => itemOf(index));
-    const pattern = alike && args.length > 0 ? itemOf(0) : undefined;
-    if (alike) checkLists(args);
+    if (!alike) {
+      const items = args.map((_, index) => itemOf(index));
+      await this.#ready();
+      return this.#sendItems(items, now, batchSize);
+    }
+    checkLists(args);
+    const pattern = args.length > 0 ? itemOf(0) : undefined;
     await this.#ready();
     const pushed: Pushed[] = [];
-    for (let from = 0; from < args.length; from += batchSize) {
-      const to = Math.min(args.length, from + batchSize);
-      const some = items?.slice(from, to) ?? args.slice(from, to).map((one) => ({ args: one, jid: newJid() }));
+    for (let from = 0; pattern !== undefined && from < args.length; from += batchSize) {
+      const some = args.slice(from, from + batchSize).map((one) => ({ args: one, jid: newJid() }));
+      const state = await this.#sendAll(payloads(pattern, some, { now, dialect: this.#dialect }));
+      for (const { jid } of some) pushed.push({ jid, state });
+    }
+    return pushed;
+  }
+
+  async #sendItems(items: readonly Item[], now: Date, batchSize: number): Promise<readonly Pushed[]> {
+    const pushed: Pushed[] = [];
+    for (let from = 0; from < items.length; from += batchSize) {
+      const some = items.slice(from, from + batchSize);
       const passed =
-        items === undefined || this.#middleware.length === 0
-          ? undefined
-          : await Promise.all(items.slice(from, to).map((one) => this.#passes(one)));
+        this.#middleware.length === 0 ? undefined : await Promise.all(some.map((one) => this.#passes(one)));
       const { dialect } = this;
-      const ready =
-        pattern !== undefined
-          ? payloads(pattern, some, { now, dialect })
-          : (some as readonly Item[])
-              .filter((_, index) => passed?.[index] !== false)
-              .map((one) => payload(one, { now, dialect }));
-      const send = async (): Promise<void> => this.#connection().run(wire.push(this.#app.keys, ready));
-      const state =
-        this.#spool === undefined ? await send().then(() => 'pushed' as const) : await this.#spool.send(ready, send);
+      const sent = some.filter((_, index) => passed?.[index] !== false);
+      const state = await this.#sendAll(sent.map((one) => payload(one, { now, dialect })));
       some.forEach(({ jid }, index) => pushed.push({ jid, state: passed?.[index] === false ? 'halted' : state }));
     }
     return pushed;
+  }
+
+  async #sendAll(ready: readonly wire.Payload[]): Promise<Pushed['state']> {
+    const send = async (): Promise<void> => this.#connection().run(wire.push(this.#app.keys, ready));
+    return this.#spool === undefined ? send().then(() => 'pushed' as const) : this.#spool.send(ready, send);
   }
 
   /**
@@ -246,6 +261,23 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
     });
   }
 
+  /** The dialect has to be known by now. */
+  #activeItem(
+    jobClass: string,
+    call: LaterCall<readonly unknown[], unknown>,
+    now: Date,
+  ): { readonly one: Item; readonly jobId: string } {
+    const { args = [], kwargs, priority, locale, timezone, jobId = randomUUID(), rails, ...options } = call;
+    const wrapper = { ...options, args: [], wrapped: jobClass } as Call<unknown, unknown>;
+    const one = this.#item(this.#dialect.activeJobWrapper, wrapper, now);
+    const inner = {
+      ...{ jobClass, jobId, queue: one.queue, args, priority, locale, timezone, at: one.at },
+      ...(kwargs === undefined ? {} : { kwargs: kwargs as Readonly<Record<string, unknown>> }),
+    };
+    one.args = [wrap(inner, now, rails === undefined ? {} : { rails })];
+    return { one, jobId };
+  }
+
   async #passes(one: Item): Promise<boolean> {
     let passed = false;
     const call = async (index: number): Promise<void> => {
@@ -307,6 +339,11 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
     if (redis !== undefined && (this.#spool === undefined || redis.ready)) return redis;
     throw new ConnectionError(`sidekiq: ${this.#app.target.maskedUrl} is not connected`);
   }
+}
+
+function checkBatch(method: string, batchSize: number): void {
+  if (!Number.isInteger(batchSize) || batchSize < 1)
+    throw new ConfigError(`sidekiq: ${method}: batchSize must be a whole number of at least 1, not ${batchSize}`);
 }
 
 function checkLists(args: readonly unknown[]): void {

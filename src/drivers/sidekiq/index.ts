@@ -15,8 +15,10 @@ export type { CapsuleOptions, SidekiqAppOptions, SidekiqOptions } from './option
 export type {
   ClientMiddleware,
   EnqueueOptions,
+  LaterCall,
   PerformLaterOptions,
   Pushed,
+  PushedLater,
   SidekiqClientOptions,
 } from './client-options.ts';
 export { SidekiqClient } from './client.ts';
