@@ -1,5 +1,14 @@
 import { Buffer } from 'node:buffer';
-import { ByteArray, FrozenSet, PyGlobal, PyObject, TimeDelta, Tuple, ZonedDateTime } from './pickle/index.ts';
+import {
+  ByteArray,
+  FrozenSet,
+  PyExtension,
+  PyGlobal,
+  PyObject,
+  TimeDelta,
+  Tuple,
+  ZonedDateTime,
+} from './pickle/index.ts';
 import { DateTime, Decimal, floatText, isoText, Numeral, PlainDate, PlainTime, Uuid } from './values.ts';
 
 /**
@@ -53,9 +62,13 @@ export function reprLeaf(value: object): string | undefined {
   if (value instanceof PlainDate) return `datetime.date(${numbers(value.iso.split('-'))})`;
   if (value instanceof PlainTime) return `datetime.time(${timeNumbers(value.iso)})`;
   if (value instanceof TimeDelta) return timeDeltaRepr(value);
-  if (value instanceof PyGlobal) return `<${value.toString()}>`;
-  if (value instanceof PyObject) return `<${value.className ?? 'object'}>`;
+  if (value instanceof PyGlobal || value instanceof PyExtension) return `<${value.toString()}>`;
+  if (value instanceof PyObject) return `<${className(value)}>`;
   return undefined;
+}
+
+function className({ className: name, callable }: PyObject): string {
+  return name ?? (callable instanceof PyExtension ? callable.toString() : 'object');
 }
 
 class Printer {
@@ -132,7 +145,7 @@ class Printer {
       this.#add(name.slice(name.lastIndexOf('.') + 1));
       return this.#items(object.args, '(', ')');
     }
-    this.#add(`<${object.className ?? 'object'} object>`);
+    this.#add(`<${className(object)} object>`);
   }
 
   #items(items: Iterable<unknown>, start: string, end: string): void {

@@ -7,6 +7,7 @@ import {
   decode,
   encode,
   FrozenSet,
+  PyExtension,
   PyGlobal,
   PyObject,
   TimeDelta,
@@ -62,6 +63,30 @@ describe(`what Python pickles (${COUNT} values)`, () => {
       .filter(({ protocol }) => protocol === 5)
       .map(({ pickle }) => ({ pickle: encode(decode(Buffer.from(pickle, 'base64'))).toString('base64') }));
     expect(python(['load'], back)).toEqual(back.map(() => true));
+  });
+});
+
+describe('classes that are numbers in the pickle, as copyreg.add_extension gives them', () => {
+  const written = python(['extensions'], []) as readonly {
+    readonly pickle: string;
+    readonly codes: readonly number[];
+  }[];
+  const read = written.map(({ pickle }) => decode(Buffer.from(pickle, 'base64'), { exact: true }));
+  const back = read.flatMap((value) =>
+    ([4, 2] as const).map((protocol) => ({ pickle: encode(value, { protocol }).toString('base64') })),
+  );
+
+  it('stay those numbers: who has them loads the same objects', () => {
+    for (const { codes } of written) expect(codes).toEqual([1, 255, 256, 65_535, 65_536, 2 ** 31 - 1]);
+    for (const value of read) {
+      expect(value).toMatchObject({ 0: { callable: new PyExtension(1) }, 6: new PyExtension(2 ** 31 - 1) });
+    }
+    expect(python(['extended'], back)).toEqual(back.map(() => null));
+  });
+
+  it('mean to whoever has not what they meant before they went through here', () => {
+    const said = python(['unextended'], [...written, ...back]);
+    expect(new Set(said)).toEqual(new Set(['unregistered extension code 1']));
   });
 });
 

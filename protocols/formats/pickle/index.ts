@@ -21,6 +21,11 @@ import { Writer, type WriteProtocol } from './writer.ts';
  *     bytes                 Buffer                      timedelta             TimeDelta
  *     bytearray             ByteArray                   Decimal, UUID         Decimal, Uuid
  *     classes, functions    PyGlobal                    everything else       PyObject
+ *     the same by a number  PyExtension
+ *
+ * What `pickle.loads` of a peer may load is kept, also where its meaning is elsewhere: the number of an extension (EXT1, EXT2,
+ * EXT4) goes back as that number. What it never loads is refused: persistent ids and out-of-band buffers stand for what was sent
+ * another way.
  */
 
 export * from './values.ts';

@@ -76,7 +76,10 @@ export class PyGlobal {
   }
 }
 
-/** A class by its number in the registry of extensions (`copyreg.add_extension`), which only the other side knows. */
+/**
+ * A class or function by its number in the registry of extensions (`copyreg.add_extension`), 1 to 2147483647. Only the other side
+ * knows the name; written again it is the same number, which whoever has registered it loads.
+ */
 export class PyExtension {
   readonly code: number;
   constructor(code: number) {

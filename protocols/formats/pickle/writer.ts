@@ -361,6 +361,8 @@ export class Writer {
   }
 
   #extension({ code }: PyExtension): void {
+    if (!Number.isInteger(code) || code < 1 || code > 0x7fffffff)
+      throw this.#unencodable(`the extension ${code}, which cannot be: codes are 1 to 2147483647`);
     if (code <= 0xff) this.#out.number(op.EXT1, code, 1);
     else if (code <= 0xffff) this.#out.number(op.EXT2, code, 2);
     else this.#out.number(op.EXT4, code, 4);

@@ -47,6 +47,7 @@ export type { FailedRequest } from '../../../protocols/celery/writes.ts';
 export {
   ByteArray,
   FrozenSet,
+  PyExtension,
   PyGlobal,
   PyObject,
   TimeDelta,

@@ -26,6 +26,7 @@ export type { WorkerCommand, WorkerRecord } from '../../../protocols/rq/workers.
 export {
   ByteArray,
   FrozenSet,
+  PyExtension,
   PyGlobal,
   PyObject,
   TimeDelta,

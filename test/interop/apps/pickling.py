@@ -5,10 +5,14 @@ The Python side of pickle.test.ts: JSON lines in, JSON lines out.
     pickling.py check <count> <seed>     reads {value, pickle} and answers {value, problem} for each that is not what was written
     pickling.py load                     reads {pickle}, and answers true where Python loads it
     pickling.py show                     reads {pickle} and answers what Python loads from it
+    pickling.py extensions               a line a protocol: a pickle of what copyreg has codes for
+    pickling.py extended                 reads {pickle}, and answers what is wrong with it for whoever has those codes, or None
+    pickling.py unextended               reads {pickle}, and answers what Python says of it without those codes
 """
 
 import base64
 import collections
+import copyreg
 import dataclasses
 import datetime as dt
 import decimal
@@ -513,7 +517,48 @@ def show():
         out(shown(pickle.loads(written)))
 
 
+# The smallest and the largest of each opcode.
+CODES = {
+    1: ('pickling', 'Order'),
+    255: ('pickling', 'Colour'),
+    256: ('collections', 'deque'),
+    65535: ('pickling', 'Level'),
+    65536: ('pickling', 'Access'),
+    2**31 - 1: ('builtins', 'len'),
+}
+
+
+def extended_values():
+    for code, (module, name) in CODES.items():
+        copyreg.add_extension(module, name, code)
+    order = Order(1, [2])
+    return [order, order, Order, {Colour.RED: collections.deque([1], 3)}, Level.HIGH, Access.READ, len]
+
+
+def extensions():
+    made = extended_values()
+    for protocol in (2, 3, 4, 5):
+        written = pickle.dumps(made, protocol)
+        codes = [argument for opcode, argument, _ in pickletools.genops(written) if opcode.name.startswith('EXT')]
+        out({'pickle': base64.b64encode(written).decode(), 'codes': sorted(set(codes))})
+
+
+def extended():
+    made = extended_values()
+    for line in lines():
+        out(same(made, pickle.loads(base64.b64decode(line['pickle'])), {}))
+
+
+def unextended():
+    for line in lines():
+        try:
+            out(repr(pickle.loads(base64.b64decode(line['pickle']))))
+        except ValueError as error:
+            out(str(error))
+
+
 if __name__ == 'pickling':
     sys.setrecursionlimit(5000)
     command, *numbers = sys.argv[1:]
-    {'write': write, 'check': check, 'load': load, 'show': show}[command](*map(int, numbers))
+    commands = [write, check, load, show, extensions, extended, unextended]
+    {f.__name__: f for f in commands}[command](*map(int, numbers))

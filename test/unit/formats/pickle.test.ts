@@ -185,6 +185,29 @@ describe('what a handler gets', () => {
   });
 });
 
+describe('an extension, which is a class by a number', () => {
+  // The smallest and the largest of each opcode.
+  it.each([
+    [1, '\x82\x01'],
+    [0xff, '\x82\xff'],
+    [0x100, '\x83\x00\x01'],
+    [0xffff, '\x83\xff\xff'],
+    [0x10000, '\x84\x00\x00\x01\x00'],
+    [0x7fffffff, '\x84\xff\xff\xff\x7f'],
+  ])('%d is read as no more than that, and written with the same opcode', (code, opcode) => {
+    const read = decode(bytes(`\x80\x02${opcode}.`));
+    expect(read).toEqual(new PyExtension(code));
+    for (const protocol of [2, 4] as const) expect(encode(read, { protocol }).toString('latin1')).toContain(opcode);
+  });
+
+  it('is not given a meaning by whoever gives one to names', () => {
+    const seen: unknown[] = [];
+    const construct = (...call: readonly unknown[]): undefined => void seen.push(call);
+    expect(decode(bytes('\x80\x02\x82\x07)R.'), { construct })).toEqual(new PyObject(new PyExtension(7)));
+    expect(seen).toEqual([]);
+  });
+});
+
 describe('what cannot be written', () => {
   it.each<[string, unknown, string]>([
     ['a function', [() => 1], 'cannot write value[0]: a function'],
@@ -198,6 +221,11 @@ describe('what cannot be written', () => {
     ['a date that is none', new PlainDate('2026-02-30'), 'which Python cannot have'],
     ['a Numeral that is no number', new Numeral('1; DROP'), 'which is not a number'],
     ['a UUID that is none', new Uuid('xyz'), 'which is no UUID'],
+    ['extension 0', new PyExtension(0), 'which cannot be'],
+    ['extension -1', new PyExtension(-1), 'which cannot be'],
+    ['extension 1.5', new PyExtension(1.5), 'which cannot be'],
+    ['extension 2147483648', new PyExtension(2 ** 31), 'which cannot be'],
+    ['no extension', new PyExtension(Number.NaN), 'which cannot be'],
   ])('%s: a WireError says where', (_, value, message) => {
     expect(() => encode(value)).toThrow(expect.objectContaining({ code: 'unencodable' }) as Error);
     expect(() => encode(value)).toThrow(message);
@@ -281,6 +309,11 @@ describe('hostile pickles', () => {
     ['an out-of-band buffer', '\x80\x05\x97.', 'undecodable'],
     ['a read-only buffer', '\x80\x05N\x98.', 'undecodable'],
     ['extension 0', '\x82\0.', 'undecodable'],
+    ['extension -1', '\x84\xff\xff\xff\xff.', 'undecodable'],
+    ['a state for an extension', '\x82\x01}b.', 'undecodable'],
+    ['an item for an extension', '\x82\x01]a.', 'undecodable'],
+    ['an extension for a module', '\x80\x04\x82\x01\x8c\x01a\x93.', 'undecodable'],
+    ['half an extension', '\x84\x01\x00.', 'undecodable'],
     ['lists in each other, from outside', `${repeat(']', 300_000)}${repeat('a', 299_999)}.`, 'too-deep'],
     ['tuples in each other, from inside', `)${repeat('\x85', 300_000)}.`, 'too-deep'],
     ['a chain of calls', `capp\nf\n${repeat(')R', 100_000)}.`, 'too-deep'],

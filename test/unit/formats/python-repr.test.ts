@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import {
   ByteArray,
   FrozenSet,
+  PyExtension,
   PyGlobal,
   PyObject,
   TimeDelta,
@@ -73,6 +74,8 @@ describe('pythonRepr', () => {
     [new PyObject(new PyGlobal('builtins', 'ValueError'), Tuple.of('x')), "ValueError('x')"],
     [new PyObject(new PyGlobal('app', 'Point'), new Tuple(), 'new'), '<app.Point object>'],
     [new PyGlobal('app', 'Point'), '<app.Point>'],
+    [new PyExtension(300), '<extension 300>'],
+    [new PyObject(new PyExtension(300)), '<extension 300 object>'],
     [new URL('http://a'), '<URL object>'],
     [new Error("no 'x'"), 'Error("no \'x\'")'],
     [new Date(Number.NaN), '<unrepresentable>'],
