@@ -1,11 +1,9 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { CeleryOptions } from '../../src/drivers/celery/index.ts';
-import { hold } from '../support/leash.mjs';
 import { startRabbit } from '../support/rabbit.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
+import { startProgram } from './program.ts';
 import { startProxy } from './proxy.ts';
 import { consumed, holds, send } from './rabbit-scene.ts';
 import { message, type Scene, startWorker } from './scene.ts';
@@ -80,14 +78,13 @@ async function dieBeforeAck(
   ready: () => Promise<void> = () => Promise.resolve(),
 ): Promise<void> {
   const store = results.client();
-  const worker = await startProcess(options, results.url);
+  const worker = await startProgram('celery', options, results.url);
   await ready();
   await until('it runs', async () => (await store.hget('runs', ID)) === '1');
   proxy.goSilentForAll();
   await store.set('gate', 'open');
   await until('its result is stored', async () => (await store.exists(`celery-task-meta-${ID}`)) === 1);
-  worker.child.kill('SIGKILL');
-  await worker.gone;
+  await worker.kill();
   // What the proxy has not passed on is lost with the connection.
   proxy.cut();
 }
@@ -110,24 +107,4 @@ async function expectRuns(results: RedisServer, next: Scene, deduplicate: boolea
   expect(JSON.parse((await store.get(`celery-task-meta-${ID}`)) ?? '')).toMatchObject({ status: 'SUCCESS', result: 1 });
   const said = next.lines.filter(({ message: words }) => words.includes('does not run again'));
   expect(said.map(({ fields }) => fields['id'])).toEqual(deduplicate ? [ID] : []);
-}
-
-async function startProcess(
-  options: CeleryOptions,
-  counters: string,
-): Promise<{ readonly child: ChildProcess; readonly gone: Promise<unknown> }> {
-  const script = fileURLToPath(new URL('worker-process.ts', import.meta.url));
-  const child = spawn(process.execPath, ['--import', 'tsx', script, JSON.stringify(options), counters], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  hold(child);
-  let said = '';
-  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (said += chunk.toString()));
-  const gone = new Promise((resolve) => child.once('close', resolve));
-  onTestFinished(() => void child.kill('SIGKILL'));
-  await until('the worker process runs', () => {
-    if (child.exitCode !== null) throw new Error(`the worker process ended:\n${said}`);
-    return said.includes('running');
-  });
-  return { child, gone };
 }
