@@ -56,6 +56,14 @@ export class RedisConnection {
     return this.#redis.status === 'ready';
   }
 
+  /**
+   * Resolves when commands can be sent. Rejects with ConnectionError when the connection stays away, as `run` would, and at once when
+   * `signal` aborts: before a claim, so that a worker that stops need not wait for one that was never sent.
+   */
+  whenReady(signal: AbortSignal): Promise<void> | undefined {
+    return this.ready ? undefined : this.#untilReady(signal);
+  }
+
   /** Called each time the connection is ready to take commands. */
   onReady(listener: () => void): void {
     this.#redis.on('ready', listener);
@@ -229,7 +237,7 @@ export class RedisConnection {
     }
   }
 
-  async #untilReady(): Promise<void> {
+  async #untilReady(signal?: AbortSignal): Promise<void> {
     if (this.ready) return;
     const closed = this.#closing.signal;
     if (!closed.aborted) {
@@ -237,10 +245,13 @@ export class RedisConnection {
       const up = new AbortController();
       const heard = (): void => up.abort();
       this.#redis.once('ready', heard);
-      await pause(this.#patienceMs, AbortSignal.any([up.signal, closed]));
+      const ends = signal === undefined ? [up.signal, closed] : [up.signal, closed, signal];
+      await pause(this.#patienceMs, AbortSignal.any(ends));
       this.#redis.off('ready', heard);
       if (up.signal.aborted) return;
     }
+    if (signal?.aborted === true)
+      throw new ConnectionError(`redis: ${this.target.maskedUrl} is away, and no longer waited for`);
     if (closed.aborted) throw new ConnectionError(`redis: the connection to ${this.target.maskedUrl} is closed`);
     throw new ConnectionError(`redis: ${this.target.maskedUrl} does not answer (waited ${this.#patienceMs} ms)`);
   }

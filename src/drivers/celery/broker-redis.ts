@@ -241,7 +241,7 @@ export class RedisBroker implements CeleryBroker {
       const { seen } = watch;
       const broadcast = this.#fanout?.take(max) ?? [];
       if (broadcast.length > 0) return broadcast.map(({ queue, bytes }) => readClaim(queue, '', bytes));
-      const claims = this.#look || this.#uncertain ? await this.#claim(max) : [];
+      const claims = this.#look || this.#uncertain ? await this.#claim(max, signal) : [];
       if (claims.length > 0) {
         // A waiter was served at the push, before this claim; its answer may be the next to be read.
         if (this.#waiters.some(({ pending }) => pending !== undefined)) await nextTurn();
@@ -465,8 +465,9 @@ export class RedisBroker implements CeleryBroker {
     };
   }
 
-  async #claim(max: number): Promise<readonly Claim[]> {
+  async #claim(max: number, signal: AbortSignal): Promise<readonly Claim[]> {
     if (this.#queues.length === 0) return [];
+    await this.#connection().whenReady(signal);
     if (this.#uncertain || Date.now() >= this.#lookAgainAt) await this.#recoverLost();
     return this.#claimBy(max, (claim) => this.#connection().run(claim));
   }

@@ -56,6 +56,10 @@ export class ResqueProcess {
     return this.redis.run(exchange);
   }
 
+  whenReady(signal: AbortSignal): Promise<void> | undefined {
+    return this.redis.whenReady(signal);
+  }
+
   async open(host: Host): Promise<void> {
     this.host = host;
     this.log = host.log;
@@ -119,6 +123,8 @@ export class ResqueProcess {
     if (redis === undefined) return;
     try {
       const { keys, name, slots } = this;
+      // A server that is away has a second; after that others see by our heartbeats that we are gone.
+      await redis.whenReady(AbortSignal.timeout(1_000));
       await redis.run(wire.leave(keys, name, slots.ids));
     } finally {
       this.#redis = undefined;

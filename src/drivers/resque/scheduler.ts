@@ -122,6 +122,7 @@ export class SchedulerAgent implements Agent {
     if (redis === undefined) return;
     this.#redis = undefined;
     try {
+      await redis.whenReady(AbortSignal.timeout(1_000));
       await redis.run(wire.stepDown(this.#keys, this.#who));
     } finally {
       await this.#watch?.close();

@@ -114,6 +114,7 @@ export class ResqueSource implements Source {
       return [];
     }
     const seen = this.#watch?.seen ?? 0;
+    await this.#process.whenReady(signal);
     await this.#process.claims.settleDoubts();
     const { claimed, aside, paused, news } = await this.#claim(max);
     for (const one of aside) this.#tooLarge(one);

@@ -180,6 +180,7 @@ export class RqSource implements Source, IntakeHost {
       }
       const watch = this.#watch as PushWatch;
       const { seen } = watch;
+      await this.redis().whenReady(signal);
       if (!this.#drained || this.#ahead !== undefined) {
         const claiming = this.#ahead ?? this.#claim(want < 2 * AHEAD ? want : Math.ceil(want / 2));
         this.#ahead = undefined;

@@ -41,6 +41,7 @@ export class BasicFetch implements Fetch {
       await pause(WAIT * 1000, signal);
       return [];
     }
+    await (this.#redis as RedisConnection).whenReady(signal);
     if (this.#quiet || signal.aborted) return [];
     const popping = (this.#redis as RedisConnection).run(wire.brpop(this.#process.keys, queues, WAIT));
     this.#pending = popping;

@@ -81,7 +81,7 @@ export class ReliableFetch implements Fetch {
     for (let waited = false; !signal.aborted && !waited;) {
       if (this.#arrived.length > 0) break;
       const { seen } = watch;
-      const fetched = this.#look ? await this.#fetch(max) : [];
+      const fetched = this.#look ? await this.#fetch(max, signal) : [];
       if (fetched.length > 0) {
         // A waiter was served at the push, before this; its answer may be the next to be read.
         if (this.#waiters.some(({ pending }) => pending !== undefined)) await nextTurn();
@@ -119,7 +119,8 @@ export class ReliableFetch implements Fetch {
     if (this.#own) await this.#redis?.close();
   }
 
-  async #fetch(max: number): Promise<readonly Fetched[]> {
+  async #fetch(max: number, signal: AbortSignal): Promise<readonly Fetched[]> {
+    await (this.#redis as RedisConnection).whenReady(signal);
     await this.#process.claims.settleDoubts();
     const queues = this.#host.order();
     if (queues.length === 0) return [];

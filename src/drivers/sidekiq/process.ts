@@ -125,6 +125,8 @@ export class SidekiqProcess {
     if (this.#open > 0 || this.#redis === undefined) return;
     const redis = this.#redis;
     try {
+      // A server that is away has a second; after that others see by our heartbeat that we are gone.
+      await redis.whenReady(AbortSignal.timeout(1_000));
       await this.#heartbeat.end();
     } finally {
       this.#redis = undefined;
