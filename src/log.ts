@@ -7,6 +7,7 @@ export interface Logger {
   error(fields: object, message: string): void;
 }
 
+/** From all there is to nothing. */
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
 
 const RANK: Readonly<Record<string, number>> = { trace: 0, debug: 1, info: 2, warn: 3, error: 4, fatal: 5, silent: 9 };
@@ -16,6 +17,7 @@ export function logs(log: Logger, level: LogLevel): boolean {
   return (RANK[log.level] ?? 2) <= (RANK[level] ?? 2);
 }
 
+/** What is written, and where. */
 export interface LoggerOptions {
   /** @default 'info' */
   readonly level?: LogLevel;

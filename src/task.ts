@@ -61,6 +61,10 @@ export interface TaskContext {
   update(state: string, meta?: unknown): Promise<void>;
 }
 
+/**
+ * Runs a job. What it returns is the job's result, where the system keeps results; what it throws is a failure by the system's rules, except `Retry`, `Fail`,
+ * `Discard`, `Reject` and `Replace`, which ask for something.
+ */
 export type Handler<
   A extends readonly unknown[] = readonly unknown[],
   K = Readonly<Record<string, unknown>>,
@@ -112,6 +116,7 @@ export interface TaskOptions {
   readonly retriesExhausted?: (job: Job, error: Failure) => void | 'discard' | Promise<void | 'discard'>;
 }
 
+/** A task, with who runs it and how. */
 export interface Registration {
   readonly task: Task;
   readonly handler: Handler;

@@ -24,6 +24,7 @@ export interface CommandSpec {
   readonly hidden?: true;
 }
 
+/** How an argument is read: `whole` is an integer, `flag` is true for `1`, `true`, `yes` and `on`, and else false. */
 export type ArgumentKind = 'text' | 'number' | 'whole' | 'flag';
 
 function inspect(help: string, more: Partial<CommandSpec> = {}): CommandSpec {
@@ -37,6 +38,7 @@ function control(help: string, more: Partial<CommandSpec> = {}): CommandSpec {
 const PLAIN: Omit<CommandSpec, 'type' | 'help'> = { required: [], optional: [], open: true, places: [], usage: '' };
 const IDS = '[id1 [id2 [... [idN]]]]';
 
+/** Every command of `celery inspect` and `celery control`, by its name. Source: celery/worker/control.py (5.6). */
 export const COMMANDS: ReadonlyMap<string, CommandSpec> = new Map([
   ['active', inspect('Tasks that run now', { alias: 'dump_active', optional: ['safe'] })],
   ['active_queues', inspect('Queues that are consumed', { open: false })],

@@ -42,6 +42,7 @@ export interface EventStamp {
 /** An event as it was heard: its fields as they came. Ask with `Object.hasOwn` for names that are not your own. */
 export type HeardEvent = Readonly<Record<string, unknown>> & { readonly type: string };
 
+/** The exchange of events where nobody says otherwise (`event_exchange`). */
 export const EVENT_EXCHANGE = 'celeryev';
 
 /** Celery's `utcoffset`, from what `Date.getTimezoneOffset` says. */
@@ -75,6 +76,7 @@ export function encodeBatch(
   return publication(events, `${group}.multi`, hostname, format);
 }
 
+/** Where events go, and as what. */
 export interface EventFormat {
   /** @default 'celeryev' */
   readonly exchange?: string;
@@ -121,12 +123,14 @@ export interface WorkerFacts {
   readonly software: SoftwareInfo;
 }
 
+/** What a worker says it is: name, version, system. */
 export interface SoftwareInfo {
   readonly sw_ident: string;
   readonly sw_ver: string;
   readonly sw_sys: string;
 }
 
+/** `worker-online`, `worker-heartbeat` or `worker-offline`. The load is rounded to two digits, as Celery's is. */
 export function workerEvent(
   type: 'worker-online' | 'worker-heartbeat' | 'worker-offline',
   facts: WorkerFacts,
@@ -189,10 +193,12 @@ export function taskReceived(message: TaskMessage): CeleryEvent {
   };
 }
 
+/** `task-started`: its handler runs. */
 export function taskStarted(uuid: string): CeleryEvent {
   return { type: 'task-started', fields: { uuid } };
 }
 
+/** `task-revoked`: it is not run, or no longer. `signum` is that of the signal a `terminate` named, else null. */
 export function taskRevoked(
   uuid: string,
   how: { readonly terminated: boolean; readonly signum: number | null; readonly expired: boolean },

@@ -171,10 +171,12 @@ export function revoked(reason: 'revoked' | 'expired' | 'terminated'): PythonExc
   return { type: 'TaskRevokedError', module: 'celery.exceptions', args: [reason] };
 }
 
+/** The hard time limit, of so many seconds. */
 export function timeLimitExceeded(seconds: number): PythonException {
   return { type: 'TimeLimitExceeded', module: 'billiard.exceptions', args: [seconds] };
 }
 
+/** The soft time limit, where the handler let it end the task. */
 export function softTimeLimitExceeded(): PythonException {
   return { type: 'SoftTimeLimitExceeded', module: 'billiard.exceptions', args: [] };
 }
@@ -195,6 +197,7 @@ export function maxRetriesExceeded(
   return { type: 'MaxRetriesExceededError', module: 'celery.exceptions', args: [text] };
 }
 
+/** A chord whose header failed; its text is what the body's failure says. */
 export function chordError(text: string): PythonException {
   return { type: 'ChordError', module: 'celery.exceptions', args: [text] };
 }

@@ -27,6 +27,7 @@ export interface ControlRequest {
   readonly replyTo?: ReplyTo | undefined;
 }
 
+/** Where an answer goes: an exchange (`reply.celery.pidbox`) and the id of who asked. */
 export interface ReplyTo {
   readonly exchange: string;
   readonly routingKey: string;
@@ -44,19 +45,27 @@ export interface ControlReply {
   readonly nodes: readonly (readonly [node: string, reply: unknown])[];
 }
 
+/** The fanout exchange of requests: `celery.pidbox`. */
 export function pidboxExchange(namespace = 'celery'): string {
   return `${namespace}.pidbox`;
 }
+
+/** The direct exchange of answers: `reply.celery.pidbox`. */
 export function replyExchange(namespace = 'celery'): string {
   return `reply.${namespace}.pidbox`;
 }
+
+/** A worker's queue of requests: `celery@host.celery.pidbox`. */
 export function pidboxQueue(node: string, namespace = 'celery'): string {
   return `${node}.${namespace}.pidbox`;
 }
+
+/** The queue of answers of who asks under this id: `<oid>.reply.celery.pidbox`. */
 export function replyQueue(oid: string, namespace = 'celery'): string {
   return `${oid}.reply.${namespace}.pidbox`;
 }
 
+/** Whom requests and replies are for, and how they are written. `typed`: dates and the like with kombu's marks, true unless it says false. */
 export interface PidboxFormat {
   /** @default 'celery' */
   readonly namespace?: string;

@@ -79,6 +79,7 @@ export interface TaskMeta {
   readonly queue: string | undefined;
 }
 
+/** How a result is written. */
 export interface MetaFormat {
   /** @default 'json' */
   readonly serializer?: string;

@@ -70,6 +70,7 @@ export interface Content {
   readonly compression: string | undefined;
 }
 
+/** Which content types are read (`acceptSet` makes the set of names), and how large and deep a content may be. */
 export interface DecodeOptions {
   readonly accept: ReadonlySet<string>;
   readonly limits: ContentLimits;
@@ -110,6 +111,7 @@ export function decodeContent(content: Content, options: DecodeOptions): unknown
   }
 }
 
+/** How contents are written. */
 export interface EncodeOptions {
   /** kombu's marks for dates, decimals, UUIDs and bytes in JSON. False writes what kombu before 5.3 wrote. @default true */
   readonly typed?: boolean;

@@ -29,9 +29,12 @@ export interface FailureRecord {
   readonly queue: string;
 }
 
+/** The exception of a job whose process was killed, or ended by itself. */
 export const DIRTY_EXIT = 'Resque::DirtyExit';
 /** What the worker calls the death of a child process of a job. */
 const CHILD_DIED = 'ChildDiedError';
+
+/** The exception of a job whose worker was taken off the list while it ran. */
 export const PRUNED = 'Resque::PruneDeadWorkerDirtyExit';
 
 /** `zone` is what stands behind the time: resque-retry's suppressed failures have none. */

@@ -68,14 +68,17 @@ export function keyspace(namespace = 'resque', lockPrefix = ''): Keyspace {
   };
 }
 
+/** `queue:Q`, a list of payloads; its head runs next. */
 export function queueKey({ prefix }: Keyspace, queue: string): string {
   return `${prefix}queue:${queue}`;
 }
 
+/** `worker:W`, a string that is there while W works: what it does. */
 export function workerKey({ prefix }: Keyspace, id: string): string {
   return `${prefix}worker:${id}`;
 }
 
+/** `worker:W:started`, a string: since when. */
 export function startedKey(keys: Keyspace, id: string): string {
   return `${workerKey(keys, id)}:started`;
 }
@@ -95,22 +98,27 @@ export function delayedName(second: number | string): string {
   return `delayed:${second}`;
 }
 
+/** `timestamps:J`, a set: the seconds (`delayed:S`) that have this delayed item. */
 export function timestampsKey({ prefix }: Keyspace, item: string): string {
   return `${prefix}timestamps:${item}`;
 }
 
+/** `jobglot:claims:P`, a hash: what process P of ours has taken and not settled. */
 export function claimsKey({ prefix }: Keyspace, process: string): string {
   return `${prefix}jobglot:claims:${process}`;
 }
 
+/** `jobglot:alive:P`, a string that expires: process P of ours lives. */
 export function aliveKey({ prefix }: Keyspace, process: string): string {
   return `${prefix}jobglot:alive:${process}`;
 }
 
+/** `jobglot:rescues:D`, a counter that expires: how often a process died with the payload of this digest. */
 export function rescuesKey({ prefix }: Keyspace, digest: string): string {
   return `${prefix}jobglot:rescues:${digest}`;
 }
 
+/** `jobglot:quarantine:Q`, a list: what is no payload, or was there at too many deaths. */
 export function quarantineKey({ prefix }: Keyspace, queue: string): string {
   return `${prefix}jobglot:quarantine:${queue}`;
 }

@@ -14,6 +14,7 @@ export interface QueueList {
 
 const DYNAMIC = /[*?{}[\]]/;
 
+/** Reads names, patterns and `!` of a worker's list; blanks around them and empty ones are left out. Never throws. */
 export function queueList(given: readonly string[]): QueueList {
   const names = given.map((name) => name.trim()).filter((name) => name !== '');
   const wanted = names.filter((name) => !name.startsWith('!'));

@@ -233,6 +233,10 @@ return out
 /** The score of what waits for other jobs. `+inf` where workers of RQ 2.0 to 2.7 clean up: those fail what has another. */
 export type DeferredScore = 'now' | '+inf';
 
+/**
+ * Makes jobs: their hashes, and each into its queue, its registry or the sets of what it waits for, all in one script. The reply is in the order of `jobs`, and says what
+ * became of each. `deferredScore` is that of what waits for other jobs. Source: rq/queue.py enqueue_job, enqueue_many, setup_dependencies.
+ */
 export function register(
   jobs: readonly NewJob[],
   now: Date,

@@ -13,6 +13,7 @@ export interface ReadFailure {
   readonly message: string;
 }
 
+/** Takes the text of a failure apart. What is neither a traceback nor one of RQ's sentences is a message of the type that it names. Never throws. */
 export function readFailure(text: string): ReadFailure {
   const trimmed = text.trimEnd();
   if (/^\s*(?:Traceback \(most recent call last\)|File "):?/.test(trimmed) || /\n {2,}(?:File "|at )/.test(trimmed)) {

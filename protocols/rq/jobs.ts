@@ -143,6 +143,7 @@ local function take_off(id, queue)
 end
 `;
 
+/** What a cancellation means to others. */
 export interface CancelOptions {
   /** Let the jobs go that wait for this one. @default false */
   readonly enqueueDependents?: boolean;
@@ -254,6 +255,7 @@ export function requeue(
   };
 }
 
+/** What a deletion takes along. */
 export interface DeleteOptions {
   /** Delete what waits for it, too; and what waits for that. @default false */
   readonly deleteDependents?: boolean;

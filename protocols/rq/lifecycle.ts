@@ -34,12 +34,16 @@ export interface RqPolicy {
   readonly retry?: { readonly max: number | null; readonly delayMs: (retry: number) => number };
 }
 
+/** What becomes of a job, and what is to be written for it. */
 export interface RqTransition extends Transition<Settlement> {
   /** Why the value that was returned is not what is stored. */
   readonly unwritable?: WireError;
 }
 
+/** Seconds a finished job is kept that does not say. Source: rq/defaults.py. */
 export const DEFAULT_RESULT_TTL = 500;
+
+/** Seconds a failed job is kept that does not say: a year. Source: rq/defaults.py. */
 export const DEFAULT_FAILURE_TTL = 31_536_000;
 
 /** What a run that ended otherwise than by its handler is told as. */

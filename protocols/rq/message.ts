@@ -69,6 +69,7 @@ export interface JobHash {
   readonly unknown?: ReadonlyMap<string, Buffer>;
 }
 
+/** All that the field `status` may say; RQ's readers raise over anything else. Source: rq/job.py JobStatus. */
 export const STATUSES = [
   'created',
   'queued',
@@ -84,6 +85,7 @@ export const STATUSES = [
   'ready_to_enqueue',
 ] as const;
 
+/** The field `status` of a job. */
 export type JobStatus = (typeof STATUSES)[number];
 
 /** A field that RQ's readers raise over. */

@@ -46,6 +46,7 @@ export interface JobOptions {
 /** Seconds, or a text: `'90'`, `'3m'`, `'1h'`. */
 export type Duration = number | string;
 
+/** Run it again after it failed: RQ's `Retry`. */
 export interface RetryOptions {
   /** How many runs after the first. */
   readonly max: number;
@@ -55,6 +56,7 @@ export interface RetryOptions {
   readonly enqueueAtFront?: boolean;
 }
 
+/** Run it again after it succeeded: RQ's `Repeat`. */
 export interface RepeatOptions {
   /** How many successful runs after the first. */
   readonly times: number;
@@ -62,6 +64,7 @@ export interface RepeatOptions {
   readonly interval?: number | readonly number[];
 }
 
+/** A callback with a time limit of its own: RQ's `Callback`. */
 export interface CallbackOptions {
   /** Its dotted name, as workers know it. A Python worker ends on a name that it cannot import. */
   readonly func: string;
@@ -69,6 +72,7 @@ export interface CallbackOptions {
   readonly timeout?: Duration;
 }
 
+/** An address to call when the job has ended so. */
 export interface WebhookOptions {
   readonly url: string;
   readonly jobStatus: 'finished' | 'failed';
@@ -82,6 +86,7 @@ export interface WebhookOptions {
 /** A job by its id, or anything that has one. */
 export type JobReference = string | { readonly id: string };
 
+/** Jobs to wait for, and how: RQ's `Dependency`. */
 export interface DependencyOptions {
   readonly jobs: JobReference | readonly JobReference[];
   /** Run it also where one of them failed. Counts for all dependencies of the job. @default false */
@@ -90,14 +95,17 @@ export interface DependencyOptions {
   readonly enqueueAtFront?: boolean;
 }
 
+/** What a job waits for: jobs, ids of jobs, or `Dependency`s. */
 export type DependsOn = JobReference | DependencyOptions | readonly (JobReference | DependencyOptions)[];
 
+/** A callback as the job's hash names it. */
 export interface Callback {
   readonly name: string;
   /** Seconds. */
   readonly timeout: number;
 }
 
+/** A webhook as the job's hash has it; `timeout` is in seconds. */
 export interface Webhook {
   readonly url: string;
   readonly jobStatus: 'finished' | 'failed';
@@ -134,7 +142,10 @@ export interface JobSettings {
   readonly groupId: string | undefined;
 }
 
+/** Seconds a job may run that does not say. Source: rq/defaults.py. */
 export const DEFAULT_TIMEOUT = 180;
+
+/** Seconds a callback may take that does not say. Source: rq/defaults.py. */
 export const CALLBACK_TIMEOUT = 60;
 
 /** Checks the options and puts them into the terms of the hash. Throws WireError `bad-option` naming the option. */

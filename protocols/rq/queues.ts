@@ -63,6 +63,7 @@ export function queuedIds(queue: string, offset = 0, length = -1): Exchange<read
   };
 }
 
+/** A job in a registry. */
 export interface RegistryEntry {
   readonly id: string;
   /** Of what runs. */

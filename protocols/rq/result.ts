@@ -20,6 +20,7 @@ export type ResultType = 'successful' | 'failed' | 'stopped' | 'retried' | 'max_
 
 const TYPES: readonly ResultType[] = ['successful', 'failed', 'stopped', 'retried', 'max_retries_exceeded'];
 
+/** What a run came to: an entry of the stream `rq:results:J`. */
 export interface ResultEntry {
   readonly type: ResultType;
   readonly workerName: string;
@@ -45,6 +46,7 @@ export function writeResult(entry: ResultEntry): string[] {
   return flat;
 }
 
+/** An entry as the stream has it. */
 export interface StoredEntry extends ResultEntry {
   /** `<milliseconds>-<number>`. */
   readonly id: string;

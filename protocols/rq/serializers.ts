@@ -19,6 +19,7 @@ import * as pickle from '../formats/pickle/index.ts';
  */
 export type SerializerName = 'pickle' | 'json';
 
+/** What is refused as too large. */
 export interface SerializerLimits {
   /** Bytes of one value once inflated. @default 64 MiB */
   readonly maxBytes: number;
@@ -26,6 +27,7 @@ export interface SerializerLimits {
   readonly maxDepth: number;
 }
 
+/** Those of whoever names none. */
 export const defaultLimits: SerializerLimits = { maxBytes: 64 * 2 ** 20, maxDepth: 1000 };
 
 /** Throws WireError `unencodable`, `too-deep` or `too-large`. `at` is what errors call the value. */
@@ -48,6 +50,7 @@ export function sniff(bytes: Uint8Array): SerializerName {
 
 const JSON_STARTS: ReadonlySet<number> = new Set([...'[{"-0123456789 \t\r\n'].map((char) => char.charCodeAt(0)));
 
+/** How values are read. */
 export interface LoadOptions {
   readonly limits?: Partial<SerializerLimits>;
   /** Leave nothing out that would be written back otherwise: a Map for every dict, a Numeral for `1.0`. @default false */

@@ -84,6 +84,7 @@ function readWorker(name: string, flat: readonly Buffer[], executions: readonly 
   };
 }
 
+/** What a worker is told over `rq:pubsub:W`. Source: rq/command.py. */
 export type WorkerCommand =
   | { readonly command: 'shutdown' | 'kill-horse' }
   | { readonly command: 'stop-job'; readonly jobId: string }

@@ -42,6 +42,7 @@ export function stats(keys: Keyspace): Exchange<Stats> {
   };
 }
 
+/** A queue of the set `queues`. */
 export interface QueueState {
   readonly name: string;
   readonly size: number;
@@ -92,6 +93,7 @@ function latency(bytes: Buffer, nowMs: number): number | undefined {
   return since === undefined ? undefined : Math.max(0, nowMs - since);
 }
 
+/** A process of the set `processes`, of Ruby or ours; `beatMs` is its last beat, in milliseconds since the epoch. */
 export interface ProcessState {
   readonly identity: string;
   /** As the process says it: hostname, pid, tag, queues, labels … */
@@ -137,6 +139,7 @@ function readProcess(identity: string, fields: readonly unknown[]): ProcessState
   };
 }
 
+/** A job that runs, by the hash of its process; `runAtMs` is since when, in milliseconds since the epoch. */
 export interface WorkState {
   readonly identity: string;
   readonly tid: string;
@@ -185,6 +188,7 @@ function readWork(identity: string, tid: string, bytes: Buffer): WorkState | und
   };
 }
 
+/** The sorted sets of jobs: what is due later, what is tried again, what is dead. */
 export type SetName = 'schedule' | 'retry' | 'dead';
 
 /** A job in one of the sets. */

@@ -35,7 +35,10 @@ export interface Dialect {
   readonly pollSpread: 1 | 2;
 }
 
+/** The class under which Rails enqueues for Sidekiq; newer Sidekiqs know both. */
 export const SIDEKIQ_ADAPTER_WRAPPER = 'ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper';
+
+/** The class under which Sidekiq's own adapter for Active Job enqueues. */
 export const SIDEKIQ_WRAPPER = 'Sidekiq::ActiveJob::Wrapper';
 
 /** Dialects that can be set by hand; any version text is understood too. */

@@ -53,27 +53,42 @@ export function keyspace(namespace = ''): Keyspace {
   };
 }
 
+/** `queue:Q`, a list of jobs; its right end runs next. */
 export function queueKey(keys: Keyspace, queue: string): string {
   return `${keys.prefix}queue:${queue}`;
 }
+
+/** The hash of a process, under its bare identity. */
 export function processKey(keys: Keyspace, identity: string): string {
   return keys.prefix + identity;
 }
+
+/** `<identity>:work` (`:workers` up to 6.x), a hash: what the process runs. */
 export function workKey(keys: Keyspace, identity: string, kind: 'work' | 'workers'): string {
   return `${keys.prefix}${identity}:${kind}`;
 }
+
+/** `<identity>-signals`, a list: what the process is told. */
 export function signalsKey(keys: Keyspace, identity: string): string {
   return `${keys.prefix}${identity}-signals`;
 }
+
+/** `it-J`, a hash: how far an iterable job has come. */
 export function iterationKey(keys: Keyspace, jid: string): string {
   return `${keys.prefix}it-${jid}`;
 }
+
+/** `jobglot:sidekiq:claims:<identity>`, a hash: what a process of ours has fetched and not settled. */
 export function claimsKey(keys: Keyspace, identity: string): string {
   return `${keys.prefix}jobglot:sidekiq:claims:${identity}`;
 }
+
+/** `jobglot:sidekiq:rescues:J`, a counter that expires: how often a process died with the job. */
 export function rescuesKey(keys: Keyspace, jid: string): string {
   return `${keys.prefix}jobglot:sidekiq:rescues:${jid}`;
 }
+
+/** `jobglot:sidekiq:quarantine:Q`, a list: what is set aside. */
 export function quarantineKey(keys: Keyspace, queue: string): string {
   return `${keys.prefix}jobglot:sidekiq:quarantine:${queue}`;
 }

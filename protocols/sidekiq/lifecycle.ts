@@ -55,6 +55,10 @@ export interface SidekiqTransition extends Transition<Exchange<void>> {
 /** Message bytes cut to this many characters, as Sidekiq does. */
 const MESSAGE_LIMIT = 10_000;
 
+/**
+ * What an outcome writes. An error goes by the job's `retry` and `retry_for`, by the policy's `retryIn`, and else by Sidekiq's own delay, whose
+ * jitter is `moment.random`. Source: job_retry.rb, processor.rb.
+ */
 export function settle(
   message: SidekiqMessage,
   outcome: Outcome,

@@ -12,6 +12,7 @@ import type { Registration, Registry, Task } from '../task.ts';
 import { Run } from '../worker/runner.ts';
 import { type Call, type CallOptions, jobOf, publicationOf, received, type WireOptions } from './call.ts';
 
+/** What is written as which type, and where handlers log. */
 export interface InlineOptions extends WireOptions {
   /** How results are written. @default 'json' */
   readonly resultSerializer?: string;

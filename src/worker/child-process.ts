@@ -9,6 +9,7 @@ import type { FromChild, Thrown, ToChild } from './child-messages.ts';
 import type { Middleware } from './middleware.ts';
 import { CancelledError } from './runner.ts';
 
+/** Which tasks the children load, and how they end. */
 export interface ChildProcessOptions {
   /** The file that exports `tasks`, as a path or a URL: each child loads it for itself. */
   readonly tasks: string | URL;

@@ -2,6 +2,7 @@ import { channel, type Channel } from 'node:diagnostics_channel';
 import type { Disposition, Job, Outcome } from '../../protocols/job.ts';
 import type { PoisonReport } from '../source.ts';
 
+/** The life of a worker. `quiet`: it takes nothing more, and what runs goes on; `stopping`: it ends once that is done. */
 export type WorkerState = 'idle' | 'running' | 'quiet' | 'stopping' | 'stopped';
 
 /** What a worker tells. Each is also published on `diagnostics_channel` as `jobglot:<name>`. */

@@ -10,6 +10,7 @@ import { Events, type WorkerEvents, type WorkerState } from './events.ts';
 import { Lane } from './lane.ts';
 import type { Middleware } from './middleware.ts';
 
+/** What is run, from where, and how it stops. */
 export interface WorkerOptions {
   readonly tasks: Tasks;
   /** Where jobs come from; each with its own concurrency. At least one. */

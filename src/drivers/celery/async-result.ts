@@ -11,6 +11,7 @@ import {
 import { RemoteError } from '../../errors.ts';
 import type { WaitOptions } from './await-results.ts';
 
+/** What a revoke means to tasks that run, and to those before this one. */
 export interface RevokeOptions {
   /** Stop what runs, too: a Node handler's signal aborts, a Python worker kills the process. @default false */
   readonly terminate?: boolean;
@@ -35,6 +36,7 @@ export interface ResultReader {
   revoke(ids: readonly string[], options: Omit<RevokeOptions, 'ancestors'>): Promise<void>;
 }
 
+/** The result of a task, or of a group. */
 export type AnyResult = AsyncResult | GroupResult;
 
 /** The result of one task, as Celery's AsyncResult. */

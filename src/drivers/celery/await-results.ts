@@ -2,6 +2,7 @@ import type { TaskMeta } from '../../../protocols/celery/result.ts';
 import { ResultTimeoutError } from '../../errors.ts';
 import type { ResultBackend } from './broker.ts';
 
+/** How long to wait, and how. What is given up is only the waiting: the task goes on. */
 export interface WaitOptions {
   /** @default waits for ever */
   readonly timeoutMs?: number;

@@ -18,6 +18,7 @@ export interface BeatScheduleEntry {
   readonly relative?: boolean;
 }
 
+/** Entries by name: Celery's `beat_schedule`. The name is what the entry's state is kept under. */
 export type BeatSchedule = Readonly<Record<string, BeatScheduleEntry>>;
 
 /** Celery's names of an entry's options, and ours. */

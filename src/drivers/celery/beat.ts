@@ -22,6 +22,7 @@ import { type BeatRedis, besideBroker, elsewhere, RedBeatStore, RedisBeatStore }
 import { CeleryClient, type CeleryClientOptions } from './client.ts';
 import type { BeatSettings, CeleryAppOptions } from './options.ts';
 
+/** The broker, and what is sent when. */
 export interface BeatOptions extends CeleryClientOptions, BeatSettings {}
 
 /** Celery's own: `beat_max_loop_interval`, `redbeat_lock_timeout`. */

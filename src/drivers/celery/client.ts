@@ -32,6 +32,7 @@ import { destination, signatureRoute } from './routes.ts';
 import type { Signature, SignatureLike, Taking } from './signature-types.ts';
 import { type EnqueueOptions, inSeconds, priority, wireOptions } from './task-options.ts';
 
+/** The broker, where results are, and how tasks are sent. */
 export interface CeleryClientOptions extends CeleryAppOptions {
   /**
    * Send again when the broker does not answer: Celery's `task_publish_retry_policy`, in seconds. A connection lost with the

@@ -43,6 +43,7 @@ export interface TaskInfo {
   readonly worker_pid: number | null;
 }
 
+/** The broker whose workers are asked. */
 export type CeleryControlOptions = CeleryAppOptions & {
   /** Shaped like pino's. @default nothing is written */
   readonly log?: Logger;

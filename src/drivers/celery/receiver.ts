@@ -11,6 +11,7 @@ import { brokerFor } from './connect.ts';
 import { broadcastOf } from './control-client.ts';
 import { type CeleryAppOptions, resolveApp } from './options.ts';
 
+/** The broker, and which events. */
 export type CeleryEventsOptions = CeleryAppOptions & {
   /** Which events: `#` all, `worker.#`, `task.#`. @default '#' */
   readonly routingKey?: string;

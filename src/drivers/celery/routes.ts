@@ -4,6 +4,8 @@ import type { Route } from '../../../protocols/celery/call.ts';
 export type TaskRoute =
   | string
   | { readonly queue?: string; readonly exchange?: string; readonly routingKey?: string; readonly priority?: number };
+
+/** A function of `task_routes`; undefined leaves the task to the next entry. */
 export type TaskRouter = (task: string, args: readonly unknown[], kwargs: unknown) => TaskRoute | undefined;
 
 /** A table, a router function, or a list of both; first match wins. Keys are names, globs (`shop.*`) or regular expressions. */

@@ -32,6 +32,7 @@ export interface Signature<
   readonly [types]?: { readonly start: Start; readonly receipt: Receipt };
 }
 
+/** A signature of whatever task, or workflow. */
 export type AnySignature = Signature;
 
 /** A task that has its last arguments. Where it is fixed it takes no others. */
@@ -47,6 +48,8 @@ export interface Mismatch<Given> {
 }
 
 export type StartOf<C> = C extends Signature<infer S> ? S : never;
+
+/** What sending it gives: an AsyncResult, or a GroupResult. */
 export type ReceiptOf<C> = C extends Signature<unknown, infer R> ? R : never;
 /** What a workflow comes to. */
 export type ResultOf<C> = ReceiptOf<C> extends { get(): Promise<infer R> } ? R : unknown;

@@ -38,6 +38,7 @@ export interface SignatureOptions {
   readonly retries?: number;
 }
 
+/** The options of `apply_async`, in camelCase. */
 export interface EnqueueOptions extends SignatureOptions {
   /** Called with the result: signatures, or dictionaries as `{ task, args, kwargs, options, subtask_type, immutable }`. */
   readonly link?: SignatureLike | readonly SignatureLike[];

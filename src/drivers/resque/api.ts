@@ -34,6 +34,7 @@ export interface ListedFailure {
   readonly failure: failed.StoredFailure | undefined;
 }
 
+/** Which failures, a page at a time. */
 export interface FailuresOptions {
   /** The list of this queue, of the backend redis_multi_queue. @default the list of all */
   readonly queue?: string;

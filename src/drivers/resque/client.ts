@@ -14,6 +14,7 @@ import { RedisConnection } from '../../transports/redis.ts';
 import { type ResolvedApp, resolveApp, type ResqueAppOptions } from './options.ts';
 import type { ResqueSchedule } from './schedule.ts';
 
+/** Where Redis is, and how jobs are enqueued. */
 export interface ResqueClientOptions extends ResqueAppOptions {
   /** Where a class goes that names no queue. @default none: enqueue says that it needs one */
   readonly defaultQueue?: string;

@@ -310,6 +310,7 @@ function readConfig(text: string): Readonly<Record<string, unknown>> {
   return { ...config, args: (parseExact(text) as ReadonlyMap<string, unknown>).get('args') };
 }
 
+/** Where Redis is, and what is sent when. */
 export interface ResqueSchedulerOptions extends ResqueAppOptions, Omit<SchedulerOptions, 'run'> {
   readonly log?: Logger;
 }

@@ -7,6 +7,7 @@ import { RedisConnection } from '../../transports/redis.ts';
 import { type ChangedKeys, PushWatch } from '../../transports/redis-push.ts';
 import type { RedisTarget } from '../../transports/redis-url.ts';
 
+/** How long to wait. What is given up is only the waiting: the job goes on. */
 export interface WaitOptions {
   /** @default waits for ever */
   readonly timeoutMs?: number;

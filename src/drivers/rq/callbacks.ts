@@ -19,8 +19,11 @@ export interface RqCallbackCall {
 export type RqSuccess = { readonly event: 'success'; readonly value: unknown };
 /** After each failed run, also one that will be tried again. */
 export type RqFailure = { readonly event: 'failure'; readonly error: Failure };
+
+/** After the job was stopped (`stop-job`). */
 export type RqStopped = { readonly event: 'stopped' };
 
+/** A callback of this process, awaited. What it throws after a success fails the job, after a failure stands in for its error, after a stop is logged. */
 export type RqCallback = (call: RqCallbackCall & (RqSuccess | RqFailure | RqStopped)) => unknown;
 
 /** By the dotted names that jobs give them: `{ 'app.jobs.report': (call) => … }`. */

@@ -26,6 +26,7 @@ import { type JobReader, type JobRecord, RqJob } from './job.ts';
 import { type RqAppOptions, targetOf } from './options.ts';
 import { records, RqQueue } from './queue.ts';
 
+/** Where Redis is, and what counts for jobs that do not say. */
 export interface RqClientOptions extends RqAppOptions {
   /** Where jobs go that name no queue. @default 'default' */
   readonly queue?: string;

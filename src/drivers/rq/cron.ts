@@ -37,6 +37,7 @@ export interface RqCronJob extends Pick<JobOptions, 'meta' | 'webhooks'> {
   readonly failureTtl?: Duration;
 }
 
+/** Where Redis is, and what is sent when. */
 export interface RqCronOptions extends RqAppOptions {
   readonly jobs: readonly RqCronJob[];
   /** How RQ shows it. @default `host:pid:6 hex digits` */

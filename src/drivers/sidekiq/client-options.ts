@@ -3,6 +3,7 @@ import type { Item, JobOptions, Timing } from '../../../protocols/sidekiq/option
 import type { Logger } from '../../log.ts';
 import type { SidekiqAppOptions } from './options.ts';
 
+/** Where Redis is, and how jobs are pushed. */
 export interface SidekiqClientOptions extends SidekiqAppOptions {
   /**
    * While Redis is away: `error` (the caller gets ConnectionError), or `buffer`: up to `bufferLimit` jobs are kept in this

@@ -46,6 +46,7 @@ export interface Iterable<A extends readonly unknown[], Item, Cursor> {
   readonly onComplete?: (job: SomeJob<A>) => unknown;
 }
 
+/** How long an iterable job may keep its slot. */
 export interface IterableOptions {
   /** After so long the job goes back to its queue and goes on later, so that others get their turn. Milliseconds. @default never */
   readonly maxRuntimeMs?: number;
