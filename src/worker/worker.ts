@@ -52,6 +52,7 @@ export class Worker implements AsyncDisposable {
     this.#agents = new Agents(this.#log, this.events);
   }
 
+  /** Where it is in its life. */
   get state(): WorkerState {
     return this.#state;
   }
@@ -83,10 +84,12 @@ export class Worker implements AsyncDisposable {
     return this;
   }
 
+  /** Listen. The function that is returned ends that. */
   on<Name extends keyof WorkerEvents>(name: Name, listener: (event: WorkerEvents[Name]) => void): () => void {
     return this.events.on(name, listener);
   }
 
+  /** The next event of this name that `matches` accepts, if it is given. */
   once<Name extends keyof WorkerEvents>(
     name: Name,
     matches?: (event: WorkerEvents[Name]) => boolean,

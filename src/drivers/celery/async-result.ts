@@ -76,12 +76,15 @@ export class AsyncResult<R = unknown> {
     return this.#reader.meta(this.id);
   }
 
+  /** Whether it has ended: SUCCESS, FAILURE or REVOKED. */
   async ready(): Promise<boolean> {
     return READY_STATES.has(await this.state());
   }
+  /** Whether it has succeeded. */
   async successful(): Promise<boolean> {
     return (await this.state()) === 'SUCCESS';
   }
+  /** Whether it has failed. */
   async failed(): Promise<boolean> {
     return (await this.state()) === 'FAILURE';
   }

@@ -182,12 +182,14 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, Result
     return (await this.metas([id]))[0];
   }
 
+  /** The stored metas of many tasks, in the order of their ids. */
   async metas(ids: readonly string[]): Promise<readonly (TaskMeta | undefined)[]> {
     await this.#open();
     const stored = await this.backend.fetchMany(ids);
     return stored.map((meta) => (meta === undefined ? undefined : this.decode(meta)));
   }
 
+  /** Remove the stored result of a task. */
   async forget(id: string): Promise<void> {
     await this.#open();
     await this.backend.forget(id);
@@ -208,6 +210,7 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, Result
     return awaitMetas(this.backend, ids, { decode: (stored) => this.decode(stored), ready }, options);
   }
 
+  /** A stored meta, from its bytes. Throws WireError. */
   decode(stored: Buffer): TaskMeta {
     return decodeMeta(stored, this.#app.resultSerializer);
   }
@@ -217,6 +220,7 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, Result
     await this.#open();
   }
 
+  /** Close the connections. */
   async close(): Promise<void> {
     await this.#opened?.catch(() => undefined);
     this.#mailbox = undefined;

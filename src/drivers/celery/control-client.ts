@@ -106,6 +106,7 @@ export class CeleryControl implements AsyncDisposable {
     await this.#mailbox.cast({ method, arguments: args, ...targetOf(options) });
   }
 
+  /** Who is there: `{ ok: 'pong' }` of each. */
   ping(options?: ControlOptions): Promise<ControlReplies<{ readonly ok: string }>> {
     return this.#typed('ping', {}, options);
   }
@@ -136,12 +137,15 @@ export class CeleryControl implements AsyncDisposable {
   ): Promise<ControlReplies<readonly string[]>> {
     return this.#typed('registered', taskinfoitems.length === 0 ? {} : { taskinfoitems }, options);
   }
+  /** Counts, pool, broker and resources, as `celery inspect stats` has them. */
   stats(options?: ControlOptions): Promise<ControlReplies<Readonly<Record<string, unknown>>>> {
     return this.#typed('stats', {}, options);
   }
+  /** The queues each consumes. */
   activeQueues(options?: ControlOptions): Promise<ControlReplies<readonly Readonly<Record<string, unknown>>[]>> {
     return this.#typed('active_queues', {}, options);
   }
+  /** What each knows of these ids: its state there, and the task. An id that a worker does not know is missing in its answer. */
   queryTask(
     ids: readonly string[],
     options?: ControlOptions,
@@ -160,6 +164,7 @@ export class CeleryControl implements AsyncDisposable {
   ): Promise<ControlReplies<Message>> {
     return this.#typed('revoke', { task_id: ids, terminate, signal }, options);
   }
+  /** As `revoke`, for all tasks with one of these stamps: `{ customer: ['c1', 'c2'] }`. */
   revokeByStampedHeaders(
     headers: Readonly<Record<string, unknown>>,
     { terminate = false, signal = 'SIGTERM' }: { readonly terminate?: boolean; readonly signal?: string } = {},
@@ -179,21 +184,27 @@ export class CeleryControl implements AsyncDisposable {
   ): Promise<ControlReplies<Message>> {
     return this.#typed('time_limit', { task_name: task, soft: soft ?? null, hard: hard ?? null }, options);
   }
+  /** Consume from one more queue. An answer is there when it is done. */
   addConsumer(queue: string, options?: ControlOptions): Promise<ControlReplies<Message>> {
     return this.#typed('add_consumer', { queue }, options);
   }
+  /** Consume from a queue no longer. What was taken from it is run. */
   cancelConsumer(queue: string, options?: ControlOptions): Promise<ControlReplies<Message>> {
     return this.#typed('cancel_consumer', { queue }, options);
   }
+  /** Run so many more tasks at once. */
   poolGrow(n = 1, options?: ControlOptions): Promise<ControlReplies<Message>> {
     return this.#typed('pool_grow', { n }, options);
   }
+  /** Run so many fewer tasks at once; what runs goes on. */
   poolShrink(n = 1, options?: ControlOptions): Promise<ControlReplies<Message>> {
     return this.#typed('pool_shrink', { n }, options);
   }
+  /** Send events of tasks. */
   enableEvents(options?: ControlOptions): Promise<ControlReplies<Message>> {
     return this.#typed('enable_events', {}, options);
   }
+  /** Send no more events of tasks. */
   disableEvents(options?: ControlOptions): Promise<ControlReplies<Message>> {
     return this.#typed('disable_events', {}, options);
   }
@@ -210,6 +221,7 @@ export class CeleryControl implements AsyncDisposable {
     }));
   }
 
+  /** Close the connection. */
   async close(): Promise<void> {
     if (this.#opened === undefined) return;
     await this.#opened.catch(() => undefined);

@@ -52,6 +52,7 @@ export class ResqueApi implements AsyncDisposable {
     this.#client = new ResqueClient(options);
   }
 
+  /** Queues with their sizes, and totals. */
   async info(): Promise<ResqueInfo> {
     const names = await this.#client.run(wire.queues);
     const [sizes, stats, workers, [failures = 0]] = await Promise.all([
@@ -70,6 +71,7 @@ export class ResqueApi implements AsyncDisposable {
     };
   }
 
+  /** Every worker on the list, and what it does. */
   async workers(): Promise<readonly WorkerInfo[]> {
     const ids = await this.#client.run(wire.workers);
     const [doing, started, { beats }] = await Promise.all([
@@ -89,6 +91,7 @@ export class ResqueApi implements AsyncDisposable {
     });
   }
 
+  /** A page of failures, the oldest first. */
   async failures({ queue, start = 0, count = 20 }: FailuresOptions = {}): Promise<readonly ListedFailure[]> {
     const texts = await this.#client.run((keys) => failed.failures(keys, start, count, queue));
     return texts.map((bytes, at) => {
@@ -138,16 +141,20 @@ export class ResqueApi implements AsyncDisposable {
     }));
   }
 
+  /** As `ResqueClient.pauseAll`. */
   pauseAll(): Promise<void> {
     return this.#client.pauseAll();
   }
+  /** Let workers take jobs again. */
   resumeAll(): Promise<void> {
     return this.#client.resumeAll();
   }
+  /** The queue and everything that waits in it. */
   removeQueue(queue: string): Promise<void> {
     return this.#client.removeQueue(queue);
   }
 
+  /** Close the connection. */
   close(): Promise<void> {
     return this.#client.close();
   }

@@ -214,6 +214,7 @@ export class ResqueClient implements Client<EnqueueOptions, boolean>, AsyncDispo
     });
   }
 
+  /** Every queue that ever got a job, and was not removed. */
   async queues(): Promise<readonly string[]> {
     return (await this.#connection()).run(wire.queues(this.#app.keys));
   }
@@ -227,6 +228,7 @@ export class ResqueClient implements Client<EnqueueOptions, boolean>, AsyncDispo
   async pauseAll(): Promise<void> {
     await (await this.#connection()).run(wire.pauseAll(this.#app.keys, true));
   }
+  /** Let workers take jobs again. */
   async resumeAll(): Promise<void> {
     await (await this.#connection()).run(wire.pauseAll(this.#app.keys, false));
   }
@@ -237,6 +239,7 @@ export class ResqueClient implements Client<EnqueueOptions, boolean>, AsyncDispo
       await this.#connection()
     ).run(delayed.setSchedule(this.#app.keys, name, schedule as unknown as Record<string, unknown>));
   }
+  /** `Resque.remove_schedule`, of a dynamic schedule. */
   async removeSchedule(name: string): Promise<void> {
     await (await this.#connection()).run(delayed.removeSchedule(this.#app.keys, name));
   }
@@ -246,6 +249,7 @@ export class ResqueClient implements Client<EnqueueOptions, boolean>, AsyncDispo
     return (await this.#connection()).run(build(this.#app.keys));
   }
 
+  /** Close the connection. */
   async close(): Promise<void> {
     const opening = this.#opening;
     this.#opening = undefined;

@@ -184,6 +184,7 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
     return records(this, ids);
   }
 
+  /** A queue by its name, whether there is one or not. */
   queue(name: string = this.#options.queue ?? 'default'): RqQueue {
     return asConfig(() => new RqQueue(this, name));
   }
@@ -226,9 +227,11 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
       throw new ConfigError(`rq: suspend takes whole seconds of at least 1, not ${seconds}`);
     return this.run(workers.suspend(seconds));
   }
+  /** Let workers start jobs again. */
   resume(): Promise<void> {
     return this.run(workers.resume());
   }
+  /** Whether workers were told to start nothing. */
   isSuspended(): Promise<boolean> {
     return this.run(workers.isSuspended());
   }
@@ -248,6 +251,7 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
     await this.#open();
   }
 
+  /** Close the connections. Whoever still waits for a result gets ConnectionError. */
   async close(): Promise<void> {
     const waiter = this.#waiter;
     this.#waiter = undefined;

@@ -53,6 +53,7 @@ export class RqQueue {
     return emptied;
   }
 
+  /** The jobs of this queue in one state: `failed`, `scheduled`, `started` … */
   registry(state: RegistryState): RqRegistry {
     return new RqRegistry(this.#reader, this.name, state);
   }
@@ -76,6 +77,7 @@ export class RqRegistry {
     this.state = state;
   }
 
+  /** How many there are. */
   async count(): Promise<number> {
     const [all] = await this.#reader.run(queues.counts([this.queue], new Date()));
     return (all as queues.Counts)[this.state];
@@ -86,6 +88,7 @@ export class RqRegistry {
     return this.#reader.run(queues.registryEntries(this.#name, this.queue, offset, length));
   }
 
+  /** Ids, the earliest first. */
   async ids(part: Part = {}): Promise<readonly string[]> {
     return (await this.entries(part)).map(({ id }) => id);
   }

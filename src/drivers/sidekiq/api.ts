@@ -25,6 +25,7 @@ export class SidekiqApi implements AsyncDisposable {
     this.#log = options.log ?? silent;
   }
 
+  /** Totals, and how many jobs are in which set. */
   async stats(): Promise<wire.Stats> {
     return (await this.#open()).run(wire.stats(this.#app.keys));
   }
