@@ -84,6 +84,12 @@ function readWorker(name: string, flat: readonly Buffer[], executions: readonly 
   };
 }
 
+/** Whether RQ of this version looks for results in the hash of the job only: RQ before 1.12. Not so what is no version of RQ: ours. */
+export function readsHashOnly(version: string): boolean {
+  const [, major, minor] = /^(\d+)\.(\d+)/.exec(version) ?? [];
+  return major === '0' || (major === '1' && Number(minor) < 12);
+}
+
 /** What a worker is told over `rq:pubsub:W`. Source: rq/command.py. */
 export type WorkerCommand =
   | { readonly command: 'shutdown' | 'kill-horse' }

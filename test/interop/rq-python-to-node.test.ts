@@ -429,9 +429,18 @@ result.append(read(job))`;
     expect(finished).toEqual(['finished', '2', null]);
   });
 
+  test('a worker of it that is there is reason enough', async () => {
+    const queue = stage.queue('beside');
+    await using _old = await stage.worker({ queues: [stage.queue('old')] });
+    await using _node = await stage.node({ queues: [queue] });
+    const source = `${READ}
+result = read(Queue(name, connection=connection).enqueue('node.echo', 5))`;
+    expect(await stage.python.run(source, { name: queue })).toEqual(['finished', '5', null]);
+  });
+
   test('without resultsInHash it has succeeded or failed, and nothing is said of how', async () => {
     const queue = stage.queue('stream-only');
-    await using _ = await stage.node({ queues: [queue] });
+    await using _ = await stage.node({ queues: [queue], resultsInHash: false });
     const source = `${READ}
 queue = Queue(name, connection=connection)
 result = [read(queue.enqueue('node.echo', 5)), read(queue.enqueue('node.fail'))]`;

@@ -44,7 +44,11 @@ function addWorkerFlags(worker: Command): void {
       ]),
     )
     .option('--results-ttl <seconds>', 'how long results are kept of jobs that do not say (default: 500)', integer)
-    .option('--results-in-hash', 'write results into the hash of the job, too, for programs with RQ 1.10 or 1.11')
+    .option(
+      '--results-in-hash',
+      'write results into the hash of the job, too, for programs with RQ 1.10 or 1.11 (default: where such a worker is)',
+    )
+    .option('--no-results-in-hash', 'write them into the stream only')
     .option('--maintenance-interval <seconds>', 'how often registries are cleaned up (default: 600)', whole(1))
     .option('--job-monitoring-interval <seconds>', 'how often running jobs show a sign of life (default: 30)', whole(1))
     .option(

@@ -35,12 +35,15 @@ export interface IntakeHost extends DeliveryHost {
 
 /** What becomes of a claimed job: a delivery, or a failure with its reason, or somebody else's. */
 export class Intake {
+  /** What a job came to is written into its hash, too. */
+  resultsInHash: boolean;
   readonly #options: RqOptions;
   readonly #host: IntakeHost;
 
   constructor(options: RqOptions, host: IntakeHost) {
     this.#options = options;
     this.#host = host;
+    this.resultsInHash = options.resultsInHash ?? false;
   }
 
   /** A claimed job: a delivery, or undefined where it goes elsewhere. */
@@ -91,13 +94,12 @@ export class Intake {
   /** A result is written as its job was: nothing else says what its reader understands. */
   policy(serializer: SerializerName, registration?: Registration): lifecycle.RqPolicy {
     const { resultsTtl = lifecycle.DEFAULT_RESULT_TTL, failureTtl = lifecycle.DEFAULT_FAILURE_TTL } = this.#options;
-    const { resultsInHash = false } = this.#options;
     const retry = registration?.options.retry;
     return {
       serializer,
       resultTtl: resultsTtl,
       failureTtl,
-      resultsInHash,
+      resultsInHash: this.resultsInHash,
       ...(retry === undefined ? {} : { retry: retryRule(retry) }),
     };
   }

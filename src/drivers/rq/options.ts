@@ -29,7 +29,8 @@ export interface RqOptions extends RqAppOptions {
   readonly failureTtl?: number;
   /**
    * Write what a job came to into its hash, too (`result`, `exc_info`), beside the stream of its results. For programs with RQ 1.10
-   * or 1.11, which look nowhere else: without it a job of ours has finished there and returned None. @default false
+   * or 1.11, which look nowhere else: without it a job of ours has finished there and returned None.
+   * @default true where a worker of such an RQ is registered when this one starts, else false
    */
   readonly resultsInHash?: boolean;
   /** Seconds between two signs of life. A worker without one for 60 seconds more counts as dead, and its jobs as abandoned. @default 30 */

@@ -6,7 +6,7 @@ import { splitExecution } from '../../../protocols/rq/keys.ts';
 import * as presenceWire from '../../../protocols/rq/presence.ts';
 import * as wire from '../../../protocols/rq/redis.ts';
 import { connectionName, fetchAll } from '../../../protocols/rq/upkeep.ts';
-import type { WorkerCommand } from '../../../protocols/rq/workers.ts';
+import { fetchWorkers, readsHashOnly, type WorkerCommand, workerNames } from '../../../protocols/rq/workers.ts';
 import type { Exchange } from '../../../protocols/redis.ts';
 import { ConfigError, WireError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
@@ -114,7 +114,7 @@ export class RqSource implements Source, IntakeHost {
       maintenanceInterval: options.maintenanceInterval ?? 600,
       abandonedJobs: options.abandonedJobs ?? 'fail',
       unknownCallback: options.unknownCallback ?? 'leave',
-      policy: this.#intake.policy('pickle'),
+      policy: () => this.#intake.policy('pickle'),
       callback: (name) => this.callback(name),
       isHere: (execution) => this.presence.has(execution),
       redis: () => this.redis(),
@@ -146,12 +146,28 @@ export class RqSource implements Source, IntakeHost {
     const { record } = this.presence;
     if (!(await redis.run(presenceWire.birth(record, this.#idleTtl, new Date())))) await this.#takeOver(redis);
     this.#born = true;
+    if (this.#options.resultsInHash === undefined) await this.#lookForOldOnes(redis);
     this.#watch = new PushWatch(redis, this.#log, { optIn: true });
     await this.#watch.open();
     this.#commands = new Commands(record.name, this.#target, this.#log, (command) => this.#obey(command));
     await this.#commands.open();
     // What is due by now belongs to the burst.
     if (this.#options.burst === true) await this.#scheduler?.tick();
+  }
+
+  /** Where workers are of an RQ that knows no stream of results, so are those who wait for results. */
+  async #lookForOldOnes(redis: RedisConnection): Promise<void> {
+    try {
+      const workers = await redis.run(fetchWorkers(await redis.run(workerNames())));
+      const old = workers.find((worker) => worker?.death === undefined && readsHashOnly(worker?.version ?? ''));
+      if (old === undefined) return;
+      this.#intake.resultsInHash = true;
+      const what =
+        'results are written into the hash of the job, too: RQ before 1.12 is here, which looks nowhere else';
+      this.#log.info({ worker: old.name, version: old.version }, `${what}; resultsInHash: false keeps them out`);
+    } catch (error) {
+      this.#log.warn({ error }, 'the versions of other workers cannot be read; resultsInHash is taken as false');
+    }
   }
 
   /** One of ours that was killed left its name behind: nobody but this connection is called by it. */

@@ -19,7 +19,7 @@ export interface UpkeepOptions {
   readonly maintenanceInterval: number;
   readonly abandonedJobs: 'fail' | 'requeue';
   readonly unknownCallback: 'leave' | 'skip' | 'fail';
-  readonly policy: lifecycle.RqPolicy;
+  readonly policy: () => lifecycle.RqPolicy;
   readonly callback: (name: string) => RqCallback | undefined;
   /** A run of this process's own: its deadline may have passed while the process stood still, and it goes on. */
   readonly isHere: (execution: string) => boolean;
@@ -210,7 +210,7 @@ export class Upkeep implements Agent {
     const callback = name === undefined ? undefined : find(name);
     if (name !== undefined && callback === undefined && unknownCallback === 'leave' && overdue < CALLBACK_PATIENCE)
       return undefined;
-    const { write, disposition } = lifecycle.abandoned(run, policy, now, before);
+    const { write, disposition } = lifecycle.abandoned(run, policy(), now, before);
     const { id, queue } = { id: job.id, queue: run.queue };
     if (callback !== undefined) {
       const error = { type: 'AbandonedJobError', module: 'rq.exceptions', message: '', traceback: '' };
