@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { CeleryOptions } from '../../src/drivers/celery/index.ts';
+import { startPythonWorker } from '../support/python.ts';
 import { startRabbit } from '../support/rabbit.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
@@ -58,6 +59,41 @@ describe('a worker that is killed after the result and before the ack', () => {
       await expectRuns(results, next, deduplicate);
     },
   );
+});
+
+test('what Python has stored counts here, and what is stored here counts in Python', async () => {
+  await using redis = await startRedis();
+  const client = redis.client();
+  await using python = await startPythonWorker('5.6', {
+    broker: redis.url,
+    backend: redis.url,
+    config: { task_acks_late: true, worker_deduplicate_successful_tasks: true },
+    prelude: "@app.task(name='gated')\ndef gated():\n    return 'by Python'",
+  });
+  const options: CeleryOptions = { broker: redis.url, backend: redis.url, queues: ['node'], ...OPTIONS };
+  await using node = await nextWorker(options, redis, true);
+  const stored = (id: string): Promise<void> =>
+    until(`${id} has a result`, async () => (await client.exists(`celery-task-meta-${id}`)) === 1);
+  const again = (id: string, queue: string): string => {
+    const info = { exchange: '', routing_key: queue, redelivered: true };
+    return message({ id, task: 'gated', queue, headers: { redelivered: true }, properties: { delivery_info: info } });
+  };
+  await client.lpush('celery', message({ id: 'python-1', task: 'gated' }));
+  await client.lpush('node', message({ id: 'node-1', task: 'gated', queue: 'node' }));
+  await stored('python-1');
+  await stored('node-1');
+  await client.lpush('node', again('python-1', 'node'));
+  await client.lpush('celery', again('node-1', 'celery'));
+  await until('Node has left it alone', () =>
+    node.lines.some(
+      ({ message: words, fields }) => words.includes('does not run again') && fields['id'] === 'python-1',
+    ),
+  );
+  await until('Python has left it alone', () =>
+    /gated\[node-1\] Task already completed successfully/.test(python.log()),
+  );
+  await until('all is settled', async () => (await client.hlen('unacked')) === 0);
+  expect(await client.hgetall('runs')).toEqual({ 'node-1': '1' });
 });
 
 test('a backend that cannot be asked is told of at the start', async () => {
