@@ -134,6 +134,10 @@ describe('the README', () => {
     await worker.says('about to archive 44', 'archive 44 masterbrew', 'row 7, attempt 2');
   });
 
+  it('has tests without a broker', async () => {
+    expect(await output('testing', process.env)).toBe('both hold\n');
+  });
+
   it('has a task that two systems share', async () => {
     await using redis = await startRedis();
     await using move = new Example('move', environment(redis));

@@ -14,4 +14,4 @@ export const shown = [
   'move',
 ];
 
-export const linked = ['workflow', 'frappe-worker', 'sidekiq-iterable', 'resque-scheduler'];
+export const linked = ['workflow', 'frappe-worker', 'sidekiq-iterable', 'resque-scheduler', 'testing'];

@@ -1,0 +1,16 @@
+// testing.ts: tests of your own without a broker; arguments and results are encoded and decoded as Celery's are
+import assert from 'node:assert/strict';
+import { Tasks } from 'jobglot';
+import { inline, recorder } from 'jobglot/testing';
+import { add } from './tasks.ts';
+
+// What your code would send: hand it the recorder in place of a client.
+const tape = recorder();
+await tape.enqueue(add, { args: [2, 3], queue: 'node', countdown: 60 });
+assert.deepEqual(tape.enqueued(add), [{ args: [2, 3], kwargs: {}, queue: 'node', countdown: 60 }]);
+
+// What your handlers make of it: each runs as it is enqueued, with its retries and links.
+const now = inline(new Tasks().handle(add, ({ args: [x, y] }) => x + y));
+const sum = await now.enqueue(add, { args: [2, 3] });
+assert.equal(await sum.get(), 5);
+console.log('both hold');
