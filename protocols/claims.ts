@@ -9,12 +9,14 @@ import { callScript, type Command, type Exchange, type Script } from './redis.ts
  * |---|---|---|
  * | `claims` | hash, one a process | `<number>:<queue>` → the job's bytes |
  * | `claimants` | set | every process that may have claims |
+ * | `begun` | hash | process → number of the last claim whose handler began, as far as was told: those above it only waited |
  * | `alive` | string or hash with an end, one a process | there while the process lives; who finds it gone gives its claims back |
  */
 export interface ClaimKeys {
   /** The hash of this process. */
   readonly claims: string;
   readonly claimants: string;
+  readonly begun: string;
 }
 
 /** How many arguments one command may get: Lua's unpack and JavaScript's spread both have a limit. */
@@ -31,27 +33,27 @@ export type End = 'head' | 'tail';
  * A script that fails undoes nothing, so what it has taken is written down before it is cut off its list; a key that is no list counts as an
  * empty one.
  *
- * KEYS claims, claimants, pause or '', then lists. ARGV max, number of the last claim, process, byte limit of one job, byte limit of all,
- * what stands before a queue's name in the key of its list, and in that of its quarantine list.
+ * KEYS claims, claimants, begun, pause or '', then lists. ARGV max, number of the last claim, process, byte limit of one job, byte limit of all,
+ * what stands before a queue's name in the key of its list, and in that of its quarantine list, how many begin at once.
  * Returns flat: for every read of a list: list number, count, jobs …; then 0, and what was set aside: list number, size, first bytes,
  * last bytes … While `pause` says `true`, only -1. LRANGE and LTRIM rather than a counted pop: every version of Redis has them, and a
  * client that tracks keys is told of the next push.
  */
 const claimLua = (end: End): string => `
-if KEYS[3] ~= '' then
-  local pause = redis.pcall('GET', KEYS[3])
+if KEYS[4] ~= '' then
+  local pause = redis.pcall('GET', KEYS[4])
   if type(pause) == 'string' and string.match(string.lower(pause), '^%s*true%s*$') then return {-1} end
 end
 local left, last, biggest, budget = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local out, aside, n, skip = {}, {}, 0, #ARGV[6] + 1
-for l = 4, #KEYS do
+for l = 5, #KEYS do
   local queue, step = string.sub(KEYS[l], skip), 4
   while left > 0 and budget > 0 do
     local want = math.min(left, step)
     local found = redis.pcall('LRANGE', KEYS[l], ${end === 'head' ? '0, want - 1' : '-want, -1'})
     if found.err or #found == 0 then break end
     local at, count, taken, bytes, hash = #out + 2, 0, 0, 0, {}
-    out[#out + 1] = l - 3
+    out[#out + 1] = l - 4
     out[at] = 0
     for i = ${end === 'head' ? '1, #found' : '#found, 1, -1'} do
       if budget <= 0 then break end
@@ -61,7 +63,7 @@ for l = 4, #KEYS do
       bytes = bytes + size
       if size > biggest then
         redis.call('LPUSH', ARGV[7] .. queue, job)
-        aside[#aside + 1] = l - 3
+        aside[#aside + 1] = l - 4
         aside[#aside + 1] = size
         aside[#aside + 1] = string.sub(job, 1, 200)
         aside[#aside + 1] = string.sub(job, -200)
@@ -84,6 +86,10 @@ for l = 4, #KEYS do
     if #found < want then break end
     step = math.max(1, math.floor(budget / math.max(1, bytes / taken)))
   end
+end
+local begun = last + math.min(n, tonumber(ARGV[8]))
+if begun > last and begun > (tonumber(redis.pcall('HGET', KEYS[3], ARGV[3])) or 0) then
+  redis.pcall('HSET', KEYS[3], ARGV[3], begun)
 end
 out[#out + 1] = 0
 for i = 1, #aside do out[#out + 1] = aside[i] end
@@ -141,13 +147,15 @@ export function claim(
     readonly pause?: string;
     readonly max: number;
     readonly last: number;
+    /** So many of them begin as soon as they are here; the others wait for a slot. */
+    readonly begin: number;
     readonly limits: ClaimLimits;
   },
 ): Exchange<Claimed> {
-  const { listPrefix, quarantinePrefix, end, process, pause = '', max, last, limits } = options;
+  const { listPrefix, quarantinePrefix, end, process, pause = '', max, last, begin, limits } = options;
   const command = callScript(
     CLAIM[end],
-    [keys.claims, keys.claimants, pause, ...queues.map((queue) => listPrefix + queue)],
+    [keys.claims, keys.claimants, keys.begun, pause, ...queues.map((queue) => listPrefix + queue)],
     [
       // HMSET gets two words a job.
       Math.min(max, CHUNK),
@@ -157,6 +165,7 @@ export function claim(
       limits.batchBytes,
       listPrefix,
       quarantinePrefix,
+      Math.max(0, begin),
     ],
   );
   return {
@@ -188,6 +197,20 @@ export function claim(
 export function readClaim(field: string): { readonly number: number; readonly queue: string } {
   const colon = field.indexOf(':');
   return { number: Number(field.slice(0, colon)), queue: field.slice(colon + 1) };
+}
+
+/** KEYS begun. ARGV process, number. */
+export const BEGUN: Script = {
+  name: 'claims-begun',
+  keys: 1,
+  lua: `
+if tonumber(ARGV[2]) > (tonumber(redis.call('HGET', KEYS[1], ARGV[1])) or 0) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+return 1`,
+};
+
+/** The handlers of all claims up to this number have begun, as far as they will: what waits begins in the order it was claimed. */
+export function begunUpTo(keys: Pick<ClaimKeys, 'begun'>, process: string, number: number): Exchange<void> {
+  return { commands: [callScript(BEGUN, [keys.begun], [process, number])], atomic: false, read: () => undefined };
 }
 
 /** Forget claims whose jobs are done: one command for a whole turn. */
@@ -273,6 +296,22 @@ export function claimsOf(claims: string): Exchange<readonly string[]> {
   };
 }
 
+/** The claims of a process that is dead, oldest first, and up to which number they had begun; undefined where it did not tell. */
+export function claimsLeft(
+  keys: Pick<ClaimKeys, 'claims' | 'begun'>,
+  process: string,
+): Exchange<{ readonly fields: readonly string[]; readonly begun: number | undefined }> {
+  const { commands, read } = claimsOf(keys.claims);
+  return {
+    commands: [...commands, ['HGET', keys.begun, process]],
+    atomic: false,
+    read: (replies) => ({
+      fields: read(replies),
+      begun: replies[1] === null ? undefined : Number(String(replies[1] as Buffer)),
+    }),
+  };
+}
+
 /** What these claims hold; undefined for one that is gone. */
 export function claimedBytes(claims: string, fields: readonly string[]): Exchange<readonly (Buffer | undefined)[]> {
   if (fields.length === 0) return { commands: [], atomic: false, read: () => [] };
@@ -305,11 +344,17 @@ export function alive(keys: readonly string[]): Exchange<readonly boolean[]> {
 export const RESCUE_WINDOW: number = 72 * 3600;
 
 /**
+ * What the death of its process counts for a job that had begun, and for one that waited. A little for that one, too: a handler that ends its
+ * process in the turn it begins in is one that nobody was told of.
+ */
+export const DEATH = { begun: 10, waited: 1 } as const;
+
+/**
  * Give back a claim of a process that is dead; or bury its job, when it was given back so too often: then it is the job that kills
  * its process. Nothing when the process lives after all, or the claim is gone.
  *
- * KEYS claims, alive, counter of rescues, then every key that the commands touch. ARGV claim, limit (0: this death is counted already),
- * seconds the counter lives, number of words of the first set of commands, then the commands of a rescue and those of a burial, as in exchange-claim.
+ * KEYS claims, alive, counter of rescues, then every key that the commands touch. ARGV claim, limit, what this death counts (0: it is counted
+ * already), seconds the counter lives, number of words of the first set of commands, then the commands of a rescue and those of a burial, as in exchange-claim.
  * Returns -1 it lives, 0 gone, 1 given back, 2 buried, 3 kept: a key is not what a command needs.
  */
 export const RESCUE: Script = {
@@ -318,13 +363,13 @@ export const RESCUE: Script = {
   lua: `${COMMANDS_LUA}
 if redis.call('EXISTS', KEYS[2]) == 1 then return -1 end
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
-if misfit(5, #ARGV) then return 3 end
-local limit, times = tonumber(ARGV[2]), -1
-if limit > 0 then
-  times = redis.call('INCR', KEYS[3])
-  redis.call('EXPIRE', KEYS[3], ARGV[3])
+if misfit(6, #ARGV) then return 3 end
+local limit, count, times = tonumber(ARGV[2]), tonumber(ARGV[3]), -1
+if count > 0 then
+  times = redis.call('INCRBY', KEYS[3], count)
+  redis.call('EXPIRE', KEYS[3], ARGV[4])
 end
-local at, stop, done = 5, 4 + tonumber(ARGV[4]), 1
+local at, stop, done = 6, 5 + tonumber(ARGV[5]), 1
 if times >= limit then
   at, stop, done = stop + 1, #ARGV, 2
   redis.call('DEL', KEYS[3])
@@ -346,24 +391,33 @@ export interface Rescue {
   readonly back: readonly Command[];
   /** What sets it aside for good. */
   readonly bury: readonly Command[];
-  /** Another job with this counter was held by the same process: one death is one. */
-  readonly counted?: boolean;
+  /** It was only held for others: no death is counted. */
+  readonly harmless?: boolean;
 }
 
-/** `limit`: so many deaths of its process bury a job. */
+/** `limit`: so many deaths of its process bury a job. `deaths`: what this one counts for each, see DEATH; 0 where it is counted already. */
 export function rescue(
   keys: { readonly claims: string; readonly alive: string },
   rescues: readonly Rescue[],
   limit: number,
+  deaths: readonly number[],
 ): Exchange<readonly Rescued[]> {
   return {
-    commands: rescues.map((one) => {
+    commands: rescues.map((one, at) => {
       const back = spread(one.back);
       const bury = spread(one.bury);
       return callScript(
         RESCUE,
         [keys.claims, keys.alive, one.counter, ...new Set([...back.touched, ...bury.touched])],
-        [one.claim, one.counted === true ? 0 : limit, RESCUE_WINDOW, back.words.length, ...back.words, ...bury.words],
+        [
+          one.claim,
+          limit * DEATH.begun,
+          deaths[at] ?? DEATH.begun,
+          RESCUE_WINDOW,
+          back.words.length,
+          ...back.words,
+          ...bury.words,
+        ],
       );
     }),
     atomic: false,
@@ -371,18 +425,19 @@ export function rescue(
   };
 }
 
-/** A process without claims needs no rescue. KEYS claims, claimants. ARGV process. */
+/** A process without claims needs no rescue. KEYS claims, claimants, begun. ARGV process. */
 export const FORGET_CLAIMANT: Script = {
   name: 'forget-claimant',
-  keys: 2,
+  keys: 3,
   lua: `
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.pcall('HDEL', KEYS[3], ARGV[1])
 return redis.call('SREM', KEYS[2], ARGV[1])`,
 };
 
 export function forgetClaimant(keys: ClaimKeys, process: string): Exchange<void> {
   return {
-    commands: [callScript(FORGET_CLAIMANT, [keys.claims, keys.claimants], [process])],
+    commands: [callScript(FORGET_CLAIMANT, [keys.claims, keys.claimants, keys.begun], [process])],
     atomic: false,
     read: () => undefined,
   };

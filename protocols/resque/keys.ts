@@ -23,7 +23,8 @@
  * | `resque-retry:<class>:<digest>`, `failure-resque-retry:…` | string | attempts of a job; its last failure while a retry is due |
  * | `jobglot:claims:<process>` | hash | ours: `<number>:<queue>` → payload, claimed and not settled |
  * | `jobglot:claimants`, `jobglot:alive:<process>` | set, string | ours: who may have claims, who lives |
- * | `jobglot:rescues:<digest>` | string, 72 h | ours: how often a job's process died with it |
+ * | `jobglot:begun` | hash | ours: process → number of the last claim that began |
+ * | `jobglot:rescues:<digest>` | string, 72 h | ours: how often a job's process died with it, ten for each time; one where it only waited |
  * | `jobglot:quarantine:<queue>`, `…:why` | lists | ours: what is no payload, byte for byte, and the reasons beside them |
  */
 export interface Keyspace {
@@ -43,6 +44,7 @@ export interface Keyspace {
   readonly lastEnqueuedAt: string;
   readonly masterLock: string;
   readonly claimants: string;
+  readonly begun: string;
 }
 
 /** `lockPrefix` is resque-scheduler's RESQUE_SCHEDULER_MASTER_LOCK_PREFIX. */
@@ -65,6 +67,7 @@ export function keyspace(namespace = 'resque', lockPrefix = ''): Keyspace {
     // locking.rb writes the namespace into the name, and redis-namespace writes it in front.
     masterLock: `${prefix}${lockPrefix === '' ? '' : `${lockPrefix}:`}${prefix}resque_scheduler_master_lock`,
     claimants: `${prefix}jobglot:claimants`,
+    begun: `${prefix}jobglot:begun`,
   };
 }
 

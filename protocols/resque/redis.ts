@@ -154,9 +154,9 @@ export function claim(
   keys: Keyspace,
   process: string,
   names: readonly string[],
-  options: { readonly max: number; readonly last: number; readonly limits: claims.ClaimLimits },
+  options: { readonly max: number; readonly last: number; readonly begin: number; readonly limits: claims.ClaimLimits },
 ): Exchange<claims.Claimed> {
-  return claims.claim({ claims: claimsKey(keys, process), claimants: keys.claimants }, names, {
+  return claims.claim(claimKeys(keys, process), names, {
     ...options,
     listPrefix: queueKey(keys, ''),
     quarantinePrefix: quarantineKey(keys, ''),
@@ -164,6 +164,10 @@ export function claim(
     process,
     pause: keys.pause,
   });
+}
+
+function claimKeys(keys: Keyspace, process: string): claims.ClaimKeys {
+  return { claims: claimsKey(keys, process), claimants: keys.claimants, begun: keys.begun };
 }
 
 /** A payload back at the head of its queue: it runs next. */
@@ -217,7 +221,7 @@ export function leave(keys: Keyspace, process: string, ids: readonly string[]): 
   return {
     commands: [
       ...unregister(keys, ids),
-      ...claims.forgetClaimant({ claims: claimsKey(keys, process), claimants: keys.claimants }, process).commands,
+      ...claims.forgetClaimant(claimKeys(keys, process), process).commands,
       ['DEL', aliveKey(keys, process)],
     ],
     atomic: false,

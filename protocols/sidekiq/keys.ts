@@ -17,7 +17,8 @@
  * | `it-<jid>` | hash | state of an iterable job |
  * | `jobglot:sidekiq:claims:<identity>` | hash | ours: what this process has fetched and not finished: `<number>:<queue>` → the bytes |
  * | `jobglot:sidekiq:claimants` | set | ours: identities that may have claims |
- * | `jobglot:sidekiq:rescues:<jid>` | counter | ours: how often this job's process died, for 72 hours |
+ * | `jobglot:sidekiq:begun` | hash | ours: identity → number of the last claim that began |
+ * | `jobglot:sidekiq:rescues:<jid>` | counter | ours: how often this job's process died, for 72 hours: ten for each time; one where it only waited |
  * | `jobglot:sidekiq:quarantine:<queue>` | list | ours: what is larger than a job may be, byte for byte |
  */
 export interface Keyspace {
@@ -33,6 +34,7 @@ export interface Keyspace {
   readonly processed: string;
   readonly failed: string;
   readonly claimants: string;
+  readonly begun: string;
 }
 
 /** The key names under a redis-namespace (Sidekiq up to 6.x), or without one. */
@@ -50,6 +52,7 @@ export function keyspace(namespace = ''): Keyspace {
     processed: `${prefix}stat:processed`,
     failed: `${prefix}stat:failed`,
     claimants: `${prefix}jobglot:sidekiq:claimants`,
+    begun: `${prefix}jobglot:sidekiq:begun`,
   };
 }
 

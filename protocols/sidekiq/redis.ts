@@ -116,9 +116,10 @@ export function claim(
   keys: Keyspace,
   identity: string,
   queues: readonly string[],
-  options: { readonly max: number; readonly last: number; readonly limits: claims.ClaimLimits },
+  options: { readonly max: number; readonly last: number; readonly begin: number; readonly limits: claims.ClaimLimits },
 ): Exchange<claims.Claimed> {
-  return claims.claim({ claims: claimsKey(keys, identity), claimants: keys.claimants }, queues, {
+  const own = { claims: claimsKey(keys, identity), claimants: keys.claimants, begun: keys.begun };
+  return claims.claim(own, queues, {
     ...options,
     listPrefix: queueKey(keys, ''),
     quarantinePrefix: quarantineKey(keys, ''),

@@ -16,6 +16,9 @@ export interface ClaimsOptions {
   readonly log: Logger;
   /** The hash of this process's claims. */
   readonly claims: string;
+  /** Where it tells which of them have begun, and its name there. */
+  readonly begun: string;
+  readonly process: string;
   /** What puts a job back where it was taken from, to be the next. */
   readonly giveBack: (queue: string, bytes: Uint8Array) => readonly Command[];
 }
@@ -33,11 +36,16 @@ export class Claims {
   /** Ranges of claims whose answer is under way: nobody's to give back yet. */
   readonly #underWay = new Set<{ readonly from: number; readonly to: number }>();
   #last = 0;
+  /** Up to this number all have begun, and Redis knows or is being told. */
+  #begun = 0;
+  readonly #tellBegun: (item: undefined) => Promise<void>;
   #uncertain = false;
   #lookAgainAt = Number.POSITIVE_INFINITY;
 
   constructor(options: ClaimsOptions) {
     this.#options = options;
+    const { redis, process } = options;
+    this.#tellBegun = redis.fold(() => wire.begunUpTo(options, process, this.#begun));
   }
 
   get size(): number {
@@ -48,19 +56,23 @@ export class Claims {
     return [...this.#held.values()].filter((holder) => holder !== undefined);
   }
 
-  /** Take up to `max` jobs by the exchange that `build` makes of it and of the number of the last claim. */
+  /** Take up to `max` jobs by the exchange that `build` makes of it and of the number of the last claim; `begin` of them begin at once. */
   async take(
     max: number,
-    build: (max: number, last: number) => Exchange<wire.Claimed>,
+    begin: number,
+    build: (max: number, last: number, begin: number) => Exchange<wire.Claimed>,
     run: (exchange: Exchange<wire.Claimed>) => Promise<wire.Claimed> = (exchange) => this.#options.redis.run(exchange),
   ): Promise<wire.Claimed> {
     const range = { from: this.#last + 1, to: this.#last + Math.max(max, 1) };
-    const exchange = build(max, this.#last);
+    const last = this.#last;
+    const exchange = build(max, last, begin);
     this.#last = range.to;
     this.#underWay.add(range);
     try {
       const taken = await run(exchange);
       for (const { claim } of taken.claimed) this.#held.set(claim, undefined);
+      const begun = Math.min(begin, taken.claimed.length);
+      if (begun > 0) this.#begun = Math.max(this.#begun, last + begun);
       return taken;
     } catch (error) {
       // The server may have claimed for us and the answer been lost; looked into before the next one.
@@ -74,6 +86,19 @@ export class Claims {
   /** Who is to be told when this claim is lost. */
   holds(claim: string, holder: Holder): void {
     this.#held.set(claim, holder);
+  }
+
+  /**
+   * Its handler begins. Redis is told with what else is sent this turn, and nobody waits for that; of what was taken for free slots it knows. Should
+   * it not be heard, a later one tells of this one, too.
+   */
+  begins(claim: string): void {
+    const { number } = wire.readClaim(claim);
+    if (number <= this.#begun) return;
+    this.#begun = number;
+    this.#tellBegun(undefined).catch((error: unknown) =>
+      this.#options.log.debug({ error }, 'which jobs have begun could not be told'),
+    );
   }
 
   /** Redis has forgotten the claim: nobody holds it any more. */
@@ -155,6 +180,8 @@ export interface RescueOptions {
   /** The set of processes that may have claims, and this one. */
   readonly claimants: string;
   readonly process: string;
+  /** Which claims of each have begun. */
+  readonly begun: string;
   /** The key that is there while a process lives, and its hash of claims. */
   readonly aliveKey: (process: string) => string;
   readonly claimsKey: (process: string) => string;
@@ -193,12 +220,20 @@ export class Rescuer {
   }
 
   async #rescue(process: string, signal: AbortSignal): Promise<void> {
-    const { redis, aliveKey, claimsKey, claimants, rescueOf, limit, buried, gone } = this.#options;
+    const { redis, aliveKey, claimsKey, claimants, begun, rescueOf, limit, buried, gone } = this.#options;
     const claims = claimsKey(process);
+    const left = await redis.run(wire.claimsLeft({ claims, begun }, process));
     // What it took first is pushed last, and so runs first.
-    const fields = [...(await redis.run(wire.claimsOf(claims)))].reverse();
+    const fields = [...left.fields].reverse();
     // Jobs that are the same to the letter have one counter, and this process died once.
-    const counted = new Set<string>();
+    const counted = new Map<string, number>();
+    const deathOf = (claim: string, counter: string): number => {
+      const waited = left.begun !== undefined && wire.readClaim(claim).number > left.begun;
+      const before = counted.get(counter) ?? 0;
+      const more = Math.max(0, (waited ? wire.DEATH.waited : wire.DEATH.begun) - before);
+      counted.set(counter, before + more);
+      return more;
+    };
     let back = 0;
     let kept = 0;
     for (let at = 0; at < fields.length; at += BATCH) {
@@ -208,12 +243,10 @@ export class Rescuer {
       const rescues = some.flatMap((claim, index) => {
         const bytes = values[index];
         if (bytes === undefined) return [];
-        const one = rescueOf(claim, bytes, process);
-        if (counted.has(one.counter)) return [{ ...one, counted: true }];
-        counted.add(one.counter);
-        return [one];
+        return [rescueOf(claim, bytes, process)];
       });
-      const done = await redis.run(wire.rescue({ claims, alive: aliveKey(process) }, rescues, limit));
+      const deaths = rescues.map((one) => (one.harmless === true ? 0 : deathOf(one.claim, one.counter)));
+      const done = await redis.run(wire.rescue({ claims, alive: aliveKey(process) }, rescues, limit, deaths));
       for (const [index, what] of done.entries()) {
         if (what === 'alive') return;
         if (what === 'back') back += 1;
@@ -222,7 +255,7 @@ export class Rescuer {
       }
     }
     await gone(process, back);
-    await redis.run(wire.forgetClaimant({ claims, claimants }, process));
+    await redis.run(wire.forgetClaimant({ claims, claimants, begun }, process));
     if (kept > 0)
       throw new Error(
         `${kept} jobs of the dead process ${process} cannot be put back: a key of their queue is not a list. Their claims are kept in '${claims}'`,

@@ -126,3 +126,37 @@ test(
     await second.stop();
   },
 );
+
+test(
+  'jobs that only waited in a process that a job killed three times are not set aside with it',
+  { timeout: 120_000 },
+  async () => {
+    await using server = await startRedis();
+    const redis = server.client({ maxRetriesPerRequest: null });
+    const poison = '{"class":"CountJob","args":[1,false,60000]}';
+    const others = [2, 3, 4].map((number) => `{"class":"CountJob","args":[${number},false,1]}`);
+    await redis.rpush('resque:queue:default', poison, ...others);
+    const options: ResqueOptions = {
+      url: server.url,
+      queues: ['default'],
+      concurrency: 1,
+      ...{ prefetch: 3, deadAfter: 1, rescueInterval: 0.2, poisonLimit: 3 },
+    };
+    for (let death = 1; death <= 3; death++) {
+      const node = await startProgram('resque', options, server.url);
+      await until('it is shown at work', async () => {
+        const shown = (await redis.keys('resque:worker:*')).filter((key) => !key.endsWith(':started'));
+        return shown.length === 1 && (await redis.get(shown[0]!))?.includes('[1,false') === true;
+      });
+      await until('the others wait there', async () => (await redis.llen('resque:queue:default')) === 0);
+      await node.kill();
+      await redis.del(...(await redis.keys('resque:worker:*')));
+    }
+    const last = await startProgram('resque', options, server.url);
+    await until('the others have run', async () => (await redis.hlen('runs')) === 3);
+    expect(await redis.hgetall('runs')).toEqual({ 2: '1', 3: '1', 4: '1' });
+    expect(await redis.lrange('resque:jobglot:quarantine:default', 0, -1)).toEqual([poison]);
+    await last.stop();
+    expect(await redis.exists('resque:jobglot:begun', 'resque:jobglot:claimants')).toBe(0);
+  },
+);

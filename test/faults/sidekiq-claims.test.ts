@@ -119,6 +119,40 @@ describe('jobs of a process that is dead', () => {
     expect(await redis.llen('queue:default')).toBe(0);
   });
 
+  test('that only waited there when it died have not killed it', async () => {
+    const worker = await hire({ queues: ['other'], poisonLimit: 1 });
+    const poisoned = worker.once('job:poison');
+    await redis.hset('jobglot:sidekiq:begun', DEAD, 8);
+    await abandoned('ran', 'waited', 'waits too');
+    expect(await poisoned).toMatchObject({ id: 'jid-ran' });
+    await until('nothing is left of the dead', async () => (await redis.exists('jobglot:sidekiq:claimants')) === 0);
+    expect(await redis.zcard('dead')).toBe(1);
+    expect(await redis.lrange('queue:default', 0, -1)).toEqual([job('waits too'), job('waited')]);
+    expect(await redis.mget('jobglot:sidekiq:rescues:jid-ran', 'jobglot:sidekiq:rescues:jid-waited')).toEqual([
+      null,
+      '1',
+    ]);
+    expect(await redis.exists('jobglot:sidekiq:begun')).toBe(0);
+  });
+
+  test('that began are told from those that wait, as they begin', async () => {
+    for (const name of ['a', 'b', 'c', 'd']) await client.enqueue('Gate', { args: [name] });
+    await hire({ concurrency: 2, prefetch: 2 });
+    await until('two run', () => gates.size === 2);
+    const own = await identity();
+    const begun = async (name: string): Promise<boolean | undefined> => {
+      const [claims, number] = await Promise.all([
+        redis.hgetall(`jobglot:sidekiq:claims:${own}`),
+        redis.hget('jobglot:sidekiq:begun', own),
+      ]);
+      const found = Object.entries(claims).find(([, bytes]) => bytes.includes(`["${name}"]`));
+      return found && Number(found[0].split(':')[0]) <= Number(number);
+    };
+    expect([await begun('a'), await begun('b'), (await begun('d')) === true]).toEqual([true, true, false]);
+    gates.get('a')?.();
+    await until('the third has begun, and is told', async () => gates.has('c') && (await begun('c')) === true);
+  });
+
   test('that it only held for others are given back, however often it dies', async () => {
     await hire({ poisonLimit: 1 });
     await redis.sadd('jobglot:sidekiq:claimants', DEAD);

@@ -152,6 +152,21 @@ describe('a worker with an interval of 0', () => {
   });
 });
 
+test('what a dead process only held for others is given back, however often; what it ran is set aside in the end', async () => {
+  await redis.sadd('resque:jobglot:claimants', 'dead-abcdef');
+  const theirs = '{"class":"TheirJob","args":[]}';
+  const ours = '{"class":"GateJob","args":["x"]}';
+  await redis.hset('resque:jobglot:claims:dead-abcdef', '1:default', theirs, '2:default', ours);
+  const { worker } = await hire({ poisonLimit: 1, rescueInterval: 0.05 });
+  await until(
+    'nothing is left of the dead',
+    async () => !(await redis.smembers('resque:jobglot:claimants')).includes('dead-abcdef'),
+  );
+  await worker.stop();
+  expect(await redis.lrange('resque:jobglot:quarantine:default', 0, -1)).toEqual([ours]);
+  expect(await redis.lrange('resque:queue:default', 0, -1)).toEqual([theirs]);
+});
+
 test('on a cluster, every key under one hash tag', async () => {
   await using own = await startRedis({ args: ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1'] });
   const admin = own.client();

@@ -62,6 +62,7 @@ export class ResqueDelivery implements Delivery, Holder, Occupant {
     this.startedAt = new Date();
     this.#begun = true;
     this.#running.add(this);
+    this.#process.claims.begins(this.claimed.claim);
     this.#process.begin(this);
   }
 

@@ -78,6 +78,8 @@ export class ResqueProcess {
       redis,
       log: this.log,
       claims,
+      begun: this.keys.begun,
+      process: this.name,
       giveBack: (queue, bytes) => wire.giveBack(this.keys, queue, bytes),
     });
     this.#turn = redis.fold((items: readonly (Done | undefined)[]) => this.#settled(claims, items));

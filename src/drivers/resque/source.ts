@@ -193,7 +193,9 @@ export class ResqueSource implements Source {
       looking,
       names.length === 0
         ? NOTHING
-        : claims.take(max, (most, last) => wire.claim(keys, name, names, { max: most, last, limits })),
+        : claims.take(max, max - this.prefetch, (most, last, begin) =>
+            wire.claim(keys, name, names, { max: most, last, begin, limits }),
+          ),
     ]);
     if (taken.status === 'rejected') throw taken.reason;
     // What was claimed must be run, whatever became of the look around.

@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
 import { readClaim } from '../../../protocols/claims.ts';
+import { wrappedClass } from '../../../protocols/resque/active-job.ts';
 import { aliveKey, claimsKey, quarantineKey } from '../../../protocols/resque/keys.ts';
+import { className, decodePayload } from '../../../protocols/resque/message.ts';
 import * as presence from '../../../protocols/resque/presence.ts';
 import * as wire from '../../../protocols/resque/redis.ts';
 import { type Agent, every, pause } from '../../source.ts';
@@ -50,6 +52,7 @@ function rescuerOf(process: ResqueProcess): Rescuer {
   return new Rescuer({
     redis,
     claimants: keys.claimants,
+    begun: keys.begun,
     process: name,
     aliveKey: (other) => aliveKey(keys, other),
     claimsKey: (other) => claimsKey(keys, other),
@@ -58,7 +61,8 @@ function rescuerOf(process: ResqueProcess): Rescuer {
       const { queue } = readClaim(claim);
       const why = { code: 'poison', queue, deaths: options.poisonLimit, process: other, at: Date.now() / 1000 };
       const digest = createHash('sha1').update(queue).update('\0').update(bytes).digest('hex');
-      return wire.rescueOf(keys, claim, bytes, digest, JSON.stringify(why));
+      const harmless = isStranger(process, bytes, queue);
+      return { ...wire.rescueOf(keys, claim, bytes, digest, JSON.stringify(why)), harmless };
     },
     buried: (claim, other) => {
       const { queue } = readClaim(claim);
@@ -79,6 +83,19 @@ function rescuerOf(process: ResqueProcess): Rescuer {
         process.log.warn({ process: other, jobs }, 'a process died; its jobs are at the heads of their queues');
     },
   });
+}
+
+/** Whether it is of a class that is left for others, as far as can be said here: on a queue of ours, and nobody handles it. */
+function isStranger({ options, host }: ResqueProcess, bytes: Uint8Array, queue: string): boolean {
+  if (options.unknownTask !== 'requeue' || host === undefined || options.queues.expand([queue]).length === 0)
+    return false;
+  try {
+    const payload = decodePayload(bytes);
+    const names = [className(payload.class), wrappedClass(payload)];
+    return names.every((name) => name === undefined || host.tasks.find('resque', name) === undefined);
+  } catch {
+    return false;
+  }
 }
 
 export function keptWords(list: string, queue: string): string {

@@ -69,6 +69,7 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
   /** Nothing on the wire: the next beat shows it. */
   begin(): undefined {
     this.#startedAtMs = Date.now();
+    if (this.#claim !== undefined) this.#process.claims.begins(this.#claim);
     this.#process.working.add(this);
   }
 

@@ -35,7 +35,7 @@ export class BasicFetch implements Fetch {
     await this.#learnId(redis);
   }
 
-  async receive(_max: number, signal: AbortSignal): Promise<readonly Fetched[]> {
+  async receive(_max: number, _begin: number, signal: AbortSignal): Promise<readonly Fetched[]> {
     const queues = this.#host.order();
     if (queues.length === 0) {
       await pause(WAIT * 1000, signal);

@@ -64,10 +64,10 @@ export class ReliableFetch implements Fetch {
     }
   }
 
-  async receive(max: number, signal: AbortSignal): Promise<readonly Fetched[]> {
+  async receive(max: number, begin: number, signal: AbortSignal): Promise<readonly Fetched[]> {
     this.#receiving = true;
     try {
-      const jobs = await this.#receive(max, signal);
+      const jobs = await this.#receive(max, begin, signal);
       // A waiter was served, and so was the fetch beside it.
       if (jobs.length > max) await this.#giveBack(jobs.splice(max));
       return jobs;
@@ -76,12 +76,12 @@ export class ReliableFetch implements Fetch {
     }
   }
 
-  async #receive(max: number, signal: AbortSignal): Promise<Fetched[]> {
+  async #receive(max: number, begin: number, signal: AbortSignal): Promise<Fetched[]> {
     const watch = this.#watch as PushWatch;
     for (let waited = false; !signal.aborted && !waited;) {
       if (this.#arrived.length > 0) break;
       const { seen } = watch;
-      const fetched = this.#look ? await this.#fetch(max, signal) : [];
+      const fetched = this.#look ? await this.#fetch(max, begin, signal) : [];
       if (fetched.length > 0) {
         // A waiter was served at the push, before this; its answer may be the next to be read.
         if (this.#waiters.some(({ pending }) => pending !== undefined)) await nextTurn();
@@ -119,23 +119,24 @@ export class ReliableFetch implements Fetch {
     if (this.#own) await this.#redis?.close();
   }
 
-  async #fetch(max: number, signal: AbortSignal): Promise<readonly Fetched[]> {
+  async #fetch(max: number, begin: number, signal: AbortSignal): Promise<readonly Fetched[]> {
     await (this.#redis as RedisConnection).whenReady(signal);
     await this.#process.claims.settleDoubts();
     const queues = this.#host.order();
     if (queues.length === 0) return [];
-    return this.#claim(queues, max, (exchange) => (this.#redis as RedisConnection).run(exchange));
+    return this.#claim(queues, max, begin, (exchange) => (this.#redis as RedisConnection).run(exchange));
   }
 
   async #claim(
     queues: readonly string[],
     max: number,
+    begin: number,
     run: (exchange: Exchange<Claimed>) => Promise<Claimed>,
   ): Promise<readonly Fetched[]> {
     const { claims, keys, identity, limits } = this.#process;
-    const build = (most: number, last: number): Exchange<Claimed> =>
-      wire.claim(keys, identity, queues, { max: most, last, limits });
-    const { claimed, aside } = await claims.take(max, build, run);
+    const build = (most: number, last: number, first: number): Exchange<Claimed> =>
+      wire.claim(keys, identity, queues, { max: most, last, begin: first, limits });
+    const { claimed, aside } = await claims.take(max, begin, build, run);
     for (const job of aside) this.#host.aside(job);
     return claimed;
   }
@@ -166,7 +167,7 @@ export class ReliableFetch implements Fetch {
   /** One job, fetched by the server at the moment of the push: no more, since nobody may want more by then. */
   async #waitAt(waiting: Waiting): Promise<void> {
     try {
-      const fetched = await this.#claim([waiting.queue], 1, (exchange) => waiting.waiter.wait(1, exchange));
+      const fetched = await this.#claim([waiting.queue], 1, 1, (exchange) => waiting.waiter.wait(1, exchange));
       if (this.#waiters.includes(waiting)) this.#waitedAt.add(waiting.queue);
       this.#arrived.push(...fetched);
       // Nobody asks any more: what would wait here for a free slot may run elsewhere.

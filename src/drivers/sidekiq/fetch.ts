@@ -11,8 +11,8 @@ export interface Fetched {
 /** How jobs come out of their queues. */
 export interface Fetch {
   open(): Promise<void>;
-  /** Up to `max`; waits for at least one; [] when `signal` aborts, or nothing came for a while. */
-  receive(max: number, signal: AbortSignal): Promise<readonly Fetched[]>;
+  /** Up to `max`, of which `begin` begin at once; waits for at least one; [] when `signal` aborts, or nothing came for a while. */
+  receive(max: number, begin: number, signal: AbortSignal): Promise<readonly Fetched[]>;
   /** Take nothing more; what waits here goes back. */
   quiet(): Promise<void>;
   close(): Promise<void>;

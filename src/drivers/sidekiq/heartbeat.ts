@@ -54,7 +54,7 @@ export class Heartbeat implements Agent {
     const { keys, identity, dialect, claims } = this.#process;
     await this.#flush();
     await this.#process.run(wire.writes(presence.sayGoodbye(keys, identity, dialect)));
-    const own = { claims: claimsKey(keys, identity), claimants: keys.claimants };
+    const own = { claims: claimsKey(keys, identity), claimants: keys.claimants, begun: keys.begun };
     await this.#process.run(forgetClaimant(own, identity));
     // What could not be given back need not wait for the end of our heartbeat.
     if (claims.size > 0) await this.#process.run(wire.writes([['UNLINK', keys.prefix + identity]]));

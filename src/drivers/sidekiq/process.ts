@@ -187,6 +187,8 @@ export class SidekiqProcess {
       redis,
       log: this.log,
       claims,
+      begun: this.keys.begun,
+      process: this.identity,
       giveBack: (queue, bytes) => wire.requeue(this.keys, queue, bytes, 'front'),
     });
     this.#done = redis.fold((done: readonly string[]) => wire.writes(acknowledge(claims, done)));

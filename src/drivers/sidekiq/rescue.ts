@@ -34,6 +34,7 @@ export class JobRescue implements Agent {
     return new Rescuer({
       redis,
       claimants: keys.claimants,
+      begun: keys.begun,
       process: identity,
       aliveKey: (one) => keys.prefix + one,
       claimsKey: (one) => claimsKey(keys, one),
@@ -56,7 +57,7 @@ export class JobRescue implements Agent {
     const back = wire.requeue(keys, queue, bytes, 'front');
     const counter = rescuesKey(keys, id);
     // What is only held for others has killed nobody.
-    if (this.#isStranger(bytes, queue)) return { claim, counter, back, bury: back };
+    if (this.#isStranger(bytes, queue)) return { claim, counter, back, bury: back, harmless: true };
     this.#ids.set(`${identity} ${claim}`, id);
     return { claim, counter, back, bury: wire.bury(keys, nowMs, dead, options.dead) };
   }

@@ -91,6 +91,7 @@ export class SidekiqSource implements Source, FetchHost {
   }
 
   async receive(max: number, signal: AbortSignal): Promise<readonly Delivery[]> {
+    const begin = max - this.prefetch;
     this.#prefetch.adapt();
     while (!signal.aborted) {
       if (this.#strangers.size >= STRANGERS) {
@@ -98,7 +99,7 @@ export class SidekiqSource implements Source, FetchHost {
         await Promise.race([new Promise<void>((resolve) => (this.#room = resolve)), pause(1_000, signal)]);
         continue;
       }
-      const jobs = await this.#fetch.receive(max, signal);
+      const jobs = await this.#fetch.receive(max, begin, signal);
       const deliveries: SidekiqDelivery[] = [];
       for (const job of jobs) {
         const delivery = this.#sort(job);
