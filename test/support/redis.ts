@@ -150,7 +150,7 @@ class OwnRedis implements RedisServer {
   async #start(): Promise<void> {
     this.#process = new OwnProcess(this.#program, this.#args());
     await this.#process.ready(async () => {
-      const probe = this.#connect({ connectTimeout: 2000, commandTimeout: 2000 });
+      const probe = this.#connect({ connectTimeout: 2000, commandTimeout: 2000, retryStrategy: () => 10 });
       try {
         const folder = await probe.config('GET', 'dir');
         const pid = /process_id:(\d+)/.exec(await probe.info('server'))?.[1];
