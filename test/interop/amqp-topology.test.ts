@@ -182,6 +182,8 @@ describe.each<CeleryVersion>(['5.2', '5.6'])('what a worker of Celery %s declare
     return startPythonWorker(version, {
       broker: rabbit.urlOf(where),
       hostname: 'them@test',
+      // Its neighbours' answers would be waited for, a second; so would ours.
+      args: ['--without-mingle'],
       ...(config === undefined ? {} : { config }),
       ...(prelude === undefined ? {} : { prelude }),
       ...(queues === undefined ? {} : { queues }),
@@ -189,7 +191,13 @@ describe.each<CeleryVersion>(['5.2', '5.6'])('what a worker of Celery %s declare
   }
 
   async function node(where: string, { node: options }: Configuration): Promise<AsyncDisposable> {
-    const source = celery({ broker: rabbit.urlOf(where), nodename: 'us@test', gossip: true, ...options });
+    const source = celery({
+      broker: rabbit.urlOf(where),
+      nodename: 'us@test',
+      gossip: true,
+      mingle: false,
+      ...options,
+    });
     const worker = new Worker({ tasks: interopTasks(), sources: [source], abortGraceMs: 200 });
     await worker.start();
     return { [Symbol.asyncDispose]: () => worker.stop({ timeoutMs: 1_000 }) };

@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
 import type { CeleryClient } from '../../src/drivers/celery/index.ts';
 import type { PythonWorker } from '../support/python.ts';
-import { AWAKE, type Cast, endsOf, Plays } from './support/play.ts';
+import { type Cast, endsOf, Plays } from './support/play.ts';
 import { type Shape, SHAPES } from './support/shapes.ts';
 import { type NodeWorker, Stage } from './support/stage.ts';
 import { facts, SETTINGS } from './support/table.ts';
@@ -58,7 +58,7 @@ describe.each(SETTINGS)(
     beforeAll(async () => {
       // Acknowledged when all is written: what no queue and no worker has is over.
       stage = await Stage.start(version, { task_acks_late: true }, { broker });
-      python = await stage.worker({ queues: ['python', 'celery'], prelude: AWAKE });
+      python = await stage.worker({ queues: ['python', 'celery'] });
       node = await stage.node({ queues: ['node', 'celery'], acksLate: true });
       client = stage.client();
       results = stage.redis.client({ db: 1 });

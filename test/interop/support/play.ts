@@ -26,18 +26,6 @@ export interface Played {
 
 const PATIENCE_SECONDS = 20;
 
-/**
- * For a Python worker over RabbitMQ: its event loop wakes often. What it acknowledges of the messages that came together is sent when
- * the loop wakes again, which is otherwise up to two seconds later, at its next heartbeat.
- */
-export const AWAKE = `
-from celery.signals import worker_ready
-
-@worker_ready.connect(weak=False)
-def wake_often(sender, **_):
-    sender.timer.call_repeatedly(0.02, lambda: None)
-`;
-
 /** Runs shapes on a stage with workers on the queues `python`, `node` and `celery`, and looks at what they left. */
 export class Plays {
   readonly #stage: Stage;
