@@ -9,7 +9,8 @@ const parts: readonly { name: string; maxWorkers: number }[] = [
   { name: 'conformance', maxWorkers: 2 },
   // Most of their time they wait for each other: a Python worker, a broker, a Node worker.
   { name: 'interop', maxWorkers: 3 },
-  { name: 'faults', maxWorkers: 1 },
+  // Likewise: for what is away to be back.
+  { name: 'faults', maxWorkers: 2 },
   { name: 'examples', maxWorkers: 1 },
 ];
 
