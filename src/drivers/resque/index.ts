@@ -23,27 +23,7 @@ export type {
 export type { ResqueSchedule } from './schedule.ts';
 export type { FailureBackend, FailureRecord, StoredFailure } from '../../../protocols/resque/failure.ts';
 export type { ResqueJob } from '../../../protocols/resque/active-job.ts';
-export { float, Numeral } from '../../../protocols/formats/values.ts';
-export {
-  type ActiveJob,
-  activeJob,
-  DateTime,
-  Decimal,
-  Duration,
-  GlobalId,
-  indifferentHash,
-  keywordHash,
-  PlainDate,
-  RubyDateTime,
-  RubyHash,
-  RubyModule,
-  RubyRange,
-  RubySymbol,
-  RubyTime,
-  SerializedObject,
-  symbolKeys,
-  TimeWithZone,
-} from '../../../protocols/formats/active-job/index.ts';
+export * from '../../../protocols/formats/active-job/public.ts';
 
 /**
  * Resque's queues as a source of a worker: `new Worker({ tasks, sources: [resque({ url: 'redis://localhost', queues: ['*'] })] })`.

@@ -29,27 +29,7 @@ export type { DialectName } from '../../../protocols/sidekiq/dialect.ts';
 export type { JobHash, SidekiqJob } from '../../../protocols/sidekiq/message.ts';
 export type { Item, JobOptions, Timing } from '../../../protocols/sidekiq/options.ts';
 export type { QueuesOption } from '../../../protocols/sidekiq/queues.ts';
-export { float, Numeral } from '../../../protocols/formats/values.ts';
-export {
-  type ActiveJob,
-  activeJob,
-  DateTime,
-  Decimal,
-  Duration,
-  GlobalId,
-  indifferentHash,
-  keywordHash,
-  PlainDate,
-  RubyDateTime,
-  RubyHash,
-  RubyModule,
-  RubyRange,
-  RubySymbol,
-  RubyTime,
-  SerializedObject,
-  symbolKeys,
-  TimeWithZone,
-} from '../../../protocols/formats/active-job/index.ts';
+export * from '../../../protocols/formats/active-job/public.ts';
 
 /**
  * Queues of Sidekiq as a source of a worker: `new Worker({ tasks, sources: [sidekiq({ url: 'redis://localhost' })] })`.
