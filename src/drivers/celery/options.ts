@@ -101,7 +101,8 @@ export interface CeleryOptions extends CeleryAppOptions, BeatSettings {
   /**
    * With acksLate: a task that comes again is not run again where its result says SUCCESS: its worker died between the result and the
    * acknowledgement. Asks the result backend of each message that was delivered before; a task whose results are ignored is known only
-   * to the worker that ran it. Has no effect without a backend, or with `rpc://`. @default false
+   * to the worker that ran it. An id that is used again counts as the same task, as in Celery. Has no effect without a backend, or with
+   * `rpc://`. @default false
    */
   readonly workerDeduplicateSuccessfulTasks?: boolean;
   readonly ignoreResult?: boolean;
