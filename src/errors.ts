@@ -5,6 +5,7 @@ export { WireError };
 /** The root of jobglot's own errors: a stable `code`, and a message that says what was being done and what to do. */
 export class JobglotError extends Error {
   override readonly name: string = 'JobglotError';
+  /** For programs: `config`, `connection`, `remote` … */
   readonly code: string;
   constructor(code: string, message: string, options?: { readonly cause?: unknown }) {
     super(message, options);
@@ -39,6 +40,7 @@ export class UnroutableError extends JobglotError {
 /** A message names a task that nobody handles here. */
 export class UnknownTaskError extends JobglotError {
   override readonly name: string = 'UnknownTaskError';
+  /** Its name in the system. */
   readonly task: string;
   constructor(system: string, task: string) {
     super(

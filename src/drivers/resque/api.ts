@@ -7,8 +7,10 @@ import type { ResqueAppOptions } from './options.ts';
 
 /** A worker on the list, whoever it is of. */
 export interface WorkerInfo {
+  /** `host:pid:queues`. */
   readonly id: string;
   readonly startedAt: Date | undefined;
+  /** Its last heartbeat; undefined before the first. */
   readonly beatAt: Date | undefined;
   /** Undefined: it does nothing. */
   readonly working:
@@ -18,16 +20,20 @@ export interface WorkerInfo {
 
 /** What Resque's front page says. */
 export interface ResqueInfo {
+  /** Jobs that wait, in all queues. */
   readonly pending: number;
+  /** Jobs that were run, failed ones too, since the statistics began. */
   readonly processed: number;
   readonly queues: readonly { readonly name: string; readonly size: number }[];
   readonly workers: number;
   readonly working: number;
+  /** Failures on the list. */
   readonly failed: number;
 }
 
 /** A failure, and where it stands. */
 export interface ListedFailure {
+  /** From 0, the oldest. */
   readonly index: number;
   readonly text: string;
   /** Undefined where nobody can read it. */
