@@ -174,7 +174,7 @@ export class AmqpConsumer {
     setImmediate(() => void this.#adjust());
   }
 
-  /** Take nothing more; what was delivered can still be settled. */
+  /** Take nothing more; what was delivered can still be settled. A broker that does not answer within a second is not waited for. */
   async quiet(): Promise<void> {
     this.#quiet = true;
     await this.#starting?.catch(() => undefined);
@@ -182,7 +182,7 @@ export class AmqpConsumer {
     if (session === undefined) return;
     const tags = [...session.consumers.keys()];
     session.consumers.clear();
-    await Promise.all(tags.map((tag) => session.channel.cancel(tag).catch(() => undefined)));
+    await atMost(1_000, Promise.all(tags.map((tag) => session.channel.cancel(tag).catch(() => undefined))));
   }
 
   /** Ask for an answer on the consuming channel, and cut the connection when there is none within `timeoutMs`. */

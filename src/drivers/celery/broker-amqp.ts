@@ -81,6 +81,7 @@ export class AmqpBroker implements CeleryBroker {
   #consumer: AmqpConsumer | undefined;
   #opening: Promise<void> | undefined;
   #closed = false;
+  #quiet = false;
   #quorum: boolean;
   #prefetch = 0;
   #held = 0;
@@ -112,6 +113,7 @@ export class AmqpBroker implements CeleryBroker {
   }
 
   async consume(queues: readonly QueueSpec[], { prefetch }: ConsumeOptions): Promise<void> {
+    this.#quiet = false;
     const specs = queues.map((queue) => this.#resolve(queue));
     for (const spec of specs) this.#know(spec);
     this.#quorum = this.#seesQuorum();
@@ -259,6 +261,7 @@ export class AmqpBroker implements CeleryBroker {
   }
 
   async quiet(): Promise<void> {
+    this.#quiet = true;
     await this.#consumer?.quiet();
     const waiting = this.#arrived.slice(this.#next);
     this.#arrived = [];
@@ -404,6 +407,8 @@ export class AmqpBroker implements CeleryBroker {
       return;
     }
     this.#claims.add(claim);
+    // It was under way when the consumer was cancelled, or the broker has not heard of that yet.
+    if (this.#quiet) return void this.requeue(claim);
     if (delivered.redelivered) this.#limit(claim);
     this.#arrived.push(claim);
     this.#wake?.();
