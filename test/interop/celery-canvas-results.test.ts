@@ -175,6 +175,8 @@ result = made.id`;
       expect(names.toSorted()).toEqual(['build', 'tenant']);
       expect(stamps).toEqual({ tenant: ['best', 'acme'], build: [1, 2] });
       for (const id of [result.id, idOf(result.parent)]) {
+        // What follows a task is sent before its result is stored.
+        await until('its result is stored', async () => (await stage.python.meta(id))['status'] === 'SUCCESS');
         const meta = await stage.python.meta(id);
         expect((meta['stamped_headers'] as string[]).toSorted()).toEqual(['build', 'tenant']);
         expect(meta).toMatchObject({ tenant: ['best', 'acme'], build: [1, 2] });

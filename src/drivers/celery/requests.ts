@@ -1,5 +1,6 @@
 import { argumentsShown } from '../../../protocols/celery/event.ts';
 import type { TaskMessage } from '../../../protocols/celery/message.ts';
+import { float } from '../../../protocols/formats/values.ts';
 import { ChurnSet } from '../../churn.ts';
 import { isPickle } from '../../../protocols/celery/serializers.ts';
 
@@ -77,7 +78,7 @@ export function taskInfo(
     kwargs,
     type: task,
     hostname: nodename,
-    time_start: held.startedAt ?? null,
+    time_start: held.startedAt === undefined ? null : float(held.startedAt),
     acknowledged: held.acknowledged,
     delivery_info: { exchange, routing_key: routingKey, priority, redelivered },
     worker_pid: held.startedAt === undefined ? null : process.pid,
