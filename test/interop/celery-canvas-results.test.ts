@@ -193,7 +193,7 @@ result = made.id`;
   );
 
   fact('revoke', 'a workflow is revoked with all that goes before its end', async () => {
-    const later = { countdown: 1.2 };
+    const later = { countdown: 3 };
     const result = await client.apply(
       chain(
         group(signature(pyAdd, [1, 2], { ...PY, ...later }), signature(nodeAdd, [1, 2], { ...NODE, ...later })),
