@@ -109,8 +109,8 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
   }
 
   /**
-   * Send many jobs of one class of Active Job in few trips: `ActiveJob.perform_all_later`. Each is what `performLater` makes of it. Several of
-   * these calls in one turn of the event loop share a trip. Throws as `enqueue`; what was sent before an error is sent.
+   * Send many jobs of one class of Active Job in few trips: `ActiveJob.perform_all_later`. Each is what `performLater` makes of it. Throws
+   * as `enqueue`; what was sent before an error is sent.
    */
   async performAllLater<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
