@@ -2,10 +2,10 @@ import { Buffer, isUtf8 } from 'node:buffer';
 import type { Explanation as AnyExplanation, Field, Section, Warning } from '../explanation.ts';
 import * as json from '../formats/json.ts';
 import { parseIso } from '../formats/values.ts';
-import { exceptionOf } from './exceptions.ts';
+import { exceptionOf } from './outcome/exceptions.ts';
 import { DELIVERY_INFO, EMBED, HEADERS, META, PROPERTIES, PROTOCOL_1 } from './meanings.ts';
-import { EXCEPTION_STATES, READY_STATES } from './result.ts';
-import { acceptSet, decodeContent, defaultLimits, encodeJson } from './serializers.ts';
+import { EXCEPTION_STATES, READY_STATES } from './outcome/result.ts';
+import { acceptSet, decodeContent, defaultLimits, encodeJson } from './message/serializers.ts';
 
 /** What some bytes of a Celery system are. */
 export type Explanation = AnyExplanation<'task' | 'claimed-task' | 'body' | 'result' | 'command' | 'event' | 'unknown'>;

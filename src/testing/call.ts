@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { decodeEnvelope, encodeEnvelope } from '../../protocols/celery/envelope.ts';
+import { decodeEnvelope, encodeEnvelope } from '../../protocols/celery/brokers/envelope.ts';
 import {
   type CeleryJob,
   decodeTask,
@@ -8,8 +8,8 @@ import {
   type TaskCall,
   type TaskMessage,
   toJob,
-} from '../../protocols/celery/message.ts';
-import { acceptSet, defaultLimits } from '../../protocols/celery/serializers.ts';
+} from '../../protocols/celery/message/message.ts';
+import { acceptSet, defaultLimits } from '../../protocols/celery/message/serializers.ts';
 import { isoText } from '../../protocols/formats/values.ts';
 import { ConfigError } from '../errors.ts';
 import { type Task, taskName } from '../task.ts';

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { exceptionOf } from '../../protocols/celery/exceptions.ts';
-import * as lifecycle from '../../protocols/celery/lifecycle.ts';
-import type { Publication, TaskMessage } from '../../protocols/celery/message.ts';
-import { decodeMeta, PROPAGATE_STATES, READY_STATES, type TaskMeta } from '../../protocols/celery/result.ts';
+import { exceptionOf } from '../../protocols/celery/outcome/exceptions.ts';
+import * as lifecycle from '../../protocols/celery/outcome/lifecycle.ts';
+import type { Publication, TaskMessage } from '../../protocols/celery/message/message.ts';
+import { decodeMeta, PROPAGATE_STATES, READY_STATES, type TaskMeta } from '../../protocols/celery/outcome/result.ts';
 import type { Disposition, Moment, Outcome } from '../../protocols/job.ts';
 import type { Client } from '../client.ts';
 import { RemoteError, ResultTimeoutError, UnknownTaskError } from '../errors.ts';

@@ -1,6 +1,6 @@
 import type { AmqpProperties, Declaration } from '../../protocols/amqp.ts';
 import { backoff } from '../backoff.ts';
-import { ChurnSet } from '../churn.ts';
+import { ChurnSet } from '../renewing.ts';
 import { ConfigError, ConnectionError } from '../errors.ts';
 import { type Logger, silent } from '../log.ts';
 import { pause } from '../source.ts';

@@ -1,5 +1,5 @@
 import type { AmqpMessage } from '../../protocols/amqp.ts';
-import { ChurnSet } from '../churn.ts';
+import { ChurnSet } from '../renewing.ts';
 import { ConnectionError, UnroutableError } from '../errors.ts';
 import { writePublish } from './amqp-frames.ts';
 import { type AmqpConnection, type AmqpLink, atMost, type ConfirmChannel, describe } from './amqp.ts';

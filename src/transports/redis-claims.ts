@@ -1,6 +1,6 @@
 import * as wire from '../../protocols/claims.ts';
 import type { Command, Exchange } from '../../protocols/redis.ts';
-import { ChurnMap } from '../churn.ts';
+import { ChurnMap } from '../renewing.ts';
 import { ConnectionError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { RedisConnection } from './redis.ts';

@@ -1,10 +1,10 @@
 import { setMaxListeners } from 'node:events';
 import type { Job, Outcome } from '../../protocols/job.ts';
 import { type Logger, logs } from '../log.ts';
-import { persist } from '../persist.ts';
+import { persist } from '../retry-until-written.ts';
 import { type Delivery, pause, type Source } from '../source.ts';
 import type { Handler, Registration, Registry } from '../task.ts';
-import { ChurnSet } from '../churn.ts';
+import { ChurnSet } from '../renewing.ts';
 import { backoff } from '../backoff.ts';
 import type { Events } from './events.ts';
 import { compose, type Middleware } from './middleware.ts';

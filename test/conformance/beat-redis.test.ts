@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Redis } from 'ioredis';
-import * as native from '../../protocols/celery/beat.ts';
-import { encodeEnvelope } from '../../protocols/celery/envelope.ts';
-import type { Publication } from '../../protocols/celery/message.ts';
-import * as redbeat from '../../protocols/celery/redbeat.ts';
+import * as native from '../../protocols/celery/schedule/beat.ts';
+import { encodeEnvelope } from '../../protocols/celery/brokers/envelope.ts';
+import type { Publication } from '../../protocols/celery/message/message.ts';
+import * as redbeat from '../../protocols/celery/schedule/redbeat.ts';
 import { Beat, type BeatOptions } from '../../src/drivers/celery/index.ts';
-import { MemoryBroker } from '../../src/drivers/celery/broker-memory.ts';
+import { MemoryBroker } from '../../src/drivers/celery/brokers/memory.ts';
 import { silent } from '../../src/log.ts';
 import { RedisConnection } from '../../src/transports/redis.ts';
 import { redisTarget } from '../../src/transports/redis-url.ts';

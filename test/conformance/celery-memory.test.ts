@@ -1,7 +1,7 @@
-import { decodeEnvelope } from '../../protocols/celery/envelope.ts';
-import { MemoryBroker } from '../../src/drivers/celery/broker-memory.ts';
+import { decodeEnvelope } from '../../protocols/celery/brokers/envelope.ts';
+import { MemoryBroker } from '../../src/drivers/celery/brokers/memory.ts';
 import type { CeleryAppOptions } from '../../src/drivers/celery/index.ts';
-import { MemoryResults } from '../../src/drivers/celery/results-memory.ts';
+import { MemoryResults } from '../../src/drivers/celery/results/memory.ts';
 import { celeryMessages, celeryResult, celerySender, celerySource } from './celery.ts';
 import { conformance } from './suite.ts';
 

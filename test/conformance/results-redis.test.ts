@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { decodeMeta, encodeMeta } from '../../protocols/celery/result.ts';
-import { RedisResults } from '../../src/drivers/celery/results-redis.ts';
+import { decodeMeta, encodeMeta } from '../../protocols/celery/outcome/result.ts';
+import { RedisResults } from '../../src/drivers/celery/results/redis.ts';
 import { silent } from '../../src/log.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
 

@@ -1,6 +1,6 @@
 import { brotliCompressSync, deflateSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { CeleryJob } from '../../protocols/celery/message.ts';
+import type { CeleryJob } from '../../protocols/celery/message/message.ts';
 import { encodeTable } from '../../protocols/formats/amqp-table.ts';
 import { Retry } from '../../src/signals.ts';
 import { AmqpPublisher } from '../../src/transports/amqp-publisher.ts';

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { CeleryJob } from '../../protocols/celery/message.ts';
+import type { CeleryJob } from '../../protocols/celery/message/message.ts';
 import type { CeleryOptions, QueueSpec } from '../../src/drivers/celery/index.ts';
 import { Reject } from '../../src/signals.ts';
 import { type RabbitServer, startRabbit } from '../support/rabbit.ts';

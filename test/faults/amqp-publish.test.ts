@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { AmqpMessage } from '../../protocols/amqp.ts';
-import { CeleryClient, type CeleryClientOptions } from '../../src/drivers/celery/client.ts';
+import { CeleryClient, type CeleryClientOptions } from '../../src/drivers/celery/client/client.ts';
 import { ConfigError, ConnectionError, UnroutableError } from '../../src/errors.ts';
 import { AmqpPublisher, type PublisherOptions } from '../../src/transports/amqp-publisher.ts';
 import { amqpTarget, type AmqpTargetOptions } from '../../src/transports/amqp-url.ts';

@@ -1,8 +1,8 @@
 import { Buffer } from 'node:buffer';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { keyspace } from '../../protocols/celery/keys.ts';
-import { claim, move, park, restore, unpark } from '../../protocols/celery/redis.ts';
+import { keyspace } from '../../protocols/celery/brokers/keys.ts';
+import { claim, move, park, restore, unpark } from '../../protocols/celery/brokers/redis.ts';
 import { RedisConnection } from '../../src/transports/redis.ts';
 import { redisTarget } from '../../src/transports/redis-url.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';

@@ -1,7 +1,7 @@
 import { Buffer } from 'node:buffer';
 import { readdirSync, readFileSync } from 'node:fs';
 import type { AmqpArguments, AmqpProperties, Declaration } from '../../protocols/amqp.ts';
-import type { AmqpDelivery } from '../../protocols/celery/amqp.ts';
+import type { AmqpDelivery } from '../../protocols/celery/brokers/amqp.ts';
 import { parseExact } from '../../protocols/formats/json.ts';
 import type { Recorded } from './calls.ts';
 import { type Argument, bytesOf, type CeleryVersion, type Fixture } from './support.ts';

@@ -1,10 +1,10 @@
 import { Buffer } from 'node:buffer';
 import { describe, expect, it } from 'vitest';
 import type { AmqpProperties, Declaration } from '../../protocols/amqp.ts';
-import { toAmqp, toWire } from '../../protocols/celery/amqp.ts';
-import { decodeTask, exactHeaders, type Publication, retryOf } from '../../protocols/celery/message.ts';
-import { delayBindings, delayedDeclarations, delayedRoute } from '../../protocols/celery/native-delay.ts';
-import { acceptSet, defaultLimits } from '../../protocols/celery/serializers.ts';
+import { toAmqp, toWire } from '../../protocols/celery/brokers/amqp.ts';
+import { decodeTask, exactHeaders, type Publication, retryOf } from '../../protocols/celery/message/message.ts';
+import { delayBindings, delayedDeclarations, delayedRoute } from '../../protocols/celery/brokers/native-delay.ts';
+import { acceptSet, defaultLimits } from '../../protocols/celery/message/serializers.ts';
 import {
   type AmqpQueue,
   broadcastQueue,
@@ -16,7 +16,7 @@ import {
   type TopologySettings,
   withSettings,
   workerDirectQueue,
-} from '../../protocols/celery/topology.ts';
+} from '../../protocols/celery/brokers/topology.ts';
 import { decodeTable } from '../../protocols/formats/amqp-table.ts';
 import {
   type AmqpFixture,

@@ -1,5 +1,5 @@
 import zlib from 'node:zlib';
-import { encodeTask, type Publication, type TaskCall } from '../../protocols/celery/message.ts';
+import { encodeTask, type Publication, type TaskCall } from '../../protocols/celery/message/message.ts';
 import { type CeleryVersion, type Message, valueOf } from './support.ts';
 
 /** Recorded messages as the calls that mean them. */

@@ -1,12 +1,12 @@
 import { Buffer } from 'node:buffer';
 import { describe, expect, test } from 'vitest';
-import { decodeEnvelope, encodeEnvelope } from '../../protocols/celery/envelope.ts';
-import { decodeTask, type Publication } from '../../protocols/celery/message.ts';
-import { chordKeys, chordSize } from '../../protocols/celery/redis-chord.ts';
-import { acceptSet, defaultLimits, encodeJson } from '../../protocols/celery/serializers.ts';
+import { decodeEnvelope, encodeEnvelope } from '../../protocols/celery/brokers/envelope.ts';
+import { decodeTask, type Publication } from '../../protocols/celery/message/message.ts';
+import { chordKeys, chordSize } from '../../protocols/celery/canvas/redis-chord.ts';
+import { acceptSet, defaultLimits, encodeJson } from '../../protocols/celery/message/serializers.ts';
 import { parseExact } from '../../protocols/formats/json.ts';
-import type { ChordCounter } from '../../src/drivers/celery/broker.ts';
-import { MemoryBroker } from '../../src/drivers/celery/broker-memory.ts';
+import type { ChordCounter } from '../../src/drivers/celery/brokers/broker.ts';
+import { MemoryBroker } from '../../src/drivers/celery/brokers/memory.ts';
 import {
   chain,
   chord,
@@ -23,7 +23,7 @@ import {
   withOptions,
   xstarmap,
 } from '../../src/drivers/celery/index.ts';
-import { MemoryResults } from '../../src/drivers/celery/results-memory.ts';
+import { MemoryResults } from '../../src/drivers/celery/results/memory.ts';
 import { defineTask } from '../../src/task.ts';
 import { type Enqueued, envelopesOf, load } from './support.ts';
 

@@ -1,10 +1,10 @@
 import { Buffer } from 'node:buffer';
 import { describe, expect, it } from 'vitest';
-import { decodeEnvelope, encodeEnvelope } from '../../protocols/celery/envelope.ts';
-import { decodeTask } from '../../protocols/celery/message.ts';
-import { reprArgs, reprKwargs } from '../../protocols/celery/repr.ts';
-import { bind, bindingKey, fanoutChannel, keyspace, listKey } from '../../protocols/celery/redis.ts';
-import { acceptSet, defaultLimits, encodeJson } from '../../protocols/celery/serializers.ts';
+import { decodeEnvelope, encodeEnvelope } from '../../protocols/celery/brokers/envelope.ts';
+import { decodeTask } from '../../protocols/celery/message/message.ts';
+import { reprArgs, reprKwargs } from '../../protocols/celery/message/repr.ts';
+import { bind, bindingKey, fanoutChannel, keyspace, listKey } from '../../protocols/celery/brokers/redis.ts';
+import { acceptSet, defaultLimits, encodeJson } from '../../protocols/celery/message/serializers.ts';
 import * as json from '../../protocols/formats/json.ts';
 import { callOf, embedOf, millisOf, publicationOf, unreadableHere } from './calls.ts';
 import { CELERY_VERSIONS, type Enqueued, envelopesOf, load, type Message, valueOf, wordsOf } from './support.ts';

@@ -1,7 +1,7 @@
 import { Buffer } from 'node:buffer';
 import { describe, expect, it } from 'vitest';
-import { decodeEnvelope, encodeEnvelope, markRedelivered } from '../../protocols/celery/envelope.ts';
-import { bodyFailed, bodyOf, join, readMember } from '../../protocols/celery/chord.ts';
+import { decodeEnvelope, encodeEnvelope, markRedelivered } from '../../protocols/celery/brokers/envelope.ts';
+import { bodyFailed, bodyOf, join, readMember } from '../../protocols/celery/canvas/chord.ts';
 import {
   type CeleryPolicy,
   type CeleryWrites,
@@ -12,13 +12,13 @@ import {
   started,
   unknownTask,
   type Writes,
-} from '../../protocols/celery/lifecycle.ts';
-import { decodeTask, type TaskMessage } from '../../protocols/celery/message.ts';
-import { publisherOf } from '../../protocols/celery/policy.ts';
-import { chordKeys, countMember } from '../../protocols/celery/redis-chord.ts';
-import { ack, claim, keyspace, listKey, resultKey } from '../../protocols/celery/redis.ts';
-import { decodeMeta } from '../../protocols/celery/result.ts';
-import { acceptSet, defaultLimits } from '../../protocols/celery/serializers.ts';
+} from '../../protocols/celery/outcome/lifecycle.ts';
+import { decodeTask, type TaskMessage } from '../../protocols/celery/message/message.ts';
+import { publisherOf } from '../../protocols/celery/outcome/policy.ts';
+import { chordKeys, countMember } from '../../protocols/celery/canvas/redis-chord.ts';
+import { ack, claim, keyspace, listKey, resultKey } from '../../protocols/celery/brokers/redis.ts';
+import { decodeMeta } from '../../protocols/celery/outcome/result.ts';
+import { acceptSet, defaultLimits } from '../../protocols/celery/message/serializers.ts';
 import * as json from '../../protocols/formats/json.ts';
 import type { Failure, Moment } from '../../protocols/job.ts';
 import {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect } from 'vitest';
-import type { CeleryJob } from '../../protocols/celery/message.ts';
+import type { CeleryJob } from '../../protocols/celery/message/message.ts';
 import type { CeleryOptions } from '../../src/drivers/celery/index.ts';
 import { ConfigError, UnroutableError } from '../../src/errors.ts';
 import { Retry } from '../../src/signals.ts';

@@ -1,8 +1,8 @@
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { decodeRun } from '../../protocols/celery/beat.ts';
-import { decodeDefinition, encodeDefinition, encodeMeta } from '../../protocols/celery/redbeat.ts';
-import { crontab, interval, zoneOf } from '../../protocols/celery/schedule.ts';
+import { decodeRun } from '../../protocols/celery/schedule/beat.ts';
+import { decodeDefinition, encodeDefinition, encodeMeta } from '../../protocols/celery/schedule/redbeat.ts';
+import { crontab, interval, zoneOf } from '../../protocols/celery/schedule/schedule.ts';
 import { Beat, type BeatOptions, type BeatSchedule } from '../../src/drivers/celery/index.ts';
 import { silent } from '../../src/log.ts';
 import { type PythonBeat, PythonCelery, startPythonWorker, startRedBeat } from '../support/python.ts';

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect } from 'vitest';
-import type { CeleryJob } from '../../protocols/celery/message.ts';
+import type { CeleryJob } from '../../protocols/celery/message/message.ts';
 import { DateTime, Decimal, float, PlainDate, PlainTime, Uuid } from '../../src/drivers/celery/index.ts';
 import { Retry } from '../../src/signals.ts';
 import { defineTask } from '../../src/task.ts';

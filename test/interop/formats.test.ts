@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { repr, reprArgs } from '../../protocols/celery/repr.ts';
+import { repr, reprArgs } from '../../protocols/celery/message/repr.ts';
 import {
   acceptSet,
   compress,
@@ -9,7 +9,7 @@ import {
   defaultLimits,
   encodeContent,
   type SerializerName,
-} from '../../protocols/celery/serializers.ts';
+} from '../../protocols/celery/message/serializers.ts';
 import { decodeTable, decodeTableExact, encodeTable } from '../../protocols/formats/amqp-table.ts';
 import { parseExact, stringify } from '../../protocols/formats/json.ts';
 import {

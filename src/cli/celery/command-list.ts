@@ -1,4 +1,4 @@
-import { type CommandSpec, COMMANDS } from '../../../protocols/celery/commands.ts';
+import { type CommandSpec, COMMANDS } from '../../../protocols/celery/control/commands.ts';
 
 /** The remote control commands that are meant for people. */
 export function commandNames(type: CommandSpec['type']): readonly string[] {

@@ -1,4 +1,4 @@
-import { type ArgumentKind, type CommandSpec, COMMANDS } from '../../../protocols/celery/commands.ts';
+import { type ArgumentKind, type CommandSpec, COMMANDS } from '../../../protocols/celery/control/commands.ts';
 import * as json from '../../../protocols/formats/json.ts';
 import type { CeleryControl, HeardEvent } from '../../drivers/celery/index.ts';
 import { ConfigError } from '../../errors.ts';

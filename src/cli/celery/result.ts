@@ -1,6 +1,6 @@
-import { exceptionOf } from '../../../protocols/celery/exceptions.ts';
-import { READY_STATES, type TaskMeta } from '../../../protocols/celery/result.ts';
-import { encodeJson } from '../../../protocols/celery/serializers.ts';
+import { exceptionOf } from '../../../protocols/celery/outcome/exceptions.ts';
+import { READY_STATES, type TaskMeta } from '../../../protocols/celery/outcome/result.ts';
+import { encodeJson } from '../../../protocols/celery/message/serializers.ts';
 import * as json from '../../../protocols/formats/json.ts';
 import type { CeleryClient } from '../../drivers/celery/index.ts';
 import { ResultTimeoutError } from '../../errors.ts';

@@ -1,16 +1,16 @@
 import { ConfigError } from '../../errors.ts';
 import type { AmqpTargetOptions } from '../../transports/amqp-url.ts';
-import type { CeleryBroker, ResultBackend } from './broker.ts';
-import { AmqpBroker } from './broker-amqp.ts';
-import { FilesystemBroker, filesystemOptions } from './broker-filesystem.ts';
-import { MemoryBroker, memoryName } from './broker-memory.ts';
-import { RedisBroker } from './broker-redis.ts';
+import type { CeleryBroker, ResultBackend } from './brokers/broker.ts';
+import { AmqpBroker } from './brokers/amqp.ts';
+import { FilesystemBroker, filesystemOptions } from './brokers/filesystem.ts';
+import { MemoryBroker, memoryName } from './brokers/memory.ts';
+import { RedisBroker } from './brokers/redis.ts';
 import type { CeleryAppOptions } from './options.ts';
-import { DisabledResults } from './results-disabled.ts';
-import { FileResults, fileResultsFolder } from './results-file.ts';
-import { MemoryResults } from './results-memory.ts';
-import { RedisResults } from './results-redis.ts';
-import { RpcResults } from './results-rpc.ts';
+import { DisabledResults } from './results/disabled.ts';
+import { FileResults, fileResultsFolder } from './results/file.ts';
+import { MemoryResults } from './results/memory.ts';
+import { RedisResults } from './results/redis.ts';
+import { RpcResults } from './results/rpc.ts';
 
 /** The broker of a URL. Throws ConfigError for a scheme nobody speaks here. */
 export function brokerFor(options: CeleryAppOptions): CeleryBroker {

@@ -1,25 +1,25 @@
 import { ConfigError } from '../../errors.ts';
 import { backendFor, brokerFor } from './connect.ts';
 import type { CeleryOptions } from './options.ts';
-import { CelerySource } from './source.ts';
+import { CelerySource } from './consumer/source.ts';
 
-export { Beat, type BeatOptions } from './beat.ts';
-export type { BeatSchedule, BeatScheduleEntry } from './beat-entries.ts';
-export type { CeleryBroker, ChordCounter, QueueSpec, ResultBackend } from './broker.ts';
-export { canvas, type Canvas } from './canvas.ts';
-export type { RedisBrokerOptions } from './broker-redis.ts';
+export { Beat, type BeatOptions } from './beat/beat.ts';
+export type { BeatSchedule, BeatScheduleEntry } from './beat/beat-entries.ts';
+export type { CeleryBroker, ChordCounter, QueueSpec, ResultBackend } from './brokers/broker.ts';
+export { canvas, type Canvas } from './canvas/canvas.ts';
+export type { RedisBrokerOptions } from './brokers/redis.ts';
 export {
   CeleryControl,
   type CeleryControlOptions,
   type ControlOptions,
   type ControlReplies,
   type TaskInfo,
-} from './control-client.ts';
-export { CeleryEvents, type CeleryEventsOptions } from './receiver.ts';
-export type { HeardEvent } from '../../../protocols/celery/event.ts';
-export { type AnyResult, AsyncResult, GroupResult, type RevokeOptions } from './async-result.ts';
-export type { WaitOptions } from './await-results.ts';
-export { CeleryClient, type CeleryClientOptions } from './client.ts';
+} from './control/control-client.ts';
+export { CeleryEvents, type CeleryEventsOptions } from './control/receiver.ts';
+export type { HeardEvent } from '../../../protocols/celery/control/event.ts';
+export { type AnyResult, AsyncResult, GroupResult, type RevokeOptions } from './client/async-result.ts';
+export type { WaitOptions } from './results/await-results.ts';
+export { CeleryClient, type CeleryClientOptions } from './client/client.ts';
 export {
   chain,
   chord,
@@ -34,16 +34,16 @@ export {
   withOptions,
   xmap,
   xstarmap,
-} from './signature.ts';
-export type { AnySignature, ReceiptOf, ResultOf, Signature, SignatureLike } from './signature-types.ts';
-export type { EnqueueOptions, SignatureOptions } from './task-options.ts';
+} from './canvas/signature.ts';
+export type { AnySignature, ReceiptOf, ResultOf, Signature, SignatureLike } from './canvas/signature-types.ts';
+export type { EnqueueOptions, SignatureOptions } from './client/task-options.ts';
 export type { BeatSettings, CeleryAppOptions, CeleryOptions } from './options.ts';
-export type { RedisResultsOptions } from './results-redis.ts';
-export type { TaskRoute, TaskRouter, TaskRoutes } from './routes.ts';
-export { crontab, type CrontabFields, interval, type Schedule } from '../../../protocols/celery/schedule.ts';
-export { CelerySource } from './source.ts';
-export type { CeleryJob, TaskMessage } from '../../../protocols/celery/message.ts';
-export type { FailedRequest } from '../../../protocols/celery/writes.ts';
+export type { RedisResultsOptions } from './results/redis.ts';
+export type { TaskRoute, TaskRouter, TaskRoutes } from './client/routes.ts';
+export { crontab, type CrontabFields, interval, type Schedule } from '../../../protocols/celery/schedule/schedule.ts';
+export { CelerySource } from './consumer/source.ts';
+export type { CeleryJob, TaskMessage } from '../../../protocols/celery/message/message.ts';
+export type { FailedRequest } from '../../../protocols/celery/outcome/writes.ts';
 export {
   ByteArray,
   FrozenSet,

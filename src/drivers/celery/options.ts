@@ -1,13 +1,13 @@
 import { hostname } from 'node:os';
-import { type ContentLimits, defaultLimits } from '../../../protocols/celery/serializers.ts';
+import { type ContentLimits, defaultLimits } from '../../../protocols/celery/message/serializers.ts';
 import { ConfigError } from '../../errors.ts';
-import type { BeatSchedule } from './beat-entries.ts';
-import type { CeleryBroker, QueueSpec, ResultBackend } from './broker.ts';
-import type { AmqpBrokerOptions, AmqpTopology } from './broker-amqp.ts';
-import type { FilesystemTransportOptions } from './broker-filesystem.ts';
-import type { RedisBrokerOptions } from './broker-redis.ts';
-import type { RedisResultsOptions } from './results-redis.ts';
-import type { TaskRoutes } from './routes.ts';
+import type { BeatSchedule } from './beat/beat-entries.ts';
+import type { CeleryBroker, QueueSpec, ResultBackend } from './brokers/broker.ts';
+import type { AmqpBrokerOptions, AmqpTopology } from './brokers/amqp.ts';
+import type { FilesystemTransportOptions } from './brokers/filesystem.ts';
+import type { RedisBrokerOptions } from './brokers/redis.ts';
+import type { RedisResultsOptions } from './results/redis.ts';
+import type { TaskRoutes } from './client/routes.ts';
 
 /** What workers and clients share. Names are Celery's settings in camelCase, units Celery's (seconds). */
 export interface CeleryAppOptions extends AmqpTopology {

@@ -7,7 +7,7 @@ import * as lifecycle from '../../../protocols/resque/lifecycle.ts';
 import type { Payload } from '../../../protocols/resque/message.ts';
 import * as presence from '../../../protocols/resque/presence.ts';
 import * as wire from '../../../protocols/resque/redis.ts';
-import type { ChurnSet } from '../../churn.ts';
+import type { ChurnSet } from '../../renewing.ts';
 import type { Delivery } from '../../source.ts';
 import type { Holder } from '../../transports/redis-claims.ts';
 import type { ResqueProcess } from './process.ts';

@@ -5,7 +5,7 @@ import type { Failure } from '../../../protocols/job.ts';
 import { type ResqueJob, toActiveJob, wrappedClass } from '../../../protocols/resque/active-job.ts';
 import { className, decodePayload, type Payload, toJob } from '../../../protocols/resque/message.ts';
 import { attemptOf, retryIdentifier, retryKeys, retryName } from '../../../protocols/resque/retry.ts';
-import type { ChurnSet } from '../../churn.ts';
+import type { ChurnSet } from '../../renewing.ts';
 import type { ClassRule, ClassRules } from './task-rules.ts';
 import { ResqueDelivery } from './delivery.ts';
 import type { ResqueProcess } from './process.ts';

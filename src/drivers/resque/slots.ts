@@ -1,7 +1,7 @@
 import type { Command } from '../../../protocols/redis.ts';
 import { type Keyspace, workerKey } from '../../../protocols/resque/keys.ts';
 import { working } from '../../../protocols/resque/presence.ts';
-import { ChurnMap, ChurnSet } from '../../churn.ts';
+import { ChurnMap, ChurnSet } from '../../renewing.ts';
 
 /** A job that runs, and what the pages of Resque show of it. */
 export interface Occupant {

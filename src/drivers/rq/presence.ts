@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import type * as wire from '../../../protocols/rq/presence.ts';
 import type { WorkerChange } from '../../../protocols/rq/redis.ts';
-import { ChurnMap, ChurnSet } from '../../churn.ts';
+import { ChurnMap, ChurnSet } from '../../renewing.ts';
 import { version as ownVersion } from '../../version.ts';
 import type { RqDelivery } from './delivery.ts';
 

@@ -10,7 +10,7 @@ import { fetchWorkers, readsHashOnly, type WorkerCommand, workerNames } from '..
 import type { Exchange } from '../../../protocols/redis.ts';
 import { ConfigError, WireError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
-import { persist } from '../../persist.ts';
+import { persist } from '../../retry-until-written.ts';
 import { type Agent, type Delivery, every, type Host, pause, type PoisonReport, type Source } from '../../source.ts';
 import type { Registration } from '../../task.ts';
 import { PushWatch } from '../../transports/redis-push.ts';

@@ -5,7 +5,7 @@ import { DEAD_LIMITS, type DueJob, moveDue } from '../../../protocols/sidekiq/re
 import { ConfigError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import { RedisConnection } from '../../transports/redis.ts';
-import { fleetDialect } from './fleet.ts';
+import { fleetDialect } from './peers.ts';
 import { type ResolvedApp, resolveApp, type SidekiqAppOptions } from './options.ts';
 
 export type { ProcessState, QueueState, SetEntry, SetName, Stats, WorkState } from '../../../protocols/sidekiq/api.ts';

@@ -18,7 +18,7 @@ import type {
   PushedLater,
   SidekiqClientOptions,
 } from './client-options.ts';
-import { fleetDialect } from './fleet.ts';
+import { fleetDialect } from './peers.ts';
 import { newJid } from './jid.ts';
 import { type ResolvedApp, resolveApp } from './options.ts';
 import { Spool } from './spool.ts';

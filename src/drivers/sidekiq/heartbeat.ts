@@ -5,7 +5,7 @@ import * as presence from '../../../protocols/sidekiq/presence.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
 import type { Agent } from '../../source.ts';
 import { version } from '../../version.ts';
-import { Bell } from './bell.ts';
+import { Bell } from '../../wake-up.ts';
 import type { SidekiqProcess } from './process.ts';
 
 /** How often the fleet is looked at for versions. */

@@ -2,7 +2,7 @@ import * as presence from '../../../protocols/sidekiq/presence.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
 import { dueJob } from '../../../protocols/sidekiq/schedule.ts';
 import type { Agent } from '../../source.ts';
-import { Bell } from './bell.ts';
+import { Bell } from '../../wake-up.ts';
 import type { SidekiqProcess } from './process.ts';
 
 /** How many are moved at once. */

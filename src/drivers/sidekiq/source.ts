@@ -10,7 +10,7 @@ import { fetchOrder } from '../../../protocols/sidekiq/queues.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
 import { toFailure, WireError } from '../../../protocols/errors.ts';
 import type { Failure } from '../../../protocols/job.ts';
-import { persist } from '../../persist.ts';
+import { persist } from '../../retry-until-written.ts';
 import { type Agent, type Delivery, type Host, pause, type Source } from '../../source.ts';
 import { type ClassRule, ClassRules } from './task-rules.ts';
 import { SidekiqDelivery } from './delivery.ts';

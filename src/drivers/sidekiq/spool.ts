@@ -2,7 +2,7 @@ import type { Payload } from '../../../protocols/sidekiq/redis.ts';
 import { backoff } from '../../backoff.ts';
 import { ConnectionError } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
-import { Bell } from './bell.ts';
+import { Bell } from '../../wake-up.ts';
 
 /** Jobs in one trip. */
 const BATCH = 1_000;

@@ -1,8 +1,14 @@
 import { Buffer } from 'node:buffer';
 import { describe, expect, it } from 'vitest';
-import { type AmqpDelivery, toAmqp, toWire } from '../../../protocols/celery/amqp.ts';
-import { decodeTask, encodeTask, exactHeaders, type Publication, retryOf } from '../../../protocols/celery/message.ts';
-import { acceptSet, defaultLimits } from '../../../protocols/celery/serializers.ts';
+import { type AmqpDelivery, toAmqp, toWire } from '../../../protocols/celery/brokers/amqp.ts';
+import {
+  decodeTask,
+  encodeTask,
+  exactHeaders,
+  type Publication,
+  retryOf,
+} from '../../../protocols/celery/message/message.ts';
+import { acceptSet, defaultLimits } from '../../../protocols/celery/message/serializers.ts';
 import { decodeTable, encodeTable } from '../../../protocols/formats/amqp-table.ts';
 
 const OPTIONS = { accept: acceptSet(['json']), limits: defaultLimits };

@@ -1,12 +1,12 @@
 import { Buffer } from 'node:buffer';
 import { describe, expect, it } from 'vitest';
-import type { Publisher } from '../../../protocols/celery/call.ts';
-import { bodyFailed, join, memberPrefix, readEnded, readMember } from '../../../protocols/celery/chord.ts';
-import { endsOf } from '../../../protocols/celery/ends.ts';
-import type { CeleryPolicy } from '../../../protocols/celery/policy.ts';
-import { chordKeys, countMember } from '../../../protocols/celery/redis-chord.ts';
-import { groupTuple, resultTuple } from '../../../protocols/celery/result.ts';
-import { defaultLimits } from '../../../protocols/celery/serializers.ts';
+import type { Publisher } from '../../../protocols/celery/message/call.ts';
+import { bodyFailed, join, memberPrefix, readEnded, readMember } from '../../../protocols/celery/canvas/chord.ts';
+import { endsOf } from '../../../protocols/celery/outcome/unreached.ts';
+import type { CeleryPolicy } from '../../../protocols/celery/outcome/policy.ts';
+import { chordKeys, countMember } from '../../../protocols/celery/canvas/redis-chord.ts';
+import { groupTuple, resultTuple } from '../../../protocols/celery/outcome/result.ts';
+import { defaultLimits } from '../../../protocols/celery/message/serializers.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import { Numeral } from '../../../protocols/formats/values.ts';
 

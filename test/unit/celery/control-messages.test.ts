@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { LamportClock } from '../../../protocols/celery/clock.ts';
-import { COMMANDS, commandOf, misfit } from '../../../protocols/celery/commands.ts';
-import { decodeEnvelope, encodeEnvelope } from '../../../protocols/celery/envelope.ts';
+import { LamportClock } from '../../../protocols/celery/control/clock.ts';
+import { COMMANDS, commandOf, misfit } from '../../../protocols/celery/control/commands.ts';
+import { decodeEnvelope, encodeEnvelope } from '../../../protocols/celery/brokers/envelope.ts';
 import {
   decodeEvents,
   encodeBatch,
@@ -11,12 +11,18 @@ import {
   taskRevoked,
   utcoffset,
   workerEvent,
-} from '../../../protocols/celery/event.ts';
-import { reprException } from '../../../protocols/celery/exceptions.ts';
-import { nodeMatches } from '../../../protocols/celery/matcher.ts';
-import type { Publication, WireMessage } from '../../../protocols/celery/message.ts';
-import { decodeReply, decodeRequest, encodeReply, encodeRequest, isFor } from '../../../protocols/celery/pidbox.ts';
-import { acceptSet, type DecodeOptions, defaultLimits } from '../../../protocols/celery/serializers.ts';
+} from '../../../protocols/celery/control/event.ts';
+import { reprException } from '../../../protocols/celery/outcome/exceptions.ts';
+import { nodeMatches } from '../../../protocols/celery/control/matcher.ts';
+import type { Publication, WireMessage } from '../../../protocols/celery/message/message.ts';
+import {
+  decodeReply,
+  decodeRequest,
+  encodeReply,
+  encodeRequest,
+  isFor,
+} from '../../../protocols/celery/control/pidbox.ts';
+import { acceptSet, type DecodeOptions, defaultLimits } from '../../../protocols/celery/message/serializers.ts';
 
 const JSON_ONLY: DecodeOptions = { accept: acceptSet(['json']), limits: defaultLimits };
 

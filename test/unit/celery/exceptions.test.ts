@@ -12,8 +12,8 @@ import {
   timeLimitExceeded,
   tracebackText,
   workerLost,
-} from '../../../protocols/celery/exceptions.ts';
-import { encodeJson } from '../../../protocols/celery/serializers.ts';
+} from '../../../protocols/celery/outcome/exceptions.ts';
+import { encodeJson } from '../../../protocols/celery/message/serializers.ts';
 import type { Failure } from '../../../protocols/job.ts';
 
 function failure(type: string, more: Partial<Failure> = {}): Failure {

@@ -15,8 +15,8 @@ import {
   route,
   withBinding,
   writeTable,
-} from '../../../protocols/celery/filesystem.ts';
-import { markRedelivered } from '../../../protocols/celery/envelope.ts';
+} from '../../../protocols/celery/brokers/filesystem.ts';
+import { markRedelivered } from '../../../protocols/celery/brokers/envelope.ts';
 
 const UUID = '5b0c6bfe-22c2-4d4e-9a37-2f3b1f5a2c11';
 

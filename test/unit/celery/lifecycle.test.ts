@@ -11,10 +11,10 @@ import {
   settle,
   started,
   unknownTask,
-} from '../../../protocols/celery/lifecycle.ts';
-import { decodeTask, type Publication, type TaskMessage } from '../../../protocols/celery/message.ts';
-import { acceptSet, defaultLimits } from '../../../protocols/celery/serializers.ts';
-import { NO_WRITES } from '../../../protocols/celery/writes.ts';
+} from '../../../protocols/celery/outcome/lifecycle.ts';
+import { decodeTask, type Publication, type TaskMessage } from '../../../protocols/celery/message/message.ts';
+import { acceptSet, defaultLimits } from '../../../protocols/celery/message/serializers.ts';
+import { NO_WRITES } from '../../../protocols/celery/outcome/writes.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import type { Failure, Moment, Outcome } from '../../../protocols/job.ts';
 

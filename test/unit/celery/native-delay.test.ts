@@ -8,7 +8,7 @@ import {
   isDelayExchange,
   MAX_DELAY,
   withoutDelay,
-} from '../../../protocols/celery/native-delay.ts';
+} from '../../../protocols/celery/brokers/native-delay.ts';
 
 describe('the levels of waiting', () => {
   it.each([1, 2, 5, 60, 86_399, MAX_DELAY])('hold a message for exactly %d seconds', (seconds) => {

@@ -5,8 +5,8 @@ import {
   encodeDefinition,
   encodeMeta,
   redbeatKeys,
-} from '../../../protocols/celery/redbeat.ts';
-import { crontab, interval, zoneOf } from '../../../protocols/celery/schedule.ts';
+} from '../../../protocols/celery/schedule/redbeat.ts';
+import { crontab, interval, zoneOf } from '../../../protocols/celery/schedule/schedule.ts';
 import { WireError } from '../../../protocols/errors.ts';
 
 const when = { __type__: 'interval', every: 1, relative: false };

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import type { CeleryPolicy } from '../../../protocols/celery/lifecycle.ts';
-import { decodeTask, type TaskMessage } from '../../../protocols/celery/message.ts';
-import { readSuccess, succeededBefore } from '../../../protocols/celery/redelivery.ts';
-import { acceptSet, defaultLimits } from '../../../protocols/celery/serializers.ts';
+import type { CeleryPolicy } from '../../../protocols/celery/outcome/lifecycle.ts';
+import { decodeTask, type TaskMessage } from '../../../protocols/celery/message/message.ts';
+import { readSuccess, succeededBefore } from '../../../protocols/celery/outcome/redelivery.ts';
+import { acceptSet, defaultLimits } from '../../../protocols/celery/message/serializers.ts';
 import type { Moment } from '../../../protocols/job.ts';
 
 /** A late-acked task that comes again after it succeeded. */

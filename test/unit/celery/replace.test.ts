@@ -1,9 +1,9 @@
 import { Buffer } from 'node:buffer';
 import { describe, expect, it } from 'vitest';
-import { decodeTask, type TaskMessage } from '../../../protocols/celery/message.ts';
-import { chordMember, replacement } from '../../../protocols/celery/replace.ts';
-import { acceptSet, defaultLimits, encodeJson } from '../../../protocols/celery/serializers.ts';
-import { signatureToMap } from '../../../protocols/celery/signature.ts';
+import { decodeTask, type TaskMessage } from '../../../protocols/celery/message/message.ts';
+import { chordMember, replacement } from '../../../protocols/celery/canvas/replace.ts';
+import { acceptSet, defaultLimits, encodeJson } from '../../../protocols/celery/message/serializers.ts';
+import { signatureToMap } from '../../../protocols/celery/canvas/signature.ts';
 
 // That whole workflows end as in Python is seen in test/interop/celery-canvas-worker.test.ts.
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { repr, reprArgs, reprKwargs } from '../../../protocols/celery/repr.ts';
+import { repr, reprArgs, reprKwargs } from '../../../protocols/celery/message/repr.ts';
 import { DateTime, Decimal, float, Numeral, PlainDate, PlainTime, Uuid } from '../../../protocols/formats/values.ts';
 
 describe('repr', () => {

@@ -1,6 +1,6 @@
 import { Buffer } from 'node:buffer';
 import { describe, expect, it } from 'vitest';
-import { exceptionOf } from '../../../protocols/celery/exceptions.ts';
+import { exceptionOf } from '../../../protocols/celery/outcome/exceptions.ts';
 import {
   decodeGroupMeta,
   decodeMeta,
@@ -11,7 +11,7 @@ import {
   readTuple,
   type ResultMeta,
   resultTuple,
-} from '../../../protocols/celery/result.ts';
+} from '../../../protocols/celery/outcome/result.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import { encode as encodePickle, PyGlobal, PyObject, Tuple } from '../../../protocols/formats/pickle/index.ts';
 import { DateTime, Decimal, isoText, Numeral, Uuid } from '../../../protocols/formats/values.ts';

@@ -13,7 +13,7 @@ import {
   type Schedule,
   type Zone,
   zoneOf,
-} from '../../../protocols/celery/schedule.ts';
+} from '../../../protocols/celery/schedule/schedule.ts';
 import { root } from '../../support/setup.mjs';
 
 type Spec = CrontabFields['minute'];

@@ -9,7 +9,7 @@ import {
   defaultLimits,
   encodeContent,
   encodeJson,
-} from '../../../protocols/celery/serializers.ts';
+} from '../../../protocols/celery/message/serializers.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import { decode as unpickle, PyGlobal, PyObject, Tuple } from '../../../protocols/formats/pickle/index.ts';
 import { DateTime, Decimal, Numeral, PlainDate, PlainTime, Uuid } from '../../../protocols/formats/values.ts';

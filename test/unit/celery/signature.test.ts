@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import type { TaskCall } from '../../../protocols/celery/message.ts';
-import { encodeTask } from '../../../protocols/celery/message.ts';
-import { resultTuple } from '../../../protocols/celery/result.ts';
-import { encodeJson } from '../../../protocols/celery/serializers.ts';
-import { type Application, apply } from '../../../protocols/celery/apply.ts';
-import type { Publisher } from '../../../protocols/celery/call.ts';
-import { type Extra, groupOf, readSignature, signatureToMap } from '../../../protocols/celery/signature.ts';
+import type { TaskCall } from '../../../protocols/celery/message/message.ts';
+import { encodeTask } from '../../../protocols/celery/message/message.ts';
+import { resultTuple } from '../../../protocols/celery/outcome/result.ts';
+import { encodeJson } from '../../../protocols/celery/message/serializers.ts';
+import { type Application, apply } from '../../../protocols/celery/canvas/apply.ts';
+import type { Publisher } from '../../../protocols/celery/message/call.ts';
+import { type Extra, groupOf, readSignature, signatureToMap } from '../../../protocols/celery/canvas/signature.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import { parseExact } from '../../../protocols/formats/json.ts';
 import { Numeral } from '../../../protocols/formats/values.ts';

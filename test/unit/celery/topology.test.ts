@@ -12,7 +12,7 @@ import {
   usesQuorum,
   withSettings,
   workerDirectQueue,
-} from '../../../protocols/celery/topology.ts';
+} from '../../../protocols/celery/brokers/topology.ts';
 
 const exchange = (name: string, type: string, change: object = {}): unknown => ({
   kind: 'exchange', name, type, durable: true, autoDelete: false, arguments: {}, ...change,

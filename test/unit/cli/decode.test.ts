@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { encodeEnvelope } from '../../../protocols/celery/envelope.ts';
+import { encodeEnvelope } from '../../../protocols/celery/brokers/envelope.ts';
 import { explain } from '../../../protocols/celery/explain.ts';
-import { encodeTask, type TaskCall } from '../../../protocols/celery/message.ts';
+import { encodeTask, type TaskCall } from '../../../protocols/celery/message/message.ts';
 import { render } from '../../../src/cli/decode.ts';
 
 const now = new Date('2026-11-21T10:00:00Z');

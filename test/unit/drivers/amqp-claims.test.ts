@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { encodeTable } from '../../../protocols/formats/amqp-table.ts';
-import { AmqpClaim, Claims } from '../../../src/drivers/celery/amqp-claims.ts';
+import { AmqpClaim, Claims } from '../../../src/drivers/celery/brokers/amqp-claims.ts';
 
 interface Parts {
   readonly id?: string;

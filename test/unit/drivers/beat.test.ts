@@ -1,8 +1,8 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { encodeEnvelope } from '../../../protocols/celery/envelope.ts';
-import type { Publication } from '../../../protocols/celery/message.ts';
+import { encodeEnvelope } from '../../../protocols/celery/brokers/envelope.ts';
+import type { Publication } from '../../../protocols/celery/message/message.ts';
 import {
   Beat,
   type BeatOptions,
@@ -10,7 +10,7 @@ import {
   crontab,
   interval,
 } from '../../../src/drivers/celery/index.ts';
-import { MemoryBroker } from '../../../src/drivers/celery/broker-memory.ts';
+import { MemoryBroker } from '../../../src/drivers/celery/brokers/memory.ts';
 import { ConnectionError } from '../../../src/errors.ts';
 import { silent } from '../../../src/log.ts';
 import { defineTask } from '../../../src/task.ts';

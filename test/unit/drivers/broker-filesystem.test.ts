@@ -3,13 +3,13 @@ import { once } from 'node:events';
 import { mkdir, open, readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import type { Publication } from '../../../protocols/celery/message.ts';
-import type { Claim, QueueSpec } from '../../../src/drivers/celery/broker.ts';
+import type { Publication } from '../../../protocols/celery/message/message.ts';
+import type { Claim, QueueSpec } from '../../../src/drivers/celery/brokers/broker.ts';
 import {
   FilesystemBroker,
   filesystemOptions,
   type FilesystemBrokerOptions,
-} from '../../../src/drivers/celery/broker-filesystem.ts';
+} from '../../../src/drivers/celery/brokers/filesystem.ts';
 import { ConfigError, ConnectionError } from '../../../src/errors.ts';
 import { silent } from '../../../src/log.ts';
 import { temporaryFolder } from '../../support/folder.ts';

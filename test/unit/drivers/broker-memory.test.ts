@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import type { Publication } from '../../../protocols/celery/message.ts';
-import type { Claim } from '../../../src/drivers/celery/broker.ts';
-import { MemoryBroker, memoryName } from '../../../src/drivers/celery/broker-memory.ts';
-import { MemoryResults } from '../../../src/drivers/celery/results-memory.ts';
+import type { Publication } from '../../../protocols/celery/message/message.ts';
+import type { Claim } from '../../../src/drivers/celery/brokers/broker.ts';
+import { MemoryBroker, memoryName } from '../../../src/drivers/celery/brokers/memory.ts';
+import { MemoryResults } from '../../../src/drivers/celery/results/memory.ts';
 import { ConfigError } from '../../../src/errors.ts';
 
 const never = new AbortController().signal;

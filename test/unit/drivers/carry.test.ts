@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { encodeTask, type Publication } from '../../../protocols/celery/message.ts';
-import { NO_WRITES } from '../../../protocols/celery/writes.ts';
+import { encodeTask, type Publication } from '../../../protocols/celery/message/message.ts';
+import { NO_WRITES } from '../../../protocols/celery/outcome/writes.ts';
 import { WireError } from '../../../protocols/errors.ts';
-import type { CeleryBroker, ResultBackend } from '../../../src/drivers/celery/broker.ts';
-import { type Author, Carrier, notYet } from '../../../src/drivers/celery/carry.ts';
+import type { CeleryBroker, ResultBackend } from '../../../src/drivers/celery/brokers/broker.ts';
+import { type Author, Carrier, notYet } from '../../../src/drivers/celery/consumer/write-executor.ts';
 import { ConnectionError, UnroutableError } from '../../../src/errors.ts';
 import { silent } from '../../../src/log.ts';
 

@@ -18,7 +18,7 @@ import {
   xmap,
   xstarmap,
 } from '../../../src/drivers/celery/index.ts';
-import { MemoryBroker } from '../../../src/drivers/celery/broker-memory.ts';
+import { MemoryBroker } from '../../../src/drivers/celery/brokers/memory.ts';
 import { ConfigError, ConnectionError, ResultTimeoutError, WireError } from '../../../src/errors.ts';
 import { defineTask, Tasks } from '../../../src/task.ts';
 import { Worker } from '../../../src/worker/worker.ts';

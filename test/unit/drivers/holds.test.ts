@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { Holds } from '../../../src/drivers/celery/holds.ts';
+import { Holds } from '../../../src/drivers/celery/consumer/delay-queue.ts';
 
 beforeEach(() => {
   vi.useFakeTimers({ now: 0 });

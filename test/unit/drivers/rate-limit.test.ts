@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { rate, RateLimit } from '../../../src/drivers/celery/rate-limit.ts';
+import { rate, RateLimit } from '../../../src/drivers/celery/consumer/rate-limit.ts';
 import { ConfigError } from '../../../src/errors.ts';
 
 describe('rate', () => {

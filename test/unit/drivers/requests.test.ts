@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { decodeTask, encodeTask } from '../../../protocols/celery/message.ts';
+import { decodeTask, encodeTask } from '../../../protocols/celery/message/message.ts';
 import { stringify } from '../../../protocols/formats/json.ts';
-import { taskInfo } from '../../../src/drivers/celery/requests.ts';
+import { taskInfo } from '../../../src/drivers/celery/consumer/requests.ts';
 
 test('a task that started at a whole second did so at a float, as Python writes it', () => {
   const { body, contentType, contentEncoding, headers } = encodeTask({

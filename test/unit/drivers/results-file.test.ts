@@ -1,7 +1,7 @@
 import { readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { FileResults, fileResultsFolder, type FileResultsOptions } from '../../../src/drivers/celery/results-file.ts';
+import { FileResults, fileResultsFolder, type FileResultsOptions } from '../../../src/drivers/celery/results/file.ts';
 import { ConfigError } from '../../../src/errors.ts';
 import { silent } from '../../../src/log.ts';
 import { temporaryFolder } from '../../support/folder.ts';

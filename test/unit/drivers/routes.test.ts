@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { destination, signatureRoute, type TaskRoutes } from '../../../src/drivers/celery/routes.ts';
+import { destination, signatureRoute, type TaskRoutes } from '../../../src/drivers/celery/client/routes.ts';
 
 const to = (routes: TaskRoutes, task: string, options = {}): unknown => destination(routes, 'celery', task, options);
 const queue = (name: string): unknown => ({ exchange: '', routingKey: name });

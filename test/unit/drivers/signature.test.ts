@@ -17,7 +17,7 @@ import {
   xmap,
   xstarmap,
 } from '../../../src/drivers/celery/index.ts';
-import type { CeleryClient } from '../../../src/drivers/celery/client.ts';
+import type { CeleryClient } from '../../../src/drivers/celery/client/client.ts';
 import { ConfigError } from '../../../src/errors.ts';
 import { defineTask } from '../../../src/task.ts';
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { defaultLimits } from '../../../protocols/celery/serializers.ts';
-import { MemoryResults } from '../../../src/drivers/celery/results-memory.ts';
-import { Successes } from '../../../src/drivers/celery/successes.ts';
+import { defaultLimits } from '../../../protocols/celery/message/serializers.ts';
+import { MemoryResults } from '../../../src/drivers/celery/results/memory.ts';
+import { Successes } from '../../../src/drivers/celery/consumer/successes.ts';
 import { silent } from '../../../src/log.ts';
 
 const task = (id: string): { readonly id: string; readonly task: string } => ({ id, task: 't' });

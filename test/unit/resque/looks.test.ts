@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { Looks } from '../../../src/drivers/resque/looks.ts';
+import { Looks } from '../../../src/drivers/resque/polls.ts';
 
 /** Resque 3.0: worker.rb work. */
 describe('the waits between looks at empty queues', () => {

@@ -2,7 +2,7 @@ import { createRequire } from 'node:module';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { AmqpMessage, AmqpProperties } from '../../../protocols/amqp.ts';
-import { toWire } from '../../../protocols/celery/amqp.ts';
+import { toWire } from '../../../protocols/celery/brokers/amqp.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import { decodeTable, encodeTable } from '../../../protocols/formats/amqp-table.ts';
 import {

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Job } from '../../../protocols/job.ts';
 import { JobTimeoutError } from '../../../src/errors.ts';
 import { silent } from '../../../src/log.ts';
-import { persist } from '../../../src/persist.ts';
+import { persist } from '../../../src/retry-until-written.ts';
 import { Discard, Fail, Retry } from '../../../src/signals.ts';
 import { defineTask, type Handler, type TaskOptions } from '../../../src/task.ts';
 import { CancelledError, type Ended, Run, ShutdownError } from '../../../src/worker/runner.ts';

@@ -1,0 +1,469 @@
+import { randomUUID } from 'node:crypto';
+import type { AmqpMessage, Declaration } from '../../../../protocols/amqp.ts';
+import { parking, quarantine, type Quarantine } from '../../../../protocols/celery/brokers/amqp-parking.ts';
+import { toAmqp } from '../../../../protocols/celery/brokers/amqp.ts';
+import type { Publication } from '../../../../protocols/celery/message/message.ts';
+import {
+  DELAYED_DELIVERY,
+  delayBindings,
+  delayedDeclarations,
+  delayedRoute,
+  isDelayable,
+  isDelayExchange,
+} from '../../../../protocols/celery/brokers/native-delay.ts';
+import {
+  broadcastQueue,
+  configuredQueue,
+  queueDeclarations,
+  type QueueType,
+  type TopologySettings,
+  usesQuorum,
+  withSettings,
+} from '../../../../protocols/celery/brokers/topology.ts';
+import { WireError } from '../../../../protocols/errors.ts';
+import { parseIso } from '../../../../protocols/formats/values.ts';
+import { ConfigError, ConnectionError, UnroutableError } from '../../../errors.ts';
+import { type Logger, silent } from '../../../log.ts';
+import { type Agent, every, pause } from '../../../source.ts';
+import { AmqpConsumer, type Delivered } from '../../../transports/amqp-consumer.ts';
+import { AmqpPublisher } from '../../../transports/amqp-publisher.ts';
+import { amqpTarget, type AmqpTarget, type AmqpTargetOptions } from '../../../transports/amqp-url.ts';
+import { AmqpConnection } from '../../../transports/amqp.ts';
+import { AmqpClaim, Claims } from './amqp-claims.ts';
+import { AmqpBroadcasts } from './broadcast-amqp.ts';
+import type { CeleryBroker, Claim, ConsumeOptions, QueueSpec } from './broker.ts';
+
+export interface AmqpBrokerOptions extends AmqpTargetOptions {
+  /** Messages that wait for a lost connection, at most; more fail at once. @default 10 000 */
+  readonly publishBuffer?: number;
+  /** Seconds that they wait. @default 5 */
+  readonly publishPatience?: number;
+  /** Ask the broker to give back what no queue takes, so that it is an error and not silence. @default true */
+  readonly mandatory?: boolean;
+  /**
+   * Seconds a message is held here before it goes back to wait in RabbitMQ, which closes a channel that keeps a message for over its
+   * `consumer_timeout` (1800). @default 900
+   */
+  readonly holdLimit?: number;
+  /** A message that RabbitMQ delivered so often (`x-delivery-count`, quorum queues) is set aside instead of run. @default 20 */
+  readonly deliveryLimit?: number;
+  /** Seconds between looks whether the queues are really consumed. @default 15 */
+  readonly watchInterval?: number;
+}
+
+/** What the broker must know of the application's queues. */
+export interface AmqpTopology extends TopologySettings {
+  /** Queues beyond those that are only names, for publishing too. */
+  readonly taskQueues?: readonly QueueSpec[];
+  /** The kind of the queues in which tasks wait for their time, where quorum queues are used. @default 'quorum' */
+  readonly brokerNativeDelayedDeliveryQueueType?: QueueType;
+  /** Declare queues that are only a name. False: sending to one is an error. @default true */
+  readonly taskCreateMissingQueues?: boolean;
+}
+
+/** RabbitMQ, as Celery uses it: one connection to publish, one to consume. */
+export class AmqpBroker implements CeleryBroker {
+  readonly kind = 'amqp';
+  readonly address: string;
+  readonly agents: readonly Agent[];
+  readonly maxHoldMs: number;
+  readonly #target: AmqpTarget;
+  readonly #options: AmqpBrokerOptions;
+  readonly #topology: AmqpTopology;
+  readonly #named = new Map<string, QueueSpec>();
+  readonly #exchanges = new Map<string, string>([[DELAYED_DELIVERY, 'topic']]);
+  #claims = new Claims(0);
+  #broadcasts: AmqpBroadcasts | undefined;
+  #log: Logger = silent;
+  #publishing: AmqpConnection | undefined;
+  #publisher: AmqpPublisher | undefined;
+  #consuming: AmqpConnection | undefined;
+  #consumer: AmqpConsumer | undefined;
+  #opening: Promise<void> | undefined;
+  #closed = false;
+  #quiet = false;
+  #quorum: boolean;
+  #prefetch = 0;
+  #held = 0;
+  /** What was declared, of the publishing connection's present life. */
+  readonly #declared = new Set<string>();
+  #arrived: AmqpClaim[] = [];
+  #next = 0;
+  #wake: (() => void) | undefined;
+  #signal: AbortSignal | undefined;
+
+  constructor(url: string, options: AmqpBrokerOptions = {}, topology: AmqpTopology = {}) {
+    this.#target = amqpTarget(url, options);
+    this.#options = options;
+    this.#topology = topology;
+    this.address = this.#target.maskedUrl;
+    for (const queue of topology.taskQueues ?? []) this.#know(configuredQueue(queue, topology));
+    this.#quorum = this.#seesQuorum();
+    this.maxHoldMs = (options.holdLimit ?? 900) * 1000;
+    this.agents = [every('amqp-watch', (options.watchInterval ?? 15) * 1000, () => this.#watch())];
+  }
+
+  open(log: Logger): Promise<void> {
+    this.#log = log;
+    this.#closed = false;
+    return (this.#opening ??= this.#open().catch((error: unknown) => {
+      this.#opening = undefined;
+      throw error;
+    }));
+  }
+
+  async consume(queues: readonly QueueSpec[], { prefetch }: ConsumeOptions): Promise<void> {
+    this.#quiet = false;
+    const specs = queues.map((queue) => this.#resolve(queue));
+    for (const spec of specs) this.#know(spec);
+    this.#quorum = this.#seesQuorum();
+    this.#prefetch = prefetch;
+    this.#claims = new Claims(
+      prefetch === 0 ? Number.POSITIVE_INFINITY : prefetch * (this.#quorum ? queues.length : 1),
+    );
+    const connection = new AmqpConnection(this.#target, { log: this.#log });
+    this.#consuming = connection;
+    await connection.connect();
+    const consumer = new AmqpConsumer(connection, {
+      prefetch,
+      global: !this.#quorum,
+      log: this.#log,
+      deliver: (delivered) => this.#deliver(delivered),
+      lost: (generation) => this.#lost(generation),
+    });
+    this.#consumer = consumer;
+    const delayed = this.#quorum
+      ? delayedDeclarations(this.#topology.brokerNativeDelayedDeliveryQueueType ?? 'quorum')
+      : [];
+    await connection.declare(delayed);
+    await consumer.start(specs.map((spec) => ({ queue: spec.name, declarations: this.#declarations(spec) })));
+  }
+
+  async receive(max: number, signal: AbortSignal): Promise<readonly Claim[]> {
+    if (this.#next >= this.#arrived.length) await this.#untilSomething(signal);
+    if (this.#next >= this.#arrived.length) return [];
+    if (this.#next === 0 && this.#arrived.length <= max) {
+      const all = this.#arrived;
+      this.#arrived = [];
+      return all;
+    }
+    const some = this.#arrived.slice(this.#next, this.#next + max);
+    this.#next += some.length;
+    if (this.#next >= this.#arrived.length) {
+      this.#arrived = [];
+      this.#next = 0;
+    }
+    return some;
+  }
+
+  async publish(publications: Iterable<Publication>): Promise<void> {
+    const publisher = await this.#ready();
+    const messages: AmqpMessage[] = [];
+    let declared: readonly Declaration[] | undefined;
+    for (const publication of publications) {
+      const { declare, message } = this.#addressed(publication);
+      if (declare !== undefined) await this.#declareOnce(declare);
+      declared = declare;
+      messages.push(message);
+      if (messages.length >= 1_000) await publisher.publish(messages.splice(0));
+    }
+    try {
+      await publisher.publish(messages);
+    } catch (error) {
+      if (!(error instanceof UnroutableError)) throw error;
+      // Declared once is not declared for ever: somebody may have deleted the queue. Of several nobody knows which were taken.
+      this.#declared.clear();
+      if (messages.length !== 1 || declared === undefined) throw error;
+      await this.#declareOnce(declared);
+      await publisher.publish(messages);
+    }
+  }
+
+  async ack(claim: Claim, soon = false): Promise<void> {
+    const own = claim as AmqpClaim;
+    if (this.#consumer?.ack(own, soon) === true) this.#claims.done(own, 'ack');
+    else this.#claims.settleLater(own, 'ack');
+  }
+
+  async reject(claim: Claim): Promise<void> {
+    const own = claim as AmqpClaim;
+    if (this.#consumer?.reject(own, false) === true) this.#claims.done(own, 'reject');
+    else this.#claims.settleLater(own, 'reject');
+  }
+
+  async requeue(claim: Claim): Promise<void> {
+    const own = claim as AmqpClaim;
+    // On a channel that is gone it went back by itself.
+    this.#consumer?.reject(own, true);
+    this.#claims.forget(own);
+  }
+
+  async quarantine(
+    claim: Claim,
+    why: { readonly code: string; readonly reason: string; readonly id?: string },
+  ): Promise<string> {
+    const own = claim as AmqpClaim;
+    const spec = this.#named.get(claim.queue);
+    const exchange = spec?.deadLetterExchange ?? spec?.queueArguments?.['x-dead-letter-exchange'];
+    if (exchange !== undefined) {
+      await this.reject(claim);
+      return `It was rejected, and RabbitMQ passes it on to the dead-letter exchange '${String(exchange)}' of its queue`;
+    }
+    const kept = await this.#setAside(
+      quarantine(own.delivered, this.#isQuorum(claim.queue), why, new Date(), randomUUID()),
+    );
+    await this.ack(claim);
+    return `${kept}. To try it again, move it back with a shovel or the management page`;
+  }
+
+  async keep(publication: Publication, reason: string): Promise<string> {
+    const { properties, body, exchange, routingKey } = toAmqp(publication);
+    const queue = exchange === '' ? routingKey : exchange;
+    const found = { properties, body, exchange, routingKey, redelivered: false, queue };
+    return this.#setAside(quarantine(found, false, { code: 'unroutable', reason }, new Date(), randomUUID()));
+  }
+
+  async park(claim: Claim, at: Date): Promise<void> {
+    const own = claim as AmqpClaim;
+    const { declaration, message } = parking(own.delivered, this.#isQuorum(claim.queue), at.getTime() - Date.now());
+    // Declared each time: its life is prolonged by it.
+    await this.#publishing?.declare([declaration]);
+    await (await this.#ready()).publish([message]);
+    await this.ack(claim);
+  }
+
+  get broadcast(): AmqpBroadcasts {
+    return (this.#broadcasts ??= new AmqpBroadcasts(this.#target, () => this.#log));
+  }
+
+  async addQueue(queue: QueueSpec): Promise<void> {
+    const spec = this.#resolve(queue);
+    this.#know(spec);
+    await this.#consumer?.add({ queue: spec.name, declarations: this.#declarations(spec) });
+  }
+
+  async removeQueue(name: string): Promise<void> {
+    await this.#consumer?.remove(name);
+  }
+
+  /** So many messages are held here for later: as many more may be sent. */
+  extend(held: number): void {
+    this.#held = held;
+    if (this.#prefetch === 0) return;
+    // A consumer of its own count is replaced with each change: rarely, then.
+    const more = this.#quorum ? Math.ceil(held / this.#prefetch) * this.#prefetch : held;
+    this.#consumer?.setPrefetch(this.#prefetch + more);
+  }
+
+  resize(prefetch: number): void {
+    this.#prefetch = prefetch;
+    this.extend(this.#held);
+  }
+
+  async quiet(): Promise<void> {
+    this.#quiet = true;
+    await this.#consumer?.quiet();
+    const waiting = this.#arrived.slice(this.#next);
+    this.#arrived = [];
+    this.#next = 0;
+    for (const claim of waiting.reverse()) await this.requeue(claim);
+    this.#wake?.();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const consumed = async (): Promise<void> => {
+      await this.#consumer?.close();
+      await this.#consuming?.close();
+    };
+    const published = async (): Promise<void> => {
+      await this.#publisher?.close();
+      await this.#publishing?.close();
+    };
+    await Promise.all([this.#broadcasts?.close(), consumed(), published()]);
+    this.#consumer = this.#consuming = this.#publisher = this.#publishing = this.#opening = undefined;
+  }
+
+  async #open(): Promise<void> {
+    const patienceMs = (this.#options.publishPatience ?? 5) * 1000;
+    const { publishBuffer } = this.#options;
+    const connection = new AmqpConnection(this.#target, { log: this.#log, patienceMs });
+    connection.onDown(() => this.#declared.clear());
+    try {
+      await connection.connect();
+    } catch (error) {
+      await connection.close();
+      throw error;
+    }
+    this.#publishing = connection;
+    this.#publisher = new AmqpPublisher(connection, {
+      patienceMs,
+      ...(publishBuffer === undefined ? {} : { bufferLimit: publishBuffer }),
+    });
+  }
+
+  async #ready(): Promise<AmqpPublisher> {
+    // What is tried again when all is over must not connect once more.
+    if (this.#closed) throw new ConnectionError(`celery: the broker ${this.address} was closed here`);
+    await this.open(this.#log);
+    return this.#publisher as AmqpPublisher;
+  }
+
+  /** A queue as the settings complete it. A fanout queue without a name of its own is everybody's copy. */
+  #resolve(queue: QueueSpec): QueueSpec {
+    const known = Object.keys(queue).length === 1 ? this.#named.get(queue.name) : undefined;
+    if (known !== undefined) return known;
+    if (queue.exchangeType === 'fanout' && queue.exchange === undefined)
+      return broadcastQueue(queue.name, randomUUID(), queue.routingKey);
+    return withSettings(queue, this.#topology);
+  }
+
+  #know(queue: QueueSpec): void {
+    this.#named.set(queue.name, queue);
+    for (const { exchange, exchangeType } of queue.bindings ?? [queue])
+      this.#exchanges.set(exchange ?? queue.name, exchangeType ?? 'direct');
+  }
+
+  #seesQuorum(): boolean {
+    return usesQuorum([
+      ...this.#named.values(),
+      withSettings({ name: this.#topology.taskDefaultQueue ?? 'celery' }, this.#topology),
+    ]);
+  }
+
+  #isQuorum(queue: string): boolean {
+    const spec = this.#named.get(queue);
+    return spec !== undefined && usesQuorum([spec]);
+  }
+
+  #declarations(spec: QueueSpec): readonly Declaration[] {
+    return [...queueDeclarations(spec), ...(this.#quorum && spec.noDeclare !== true ? delayBindings(spec) : [])];
+  }
+
+  /** Where a publication goes on AMQP, and what must be there before. */
+  #addressed(publication: Publication): { readonly declare?: readonly Declaration[]; readonly message: AmqpMessage } {
+    const message = toAmqp(publication, this.#options.mandatory ?? true);
+    const { exchange, routingKey } = publication;
+    if (exchange !== '') {
+      const type = this.#exchanges.get(exchange) ?? (isDelayExchange(exchange) ? 'topic' : 'direct');
+      return { message: this.#delayed(publication, message, type) };
+    }
+    let spec = this.#named.get(routingKey);
+    if (spec === undefined) {
+      if (this.#topology.taskCreateMissingQueues === false) {
+        throw new ConfigError(`celery: no queue '${routingKey}' in taskQueues, and taskCreateMissingQueues is false`);
+      }
+      spec = withSettings({ name: routingKey }, this.#topology);
+      this.#know(spec);
+    }
+    const declare = this.#declarations(spec);
+    const type = spec.exchangeType ?? 'direct';
+    if (type === 'direct' || spec.bindings !== undefined || spec.exchange === '') return { declare, message };
+    // As Celery does it, which looks at the exchange of the queue that a task is routed to.
+    const key = publication.queueKey ?? spec.routingKey ?? spec.name;
+    const routed = { ...message, exchange: spec.exchange ?? spec.name, routingKey: key };
+    return { declare, message: this.#delayed(publication, routed, type) };
+  }
+
+  /** A task with its time in the future waits in RabbitMQ where quorum queues are used. */
+  #delayed(publication: Publication, message: AmqpMessage, type: string): AmqpMessage {
+    if (!this.#quorum || !isDelayable(type)) return message;
+    const eta = publication.headers.get('eta');
+    if (typeof eta !== 'string') return message;
+    const route = delayedRoute((parseIso(eta) - Date.now()) / 1000, message.routingKey);
+    return route === undefined ? message : { ...message, ...route };
+  }
+
+  async #setAside({ declaration, message, bare, beside }: Quarantine): Promise<string> {
+    await this.#declareOnce([declaration]);
+    const publisher = await this.#ready();
+    let how = 'the reason in its headers';
+    try {
+      await publisher.publish(beside === undefined ? [message] : [beside, message]);
+      if (beside !== undefined) how += ', its properties in a message of their own before it';
+    } catch (error) {
+      if (beside !== undefined || !(error instanceof WireError && error.code === 'too-large')) throw error;
+      await publisher.publish([bare]);
+      how = 'without the reason, for which its headers leave no room';
+    }
+    return `It is kept in the queue '${declaration.name}', ${how}`;
+  }
+
+  async #declareOnce(declarations: readonly Declaration[]): Promise<void> {
+    const queue = declarations.find(({ kind }) => kind === 'queue');
+    const name = queue !== undefined && 'name' in queue ? queue.name : '';
+    if (this.#declared.has(name)) return;
+    await this.#publishing?.declare(declarations);
+    this.#declared.add(name);
+  }
+
+  #deliver(delivered: Delivered): void {
+    const claim = new AmqpClaim(delivered);
+    const known = delivered.redelivered ? this.#claims.adopt(claim) : undefined;
+    if (known === 'held') return;
+    if (known !== undefined) {
+      if (known === 'ack') this.#consumer?.ack(claim);
+      else this.#consumer?.reject(claim, false);
+      return;
+    }
+    this.#claims.add(claim);
+    // It was under way when the consumer was cancelled, or the broker has not heard of that yet.
+    if (this.#quiet) return void this.requeue(claim);
+    if (delivered.redelivered) this.#limit(claim);
+    this.#arrived.push(claim);
+    this.#wake?.();
+  }
+
+  #limit(claim: AmqpClaim): void {
+    const count = claim.message?.headers['x-delivery-count'];
+    if (typeof count !== 'number' || count <= (this.#options.deliveryLimit ?? 20)) return;
+    const why = `delivered ${count} times without an end: it may be what ends its workers`;
+    claim.refuse(new WireError('celery', 'delivery-limit', why));
+  }
+
+  /** What was not handed out is forgotten; what runs may come again, and is known then. */
+  #lost(generation: number): void {
+    for (const claim of this.#arrived.slice(this.#next)) this.#claims.forget(claim);
+    this.#arrived = [];
+    this.#next = 0;
+    this.#claims.lose(generation);
+    this.#wake?.();
+  }
+
+  /** Something arrived, the second is over, `signal` aborted; rejects when there is nobody to bring anything. */
+  async #untilSomething(signal: AbortSignal): Promise<void> {
+    const consumer = this.#consumer;
+    if (signal.aborted || consumer === undefined) return;
+    // One queue of several that cannot be consumed does not hold up the others; the consumer says so by itself.
+    if (!consumer.partly) {
+      // A channel opened anew takes a moment; a source is down when it takes longer.
+      await pause(200, signal);
+      if (consumer.partly || signal.aborted || this.#next < this.#arrived.length) return;
+      const cause = consumer.failure;
+      const why = cause instanceof Error ? cause.message : 'not connected';
+      throw new ConnectionError(`celery: the queues on ${this.address} are not consumed now: ${why}`, { cause });
+    }
+    // One listener for all waits of a worker: a controller a wait would cost more than the wait.
+    if (this.#signal !== signal) {
+      this.#signal = signal;
+      signal.addEventListener('abort', () => this.#wake?.(), { once: true });
+    }
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, 1_000);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.#wake = undefined;
+  }
+
+  async #watch(): Promise<void> {
+    await Promise.all([
+      this.#consumer?.verify(10_000),
+      this.#publisher?.busy === true && this.#publishing?.blocked === undefined
+        ? this.#publishing?.verify(10_000)
+        : undefined,
+    ]);
+  }
+}

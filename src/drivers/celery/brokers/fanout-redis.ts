@@ -1,0 +1,51 @@
+import type { Logger } from '../../../log.ts';
+import { RedisConnection } from '../../../transports/redis.ts';
+import type { RedisTarget } from '../../../transports/redis-url.ts';
+
+/** Broadcasts: what a fanout exchange publishes to this process. Nothing to acknowledge, nothing kept by the server. */
+export class FanoutInbox {
+  readonly #connection: RedisConnection;
+  readonly #queues = new Map<string, string>();
+  #inbox: { readonly queue: string; readonly bytes: Buffer }[] = [];
+  #wake: (() => void) | undefined;
+
+  constructor(target: RedisTarget, log: Logger) {
+    this.#connection = new RedisConnection(target, { log });
+    this.#connection.onPatternMessage((pattern, _channel, bytes) => {
+      const queue = this.#queues.get(pattern);
+      if (queue === undefined) return;
+      this.#inbox.push({ queue, bytes });
+      this.#wake?.();
+    });
+    this.#connection.onReady(() => {
+      if (this.#queues.size > 0) void this.#connection.psubscribe(...this.#queues.keys()).catch(() => undefined);
+    });
+  }
+
+  async listen(channel: string, queue: string): Promise<void> {
+    const pattern = channel.replaceAll('#', '*');
+    await this.#connection.connect();
+    this.#queues.set(pattern, queue);
+    await this.#connection.psubscribe(pattern);
+  }
+
+  /** Hear no more for this queue. */
+  async forget(queue: string): Promise<void> {
+    const patterns = [...this.#queues].filter(([, name]) => name === queue).map(([pattern]) => pattern);
+    for (const pattern of patterns) this.#queues.delete(pattern);
+    if (patterns.length > 0) await this.#connection.punsubscribe(...patterns);
+  }
+
+  take(max: number): readonly { readonly queue: string; readonly bytes: Buffer }[] {
+    return this.#inbox.splice(0, max);
+  }
+
+  next(): Promise<void> {
+    return this.#inbox.length > 0 ? Promise.resolve() : new Promise((resolve) => (this.#wake = resolve));
+  }
+
+  async close(): Promise<void> {
+    await this.#connection.close();
+    this.#wake?.();
+  }
+}

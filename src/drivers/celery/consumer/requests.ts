@@ -1,0 +1,86 @@
+import { argumentsShown } from '../../../../protocols/celery/control/event.ts';
+import type { TaskMessage } from '../../../../protocols/celery/message/message.ts';
+import { float } from '../../../../protocols/formats/values.ts';
+import { ChurnSet } from '../../../renewing.ts';
+import { isPickle } from '../../../../protocols/celery/message/serializers.ts';
+
+/** One message in this worker's hands. */
+export interface HeldRequest {
+  readonly message: TaskMessage;
+  readonly acknowledged: boolean;
+  /** Unix seconds; undefined while it waits. */
+  readonly startedAt: number | undefined;
+  /** The signal a `terminate` named, for the event that tells of it. */
+  signum: number | null;
+}
+
+/** What a worker holds, and how much it has run. Source: celery/worker/state.py. */
+export class Requests {
+  readonly #held = new ChurnSet<HeldRequest>();
+  readonly #total = new Map<string, number>();
+  #processed = 0;
+  #active = 0;
+
+  /** How many handlers were started. */
+  get processed(): number {
+    return this.#processed;
+  }
+  get activeCount(): number {
+    return this.#active;
+  }
+  /** How many of each task were started. */
+  get total(): ReadonlyMap<string, number> {
+    return this.#total;
+  }
+  get active(): readonly HeldRequest[] {
+    return [...this.#held].filter(({ startedAt }) => startedAt !== undefined);
+  }
+  get reserved(): readonly HeldRequest[] {
+    return [...this.#held].filter(({ startedAt }) => startedAt === undefined);
+  }
+
+  /** All that are held under one of these ids. */
+  find(ids: ReadonlySet<unknown>): readonly HeldRequest[] {
+    return [...this.#held].filter(({ message }) => ids.has(message.id));
+  }
+
+  reserve(request: HeldRequest): void {
+    this.#held.add(request);
+  }
+
+  accept(request: HeldRequest): void {
+    const { task } = request.message;
+    this.#total.set(task, (this.#total.get(task) ?? 0) + 1);
+    this.#processed++;
+    this.#active++;
+  }
+
+  done(request: HeldRequest): void {
+    if (this.#held.delete(request) && request.startedAt !== undefined) this.#active--;
+  }
+}
+
+/** As Celery shows a request: TASK_INFO. `safe` shows arguments as text. Source: celery/worker/request.py Request.info (5.6). */
+export function taskInfo(
+  message: TaskMessage,
+  nodename: string,
+  held: Pick<HeldRequest, 'acknowledged' | 'startedAt'> = { acknowledged: false, startedAt: undefined },
+  safe = false,
+): Readonly<Record<string, unknown>> {
+  // A reply may have no form for what a pickle brought.
+  const asText = safe || isPickle(message.wire.contentType);
+  const { args, kwargs } = asText ? argumentsShown(message) : message.exactArguments();
+  const { id, task, exchange, routingKey, priority, redelivered } = message;
+  return {
+    id,
+    name: task,
+    args,
+    kwargs,
+    type: task,
+    hostname: nodename,
+    time_start: held.startedAt === undefined ? null : float(held.startedAt),
+    acknowledged: held.acknowledged,
+    delivery_info: { exchange, routing_key: routingKey, priority, redelivered },
+    worker_pid: held.startedAt === undefined ? null : process.pid,
+  };
+}

@@ -1,0 +1,273 @@
+import {
+  bodyFailed,
+  bodyOf,
+  type ChordFailure,
+  type Ended,
+  join,
+  leavesOf,
+  memberPrefix,
+  readEnded,
+  readMember,
+} from '../../../../protocols/celery/canvas/chord.ts';
+import type { CeleryPolicy } from '../../../../protocols/celery/outcome/policy.ts';
+import type { Publisher } from '../../../../protocols/celery/message/call.ts';
+import type { Publication } from '../../../../protocols/celery/message/message.ts';
+import { decodeGroupMeta, type ResultTuple } from '../../../../protocols/celery/outcome/result.ts';
+import type { ContentLimits } from '../../../../protocols/celery/message/serializers.ts';
+import type { ChordPart, ErrbackCall, Writes } from '../../../../protocols/celery/outcome/writes.ts';
+import type { ResultWrite } from '../../../../protocols/celery/outcome/record.ts';
+import { WireError } from '../../../../protocols/errors.ts';
+import { UnroutableError } from '../../../errors.ts';
+import type { Logger } from '../../../log.ts';
+import { pause } from '../../../source.ts';
+import type { CeleryBroker, ResultBackend, ResultRequest } from '../brokers/broker.ts';
+import { startChord } from '../results/chords.ts';
+
+/** On whose behalf something is written. */
+export interface Author {
+  readonly id: string;
+  readonly task: string;
+  readonly queue: string;
+  /** It may have been here before, and have been counted. */
+  readonly redelivered: boolean;
+  /** Where the caller waits for the result. */
+  readonly to: ResultRequest;
+  readonly policy: CeleryPolicy;
+  publisher(): Publisher;
+}
+
+/** How far some writes are: each is done once, however often they are carried. */
+export interface Progress {
+  published: boolean;
+  /** Of several messages, those that are over with. */
+  sent?: Set<Publication>;
+  stored: boolean;
+  told: boolean;
+  acked: boolean;
+  parts?: readonly PartProgress[];
+}
+
+interface PartProgress {
+  readonly part: ChordPart;
+  /** It was sent to the counter, and perhaps counted. */
+  sent: boolean;
+  over: boolean;
+  /** What the last member of a chord brings about. */
+  follow?: { readonly writes: Writes; readonly done: Progress; readonly ends: boolean };
+}
+
+export function notYet(): Progress {
+  return { published: false, stored: false, told: false, acked: false };
+}
+
+export interface CarrierOptions {
+  readonly broker: CeleryBroker;
+  readonly backend: ResultBackend;
+  readonly log: () => Logger;
+  readonly limits: ContentLimits;
+  /** Milliseconds the results of a header are waited for, where they are read one by one. */
+  readonly joinTimeoutMs: number;
+  /** Run an errback of the new style. Its errors are the caller's: it is called once. */
+  readonly errback: (call: ErrbackCall, author: Author) => Promise<void>;
+}
+
+/**
+ * Carries out writes, in their order: the sizes of chords, messages, results, the parts of chords, errbacks. A chord is told after
+ * its member's result is stored and before the member is acknowledged, so that a process that dies in between tells it again.
+ */
+export class Carrier {
+  readonly #options: CarrierOptions;
+
+  constructor(options: CarrierOptions) {
+    this.#options = options;
+  }
+
+  /** Throws WireError, before anything is stored, where what stands in the task's place cannot be written for the broker. */
+  async carry(writes: Writes, author: Author, done: Progress): Promise<void> {
+    if (!done.published) {
+      for (const chord of writes.chords) await startChord(this.#options.backend, chord);
+      await this.#publish(writes.publish, author, done, writes.inItsPlace);
+      done.published = true;
+      for (const problem of writes.problems) this.#say(author, problem, 'what should follow this task cannot be read');
+    }
+    if (!done.stored) {
+      const [only] = writes.results;
+      if (writes.results.length === 1 && only !== undefined) await this.#store(only, author);
+      else if (only !== undefined) await Promise.all(writes.results.map((result) => this.#store(result, author)));
+      done.stored = true;
+    }
+    if (done.told) return;
+    if (writes.chordParts.length > 0) {
+      done.parts ??= writes.chordParts.map((part) => ({ part, sent: false, over: false }));
+      for (const part of done.parts) await this.#tell(part, author);
+    }
+    await this.#publish(writes.errbacks, author, done);
+    done.told = true;
+    for (const call of writes.errbackCalls) await this.#call(call, author);
+  }
+
+  /** Each is sent once, whatever becomes of the others. */
+  async #publish(
+    publications: readonly Publication[],
+    author: Author,
+    done: Progress,
+    inItsPlace = false,
+  ): Promise<void> {
+    const [only] = publications;
+    if (only === undefined) return;
+    if (publications.length === 1) return this.#send(only, author, inItsPlace);
+    const sent = (done.sent ??= new Set());
+    const left = publications.filter((publication) => !sent.has(publication));
+    for (let at = 0; at < left.length; at += TOGETHER) {
+      const sending = left.slice(at, at + TOGETHER).map(async (publication) => {
+        await this.#send(publication, author, inItsPlace);
+        sent.add(publication);
+      });
+      for (const end of await Promise.allSettled(sending)) if (end.status === 'rejected') throw end.reason;
+    }
+  }
+
+  /** What no queue takes, or the broker cannot hold, will not go later either. Celery loses it; here it is kept where that can be. */
+  async #send(publication: Publication, author: Author, inItsPlace: boolean): Promise<void> {
+    const { broker } = this.#options;
+    try {
+      await broker.publish([publication]);
+    } catch (error) {
+      if (!(error instanceof UnroutableError) && (inItsPlace || !(error instanceof WireError))) throw error;
+      const kept = error instanceof UnroutableError ? await broker.keep?.(publication, error.message) : undefined;
+      const words = 'a message that should follow this task cannot be sent';
+      this.#say(author, error, kept === undefined ? words : `${words}. ${kept}`);
+    }
+  }
+
+  async #store({ id, meta }: ResultWrite, author: Author): Promise<void> {
+    try {
+      // What fails with it is told to the same caller, under its own id.
+      const to = id === author.id ? author.to : { replyTo: author.to.replyTo, correlationId: id };
+      await this.#options.backend.store(id, meta, to);
+    } catch (error) {
+      // An id that the store cannot hold will not fit later either; the job has run, and must not hang on that.
+      if (!(error instanceof WireError)) throw error;
+      this.#say(author, error, 'this result cannot be stored', id);
+    }
+  }
+
+  async #call(call: ErrbackCall, author: Author): Promise<void> {
+    try {
+      await this.#options.errback(call, author);
+    } catch (error) {
+      this.#say(author, error, `its errback '${call.task}' failed`);
+    }
+  }
+
+  /** Count a member; the last one brings the body, or the failure of it. */
+  async #tell(progress: PartProgress, author: Author): Promise<void> {
+    if (progress.over) return;
+    const counter = this.#options.backend.chords;
+    const { part } = progress;
+    // Without a counter somebody asks for the results: celery.chord_unlock.
+    if (counter === undefined || part.group === undefined || part.id === '') {
+      progress.over = true;
+      if (part.group === undefined || part.id === '')
+        this.#say(author, undefined, 'a member of a chord has no group or no id: the chord cannot count it');
+      return;
+    }
+    if (progress.follow === undefined) {
+      const again = progress.sent || author.redelivered ? memberPrefix(part.id) : undefined;
+      progress.sent = true;
+      const count = await counter.count(part.group, { member: part.member, index: part.groupIndex, again });
+      const follow = await this.#completed(part, part.group, count, author);
+      if (follow === undefined) {
+        progress.over = true;
+        return;
+      }
+      progress.follow = { ...follow, done: notYet() };
+    }
+    const { writes, done, ends } = progress.follow;
+    await this.carry(writes, author, done);
+    if (ends) await counter.end(part.group);
+    progress.over = true;
+  }
+
+  /** What completes with this count; undefined while members are missing. Source: on_chord_part_return. */
+  async #completed(
+    part: ChordPart,
+    group: string,
+    count: { readonly ended: number; readonly added: string | undefined; readonly size: string | undefined },
+    author: Author,
+  ): Promise<{ readonly writes: Writes; readonly ends: boolean } | undefined> {
+    // Not started yet, or over already: who starts it writes the size before its last member is published.
+    if (count.size === undefined) return undefined;
+    const total = whole(count.size) + whole(count.added ?? '0');
+    if (!(total >= 1)) {
+      return this.#failed(
+        part,
+        { reason: `Join error: the size of the chord is '${count.size.slice(0, 40)}'` },
+        author,
+      );
+    }
+    if (count.ended > total) {
+      this.#say(author, undefined, `the chord of group ${group} has ${count.ended} ended members of ${total}`);
+      return undefined;
+    }
+    if (count.ended < total) return undefined;
+    const joined = await this.#join(group, author.policy.resultSerializer);
+    if (!Array.isArray(joined)) return this.#failed(part, joined as ChordFailure, author);
+    try {
+      return { writes: bodyOf(part.body, joined, author.policy, author.publisher()), ends: true };
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      const failed = this.#failed(part, { reason: `Callback error: ${error.message}` }, author);
+      return { ...failed, ends: true };
+    }
+  }
+
+  /** The keys stay until they expire, as in the original. */
+  #failed(part: ChordPart, failure: ChordFailure, author: Author): { readonly writes: Writes; readonly ends: boolean } {
+    this.#say(author, undefined, `the chord of group ${part.group} fails: ${failure.reason}`);
+    return { writes: bodyFailed(part.body, failure, author.policy, author.publisher()), ends: false };
+  }
+
+  async #join(group: string, serializer: string): Promise<readonly unknown[] | ChordFailure> {
+    const { backend, limits, joinTimeoutMs } = this.#options;
+    let saved: ResultTuple | undefined;
+    const members: Ended[] = [];
+    try {
+      const stored = await backend.fetchGroup(group);
+      saved = stored === undefined ? undefined : decodeGroupMeta(stored);
+      for (const bytes of (await backend.chords?.members(group)) ?? [])
+        members.push(readMember(bytes, serializer, limits));
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      return { reason: `Join error: ${error.message}` };
+    }
+    for (const deadline = Date.now() + joinTimeoutMs; ; await pause(JOIN_POLL_MS)) {
+      const joined = join(members, saved);
+      if (joined.kind === 'joined') return joined.results;
+      if (joined.kind === 'failed') return joined.failure;
+      // Members that never told the counter: their results are what is left.
+      const metas = await backend.fetchMany(joined.ids);
+      for (const [at, meta] of metas.entries()) {
+        const id = joined.ids[at] as string;
+        const ended = meta === undefined ? undefined : readEnded(id, meta, serializer, limits);
+        if (ended !== undefined) members.push(ended);
+      }
+      const known = new Set(members.map(({ id }) => id));
+      if (saved !== undefined && leavesOf(saved).every((id) => known.has(id))) continue;
+      if (Date.now() >= deadline) return { reason: "Join error: TimeoutError('The operation timed out.')" };
+    }
+  }
+
+  #say({ id, task, queue }: Author, error: unknown, what: string, about = id): void {
+    this.#options.log().error({ task, id: about, queue, ...(error === undefined ? {} : { error }) }, what);
+  }
+}
+
+const JOIN_POLL_MS = 50;
+/** Messages sent in one go. */
+const TOGETHER = 500;
+
+/** A whole number as Python's int() reads it from text; NaN for anything else. */
+function whole(text: string): number {
+  return /^\s*[+-]?\d{1,15}\s*$/.test(text) ? Number(text) : Number.NaN;
+}

@@ -1,0 +1,160 @@
+import {
+  decodeRequest,
+  encodeReply,
+  type HeardRequest,
+  isFor,
+  pidboxExchange,
+  pidboxQueue,
+  replyExchange,
+} from '../../../../protocols/celery/control/pidbox.ts';
+import type { WireMessage } from '../../../../protocols/celery/message/message.ts';
+import type { DecodeOptions } from '../../../../protocols/celery/message/serializers.ts';
+import { WireError } from '../../../../protocols/errors.ts';
+import { type Agent, pause } from '../../../source.ts';
+import type { Broadcasting } from '../brokers/broker.ts';
+import { Mailbox } from './mailbox.ts';
+import { answer, type Controlled, learnRevoked, NO_REPLY, revokedToTell } from './panel.ts';
+
+export interface RemoteControlOptions {
+  readonly worker: Controlled;
+  readonly broadcast: Broadcasting;
+  /** `control_exchange` */
+  readonly namespace: string;
+  readonly serializer: string;
+  readonly typed: boolean;
+  readonly decode: DecodeOptions;
+}
+
+/** A control message is a few names; `revoke` may list many ids. */
+const MOST_BYTES = 8 * 2 ** 20;
+
+/**
+ * The worker's end of remote control: hears requests while the worker lives, also while it stops, and answers each in its own time,
+ * so that one that waits for a store holds up no other. Source: celery/worker/pidbox.py, kombu/pidbox.py Node (5.6).
+ */
+export class RemoteControl {
+  readonly agent: Agent;
+  readonly #options: RemoteControlOptions;
+  readonly #decode: DecodeOptions;
+  #end: (() => Promise<void>) | undefined;
+
+  constructor(options: RemoteControlOptions) {
+    this.#options = options;
+    const { limits } = options.decode;
+    this.#decode = {
+      ...options.decode,
+      limits: { maxBytes: Math.min(limits.maxBytes, MOST_BYTES), maxDepth: Math.min(limits.maxDepth, 100) },
+    };
+    this.agent = {
+      name: 'celery: remote control',
+      run: async (signal) => {
+        if (this.#end === undefined) await this.#listen();
+        while (!signal.aborted) await pause(60_000, signal);
+      },
+    };
+  }
+
+  /** Listen, and learn from the other workers what is revoked. What fails is said, and tried again by the agent. */
+  async open(mingle: boolean): Promise<void> {
+    const log = this.#options.worker.log();
+    try {
+      await this.#listen();
+      if (mingle) await this.#mingle();
+    } catch (error) {
+      log.warn({ error }, 'remote control is not there yet; the worker starts without it');
+    }
+  }
+
+  async close(): Promise<void> {
+    const end = this.#end;
+    this.#end = undefined;
+    await end?.();
+  }
+
+  async #listen(): Promise<void> {
+    const { broadcast, namespace, worker } = this.#options;
+    this.#end = await broadcast.subscribe(
+      {
+        kind: 'pidbox',
+        name: pidboxQueue(worker.nodename, namespace),
+        exchange: pidboxExchange(namespace),
+        routingKey: '',
+      },
+      { hear: (message) => void this.#hear(message), refuse: (error) => this.#refuse(error) },
+    );
+  }
+
+  /** Source: celery/worker/consumer/mingle.py (5.6). Nobody needs to answer; whoever does within a second is heard. */
+  async #mingle(): Promise<void> {
+    const { worker, ...options } = this.#options;
+    const { nodename, clock, revoked } = worker;
+    const log = worker.log();
+    const mailbox = new Mailbox({ ...options, decode: this.#decode, clock, log });
+    try {
+      const replies = await mailbox.call(
+        { method: 'hello', arguments: { from_node: nodename, revoked: revokedToTell(revoked) } },
+        { timeoutMs: 1_000 },
+      );
+      const others = replies.filter(([node, reply]) => node !== nodename && isRecord(reply));
+      for (const [, reply] of others) {
+        const { clock: theirs, revoked: told } = reply as Readonly<Record<string, unknown>>;
+        clock.adjust(theirs);
+        learnRevoked(revoked, told);
+      }
+      if (others.length > 0) log.info({ nodes: others.length }, 'in step with the other workers');
+    } finally {
+      await mailbox.close();
+    }
+  }
+
+  /** Never rejects: whatever somebody sends, the worker goes on. */
+  async #hear(message: WireMessage): Promise<void> {
+    const { worker } = this.#options;
+    worker.clock.forward();
+    let request: HeardRequest;
+    try {
+      request = decodeRequest(message, this.#decode);
+      worker.clock.adjust(request.clock);
+      if (!isFor(request, worker.nodename)) return;
+    } catch (error) {
+      this.#refuse(error);
+      return;
+    }
+    const reply = await answer(worker, request.method, request.arguments);
+    if (request.replyTo !== undefined && reply !== NO_REPLY) await this.#reply(request, reply);
+  }
+
+  async #reply(request: HeardRequest, reply: unknown): Promise<void> {
+    const { worker, broadcast, namespace, serializer, typed } = this.#options;
+    const { replyTo, ticket, method } = request;
+    // Where a reply goes is in the hands of who asks; it goes where replies go, and nowhere else.
+    if (replyTo === undefined || replyTo.exchange !== replyExchange(namespace)) {
+      worker
+        .log()
+        .warn({ method }, 'a reply to a control message is asked for elsewhere than among the replies; none is sent');
+      return;
+    }
+    const encode = (value: unknown): ReturnType<typeof encodeReply> =>
+      encodeReply(replyTo, worker.nodename, value, { ticket, clock: worker.clock.forward() }, { serializer, typed });
+    try {
+      let publication: ReturnType<typeof encodeReply>;
+      try {
+        publication = encode(reply);
+      } catch (error) {
+        if (!(error instanceof WireError)) throw error;
+        publication = encode({ error: `EncodeError('the reply to ${method.slice(0, 60)} cannot be written')` });
+      }
+      await broadcast.send('reply', [publication]);
+    } catch (error) {
+      worker.log().warn({ method, error }, 'a reply to a control message could not be sent');
+    }
+  }
+
+  #refuse(error: unknown): void {
+    this.#options.worker.log().error({ error }, 'a control message is dropped: it cannot be read');
+  }
+}
+
+function isRecord(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
