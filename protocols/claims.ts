@@ -114,7 +114,7 @@ export interface ClaimedJob {
   readonly bytes: Buffer;
 }
 
-export interface SetAside {
+export interface QuarantinedJob {
   readonly queue: string;
   readonly size: number;
   /** The first 200 bytes. */
@@ -125,7 +125,7 @@ export interface SetAside {
 
 export interface Claimed {
   readonly claimed: readonly ClaimedJob[];
-  readonly aside: readonly SetAside[];
+  readonly aside: readonly QuarantinedJob[];
   readonly paused: boolean;
 }
 
@@ -175,7 +175,7 @@ export function claim(
       const flat = reply as readonly unknown[];
       if (flat[0] === -1) return PAUSED;
       const claimed: ClaimedJob[] = [];
-      const aside: SetAside[] = [];
+      const aside: QuarantinedJob[] = [];
       let at = 0;
       let number = last;
       while (flat[at] !== 0) {

@@ -61,9 +61,9 @@ export interface Transition<Write> {
   readonly write: Write;
 }
 
-/** Everything a pure step may know about the world. `random` is in [0, 1); `mint` gives a new unique id (a UUID). */
+/** Everything a pure step may know about the world. `random` is in [0, 1); `newId` gives a new unique id (a UUID). */
 export interface Moment {
   readonly now: Date;
   readonly random: number;
-  readonly mint: () => string;
+  readonly newId: () => string;
 }

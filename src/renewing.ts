@@ -6,7 +6,7 @@
  */
 const RENEWED_AFTER = 256;
 
-export class ChurnMap<K, V> {
+export class RenewingMap<K, V> {
   #map = new Map<K, V>();
   #deleted = 0;
 
@@ -41,7 +41,7 @@ export class ChurnMap<K, V> {
   }
 }
 
-export class ChurnSet<T> {
+export class RenewingSet<T> {
   #set = new Set<T>();
   #deleted = 0;
 

@@ -2,7 +2,7 @@ import { pause } from './source.ts';
 import { backoff } from './backoff.ts';
 
 /** Does `work`, trying again with back-off until it is done or `giveUp` aborts; then undefined. Each failure is told to `failed`. */
-export async function persist<T>(
+export async function retryUntilWritten<T>(
   work: () => Promise<T>,
   giveUp: AbortSignal,
   failed: (error: unknown) => void,

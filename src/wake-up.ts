@@ -1,8 +1,8 @@
 /** A pause that somebody may cut short. One waits at a time. */
-export class Bell {
+export class WakeUp {
   #wake: (() => void) | undefined;
 
-  ring(): void {
+  signal(): void {
     this.#wake?.();
   }
 

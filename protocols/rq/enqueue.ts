@@ -177,11 +177,11 @@ while at <= #ARGV do
       if result and result[1] then before = result[1][1] end
     end
     local list = (where == 'R' or where == 'L') and wrong('rq:queue:' .. queue, 'list')
-    local spoiled = waits and wrong('rq:deferred:' .. queue, 'zset') or not waits and (list or where ~= 'R' and where ~= 'L' and wrong('rq:scheduled:' .. queue, 'zset'))
+    local wrong_type = waits and wrong('rq:deferred:' .. queue, 'zset') or not waits and (list or where ~= 'R' and where ~= 'L' and wrong('rq:scheduled:' .. queue, 'zset'))
       or group ~= '' and (wrong('rq:group:' .. group, 'set') or wrong('rq:groups', 'set'))
       or waits and wrong('rq:job::' .. id .. ':dependencies', 'set')
-    for i = 1, waits and #there or 0 do spoiled = spoiled or wrong('rq:job:' .. there[i][1] .. ':dependents', 'set') end
-    if spoiled then return refuse(spoiled) end
+    for i = 1, waits and #there or 0 do wrong_type = wrong_type or wrong('rq:job:' .. there[i][1] .. ':dependents', 'set') end
+    if wrong_type then return refuse(wrong_type) end
     redis.call('HSET', key, unpack(ARGV, fields, last))
     if waits then
       state = 3

@@ -207,8 +207,8 @@ for i = 4, #ARGV do
   local key = 'rq:job:' .. id
   local job = redis.pcall('HMGET', key, 'origin', 'ttl')
   local into = job[1] and job[1] ~= '' and job[1] or queue
-  local spoiled = job.err and key or wrong('rq:queue:' .. into, 'list') or wrong('rq:queues', 'set')
-  if spoiled then return refuse(spoiled) end
+  local wrong_type = job.err and key or wrong('rq:queue:' .. into, 'list') or wrong('rq:queues', 'set')
+  if wrong_type then return refuse(wrong_type) end
   if redis.call('ZREM', KEYS[1], id) == 0 then
     out[#out + 1] = 0
   elseif redis.call('EXISTS', key) == 0 then

@@ -40,20 +40,20 @@ export interface Claimed {
 }
 
 /** Why an id is none of a job that can be started. */
-export type AsideCode = 'bad-id' | 'not-a-hash';
+export type QuarantineCode = 'bad-id' | 'not-a-hash';
 
 export interface ClaimReply {
   /** `rq suspend` was called: nothing was taken. */
   readonly suspended: boolean;
   readonly claimed: readonly Claimed[];
   /** Ids that are none of a job; they are kept in quarantine. */
-  readonly aside: readonly { readonly queue: string; readonly id: Buffer; readonly code: AsideCode }[];
+  readonly aside: readonly { readonly queue: string; readonly id: Buffer; readonly code: QuarantineCode }[];
   /** How many ids were taken off that had no job any more: their `ttl` passed, or they were deleted. */
   readonly gone: number;
   /** Every queue was seen empty. */
   readonly drained: boolean;
   /** Queues one of whose keys is of another type; nothing is taken from them. */
-  readonly spoiled: readonly string[];
+  readonly wrongType: readonly string[];
 }
 
 /**
@@ -65,8 +65,8 @@ export interface ClaimReply {
  *
  * KEYS rq:suspended, rq:worker:W:executions, then per queue its list, `rq:wip:Q`, the quarantine and its reasons.
  * ARGV max, prefix, number, date, epoch, deadline, ttl, worker, strategy, bytes, then the queues' names.
- * Returns [suspended, claimed, aside, gone, drained, spoiled]; claimed is flat: queue number, id, hash; aside: queue number, id, code;
- * spoiled: queue numbers.
+ * Returns [suspended, claimed, aside, gone, drained, wrong_type]; claimed is flat: queue number, id, hash; aside: queue number, id, code;
+ * wrong_type: queue numbers.
  */
 export const CLAIM: Script = {
   name: 'claim',
@@ -75,7 +75,7 @@ export const CLAIM: Script = {
 if wrong(KEYS[2], 'set') then return refuse(KEYS[2]) end
 if redis.call('EXISTS', KEYS[1]) == 1 then return {1, {}, {}, 0, 0, {}} end
 local left, prefix, number, date, epoch, deadline, ttl, worker, strategy, budget = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9], tonumber(ARGV[10])
-local claimed, aside, members, wip, gone, seen, spoiled, is_spoiled = {}, {}, {}, {}, 0, 0, {}, {}
+local claimed, aside, members, wip, gone, seen, wrong_type, is_wrong_type = {}, {}, {}, {}, 0, 0, {}, {}
 local function start(q, id, key, hash)
   local e = prefix .. string.format('%012x', number)
   number = number + 1
@@ -134,13 +134,13 @@ local function take(q, id)
 end
 local function waiting(q, last)
   local k = 4 * q - 1
-  if is_spoiled[q] == nil then
+  if is_wrong_type[q] == nil then
     -- Where its ends cannot be written, none of its jobs is begun.
-    is_spoiled[q] = (wrong(KEYS[k], 'list') or wrong(KEYS[k + 1], 'zset') or wrong(KEYS[k + 2], 'list') or wrong(KEYS[k + 3], 'list')
+    is_wrong_type[q] = (wrong(KEYS[k], 'list') or wrong(KEYS[k + 1], 'zset') or wrong(KEYS[k + 2], 'list') or wrong(KEYS[k + 3], 'list')
       or wrong('rq:finished:' .. ARGV[10 + q], 'zset') or wrong('rq:failed:' .. ARGV[10 + q], 'zset')) ~= false
-    if is_spoiled[q] then spoiled[#spoiled + 1] = q end
+    if is_wrong_type[q] then wrong_type[#wrong_type + 1] = q end
   end
-  if is_spoiled[q] then return {} end
+  if is_wrong_type[q] then return {} end
   return redis.call('LRANGE', KEYS[k], 0, last)
 end
 local queues, drained = (#KEYS - 2) / 4, 1
@@ -185,7 +185,7 @@ if #members > 0 then
   redis.call('SADD', KEYS[2], unpack(members))
   redis.call('EXPIRE', KEYS[2], ttl)
 end
-return {0, claimed, aside, gone, drained, spoiled}
+return {0, claimed, aside, gone, drained, wrong_type}
 `,
 };
 
@@ -232,11 +232,11 @@ function readClaim(reply: unknown, queues: readonly string[], prefix: string, fi
   }
   const aside: ClaimReply['aside'][number][] = [];
   for (let at = 0; at < odd.length; at += 3) {
-    const code = String(odd[at + 2]) as AsideCode;
+    const code = String(odd[at + 2]) as QuarantineCode;
     aside.push({ queue: queues[(odd[at] as number) - 1] as string, id: odd[at + 1] as Buffer, code });
   }
-  const spoiled = wrong.map((queue) => queues[queue - 1] as string);
-  return { suspended: suspended === 1, claimed, aside, gone, drained: drained === 1, spoiled };
+  const wrongType = wrong.map((queue) => queues[queue - 1] as string);
+  return { suspended: suspended === 1, claimed, aside, gone, drained: drained === 1, wrongType };
 }
 
 export function executionName(prefix: string, number: number): string {
@@ -258,7 +258,7 @@ return waiting
 `,
 };
 
-export function look(queues: readonly string[]): Exchange<boolean> {
+export function anyWaiting(queues: readonly string[]): Exchange<boolean> {
   return {
     commands: [callScript(LOOK, [keys.SUSPENDED, ...queues.map(keys.queueKey)], [])],
     atomic: false,
@@ -366,14 +366,14 @@ for item = 1, tonumber(ARGV[6]) do
   local kind = redis.call('TYPE', key).ok
   local exists = kind ~= 'none'
   -- One job that cannot be written is not written half, and the others are.
-  local spoiled = aside == '' and kind ~= 'hash' and exists and key or wrong('rq:wip:' .. queue, 'zset')
+  local wrong_type = aside == '' and kind ~= 'hash' and exists and key or wrong('rq:wip:' .. queue, 'zset')
     or at > results and ttl ~= '0' and wrong('rq:results:' .. id, 'stream')
     or registry ~= '' and wrong(registry, 'zset')
     or (next_ == 'H' or next_ == 'T') and (wrong('rq:queue:' .. next_queue, 'list') or wrong('rq:queues', 'set'))
     or next_ ~= '' and next_ ~= 'H' and next_ ~= 'T' and wrong('rq:scheduled:' .. next_queue, 'zset')
     or aside ~= '' and (wrong('jobglot:rq:quarantine:' .. queue, 'list') or wrong('jobglot:rq:quarantine:' .. queue .. ':why', 'list'))
-  if spoiled then
-    out[item] = {spoiled}
+  if wrong_type then
+    out[item] = {wrong_type}
   else
     local ours = is_ours(id, e, queue, member, before)
     if ours and exists then

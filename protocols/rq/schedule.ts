@@ -39,14 +39,14 @@ local held, put, more, odd = 0, 0, 0, {}
 for q = 1, (#KEYS - 1) / 3 do
   local lock, due, list, queue = KEYS[3 * q - 1], KEYS[3 * q], KEYS[3 * q + 1], ARGV[6 + count + q]
   -- A queue one of whose keys is of another type does not hold up the others.
-  local spoiled = wrong(lock, 'string') or wrong(due, 'zset') or wrong(list, 'list') or wrong('rq:queues', 'set')
-  local owner = spoiled or redis.call('GET', lock)
-  if spoiled then odd[#odd + 1] = spoiled end
+  local wrong_type = wrong(lock, 'string') or wrong(due, 'zset') or wrong(list, 'list') or wrong('rq:queues', 'set')
+  local owner = wrong_type or redis.call('GET', lock)
+  if wrong_type then odd[#odd + 1] = wrong_type end
   if not owner then
     redis.call('SET', lock, name, 'EX', ttl)
     owner = name
   end
-  if owner == name and not spoiled then
+  if owner == name and not wrong_type then
     held = held + 1
     redis.call('EXPIRE', lock, ttl)
     local ids = redis.call('ZRANGEBYSCORE', due, 0, now, 'LIMIT', 0, limit)
@@ -83,7 +83,7 @@ export interface Ticked {
   readonly put: number;
   readonly more: boolean;
   /** Keys that are of another type: nothing was done for their queues. */
-  readonly spoiled: readonly string[];
+  readonly wrongType: readonly string[];
 }
 
 export function tick(record: SchedulerRecord, now: Date): Exchange<Ticked> {
@@ -113,8 +113,8 @@ export function tick(record: SchedulerRecord, now: Date): Exchange<Ticked> {
     commands: [callScript(TICK, scriptKeys, args)],
     atomic: false,
     read([reply]) {
-      const [held, put, more, spoiled] = reply as readonly [number, number, number, readonly Buffer[]];
-      return { held, put, more: more === 1, spoiled: spoiled.map(String) };
+      const [held, put, more, wrongType] = reply as readonly [number, number, number, readonly Buffer[]];
+      return { held, put, more: more === 1, wrongType: wrongType.map(String) };
     },
   };
 }

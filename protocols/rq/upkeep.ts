@@ -80,8 +80,8 @@ export const UNSTICK: Script = {
   name: 'unstick',
   keys: 2,
   lua: `${LOOKING}
-local spoiled = wrong(KEYS[1], 'list') or wrong(KEYS[2], 'list')
-if spoiled then return refuse(spoiled) end
+local wrong_type = wrong(KEYS[1], 'list') or wrong(KEYS[2], 'list')
+if wrong_type then return refuse(wrong_type) end
 local now, back = tonumber(ARGV[1]), 0
 local ids = redis.call('LRANGE', KEYS[1], 0, 499)
 for i = #ids, 1, -1 do

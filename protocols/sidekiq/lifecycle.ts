@@ -138,7 +138,7 @@ function failed(
   const nowMs = moment.now.getTime();
   const { changes, count, failedAt } = afterFailure(hash, error, dialect, nowMs);
   // Two jobs of the same text are one member of a set: without a name of its own, one of them would be lost.
-  if ((hash['jid'] ?? '') === '') changes.push({ path: ['jid'], value: stringify(jidFrom(moment.mint())) });
+  if ((hash['jid'] ?? '') === '') changes.push({ path: ['jid'], value: stringify(jidFrom(moment.newId())) });
   const text = edit(message.text, changes);
   const done = { failed: true, text, error };
   const verdict: number | 'discard' | 'kill' | undefined =
@@ -162,9 +162,9 @@ function enqueuedAgain(
   message: SidekiqMessage,
   { delayMs, error }: { readonly delayMs: number | undefined; readonly error: Failure | undefined },
   { keys, dialect }: SidekiqPolicy,
-  { now, mint }: Moment,
+  { now, newId }: Moment,
 ): SidekiqTransition {
-  const jid = jidFrom(mint());
+  const jid = jidFrom(newId());
   const payload = again(message, { delayMs, error }, { now, jid, dialect });
   const at = new Date(payload.at ?? now.getTime());
   return ended(message, { state: 'retrying', at }, push(keys, [payload]).commands);

@@ -50,7 +50,7 @@ export interface PushMoment {
   readonly now: Date;
   readonly dialect: Dialect;
   /** A new jid. */
-  readonly mint: () => string;
+  readonly newId: () => string;
 }
 
 /** A job before it is written down, as middleware sees it: the hash, with `at` (milliseconds) when it is for later. */
@@ -74,7 +74,7 @@ export function item(
   name: string,
   args: readonly unknown[],
   options: JobOptions & Timing,
-  { now, mint }: PushMoment,
+  { now, newId }: PushMoment,
 ): Item {
   if (!isText(name)) throw bad(String(name), 'class', 'the name of a Ruby class', name);
   if (!Array.isArray(args)) throw bad(name, 'args', 'an array', args);
@@ -104,7 +104,7 @@ export function item(
       throw bad(name, `custom.${key}`, 'a member that no option of its own sets', value);
     members.set(key, value);
   }
-  const id = jid === undefined ? mint() : checked(name, 'jid', jid, isText, 'a text');
+  const id = jid === undefined ? newId() : checked(name, 'jid', jid, isText, 'a text');
   return { class: name, args, jid: id, queue, members, at };
 }
 

@@ -32,7 +32,7 @@ export interface SourceFacts {
 }
 
 /** Facts of one source; brokers and stores tell their own, masked, address. */
-export function factsOf(source: Source, tasks: Registry, from: ResolvedSource['told'] = {}): SourceFacts {
+export function factsOf(source: Source, tasks: Registry, from: ResolvedSource['origin'] = {}): SourceFacts {
   const { broker, backend, nodename } = source as {
     readonly broker?: unknown;
     readonly backend?: unknown;

@@ -1,12 +1,12 @@
 import { Command, Option } from 'commander';
 import { list, logOptions, secondsOrZero, whole } from './flag-values.ts';
-import { type Surroundings, type Verb, VERBS, type WorkerFlags } from './system.ts';
+import { type CliContext, type Verb, VERBS, type WorkerFlags } from './system.ts';
 import { systems } from './systems.ts';
 import { version } from '../version.ts';
 
 /** The commands and their flags; each loads what it needs when it runs. Wrong usage throws CommanderError; so do help and version, once they are printed. */
-export function program(surroundings: Surroundings): Command {
-  const { env, cwd, out, err, done } = surroundings;
+export function program(context: CliContext): Command {
+  const { env, cwd, out, err, done } = context;
   const root = new Command('jobglot')
     .description('A worker and client for the queues of Celery, RQ, Sidekiq and Resque')
     .exitOverride()
@@ -46,7 +46,7 @@ export function program(surroundings: Surroundings): Command {
     return found;
   };
   for (const system of systems) {
-    system.addCommands(verb, root, surroundings);
+    system.addCommands(verb, root, context);
     verb('decode')
       .command(system.section)
       .description(`explain what ${system.name} stores`)
@@ -54,7 +54,7 @@ export function program(surroundings: Surroundings): Command {
       .option('-j, --json', 'print JSON')
       .addHelpText('after', system.decodeHelp)
       .action(async (file: string, flags: { readonly json?: boolean }) =>
-        done(await (await import('./decode.ts')).decode(system, file, flags, surroundings)),
+        done(await (await import('./decode.ts')).decode(system, file, flags, context)),
       );
   }
   return root;

@@ -13,7 +13,7 @@ export async function resolveSources(
 ): Promise<readonly ResolvedSource[]> {
   if (config.sources !== undefined) {
     refuseSourceFlags(flags, file ?? 'the config file');
-    return config.sources.map((source) => ({ source, told: {} }));
+    return config.sources.map((source) => ({ source, origin: {} }));
   }
   const systems = systemsFor(flags, config);
   const resolved: ResolvedSource[] = [];

@@ -13,7 +13,7 @@ export interface Output {
   readonly err: (text: string) => void;
 }
 
-export interface Surroundings extends Output {
+export interface CliContext extends Output {
   readonly env: Environment;
   readonly cwd: string;
   /** Told the exit code of the command that ran. */
@@ -57,7 +57,7 @@ export interface ResolvedSource {
   /** What the system's own configuration says of it; flags and the config file win. */
   readonly shutdownTimeoutMs?: number;
   /** Who named the broker and the results, and what else was set; for the banner. */
-  readonly told: {
+  readonly origin: {
     /** Where it is, for a source that does not tell. */
     readonly address?: string;
     readonly broker?: string;
@@ -103,7 +103,7 @@ export interface System {
   addWorkerFlags(worker: Command): void;
   /** The one source of `jobglot worker`. Throws ConfigError. */
   resolveSource(flags: WorkerFlags, env: Environment, config: Config, cwd: string): Promise<ResolvedSource>;
-  addCommands(verb: Verb, root: Command, surroundings: Surroundings): void;
+  addCommands(verb: Verb, root: Command, context: CliContext): void;
   /** Explains a message in words; opens no connection and loads no driver. */
   explain(bytes: Uint8Array, now: Date): Promise<Explanation>;
   /** Examples for `jobglot decode`. */

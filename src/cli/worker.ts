@@ -56,8 +56,8 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
       app,
       shutdownTimeoutMs,
       logLevel: config.log?.level ?? level,
-      sources: resolved.flatMap(({ source, more = [], told }) =>
-        [source, ...more].map((one) => factsOf(one, tasks, told)),
+      sources: resolved.flatMap(({ source, more = [], origin }) =>
+        [source, ...more].map((one) => factsOf(one, tasks, origin)),
       ),
       tryOut,
     },

@@ -257,5 +257,5 @@ function unwritten(error: unknown): never {
 }
 
 function moment(): Moment {
-  return { now: new Date(), random: Math.random(), mint: randomUUID };
+  return { now: new Date(), random: Math.random(), newId: randomUUID };
 }

@@ -1,6 +1,6 @@
 import type { AmqpProperties, Declaration } from '../../protocols/amqp.ts';
 import { backoff } from '../backoff.ts';
-import { ChurnSet } from '../renewing.ts';
+import { RenewingSet } from '../renewing.ts';
 import { ConfigError, ConnectionError } from '../errors.ts';
 import { type Logger, silent } from '../log.ts';
 import { pause } from '../source.ts';
@@ -49,7 +49,7 @@ interface Session {
   /** Consumer tag to queue. */
   readonly consumers: Map<string, string>;
   /** Delivered and not settled, in order of delivery. */
-  readonly outstanding: ChurnSet<number>;
+  readonly outstanding: RenewingSet<number>;
   /** To be acknowledged, together. */
   acks: number[];
   prefetch: number;
@@ -249,7 +249,7 @@ export class AmqpConsumer {
       channel,
       generation: ++this.#generation,
       consumers: new Map(),
-      outstanding: new ChurnSet(),
+      outstanding: new RenewingSet(),
       acks: [],
       prefetch: this.#prefetch,
     };

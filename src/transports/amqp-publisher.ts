@@ -1,5 +1,5 @@
 import type { AmqpMessage } from '../../protocols/amqp.ts';
-import { ChurnSet } from '../renewing.ts';
+import { RenewingSet } from '../renewing.ts';
 import { ConnectionError, UnroutableError } from '../errors.ts';
 import { writePublish } from './amqp-frames.ts';
 import { type AmqpConnection, type AmqpLink, atMost, type ConfirmChannel, describe } from './amqp.ts';
@@ -24,7 +24,7 @@ interface Open {
   readonly link: AmqpLink;
   readonly channel: ConfirmChannel & ConfirmInternals;
   /** In the order they were published. */
-  readonly unconfirmed: ChurnSet<Pending>;
+  readonly unconfirmed: RenewingSet<Pending>;
   /** Why the broker closed the channel. */
   reason: { readonly code?: number; readonly message: string } | undefined;
 }
@@ -133,7 +133,7 @@ export class AmqpPublisher {
     try {
       const link = await this.#connection.linked();
       const channel = (await link.model.createConfirmChannel()) as Open['channel'];
-      const open: Open = { link, channel, unconfirmed: new ChurnSet(), reason: undefined };
+      const open: Open = { link, channel, unconfirmed: new RenewingSet(), reason: undefined };
       channel.on('error', (error: Error) => (open.reason = error));
       channel.on('close', () => {
         if (this.#open === open) this.#open = undefined;

@@ -1,6 +1,6 @@
 import * as wire from '../../protocols/claims.ts';
 import type { Command, Exchange } from '../../protocols/redis.ts';
-import { ChurnMap } from '../renewing.ts';
+import { RenewingMap } from '../renewing.ts';
 import { ConnectionError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { RedisConnection } from './redis.ts';
@@ -32,20 +32,20 @@ const BATCH = 20;
  */
 export class Claims {
   readonly #options: ClaimsOptions;
-  readonly #held = new ChurnMap<string, Holder | undefined>();
+  readonly #held = new RenewingMap<string, Holder | undefined>();
   /** Ranges of claims whose answer is under way: nobody's to give back yet. */
   readonly #underWay = new Set<{ readonly from: number; readonly to: number }>();
   #last = 0;
   /** Up to this number all have begun, and Redis knows or is being told. */
   #begun = 0;
   readonly #tellBegun: (item: undefined) => Promise<void>;
-  #uncertain = false;
-  #lookAgainAt = Number.POSITIVE_INFINITY;
+  #replyLost = false;
+  #recoverAgainAt = Number.POSITIVE_INFINITY;
 
   constructor(options: ClaimsOptions) {
     this.#options = options;
     const { redis, process } = options;
-    this.#tellBegun = redis.fold(() => wire.begunUpTo(options, process, this.#begun));
+    this.#tellBegun = redis.batchPerTick(() => wire.begunUpTo(options, process, this.#begun));
   }
 
   get size(): number {
@@ -76,7 +76,7 @@ export class Claims {
       return taken;
     } catch (error) {
       // The server may have claimed for us and the answer been lost; looked into before the next one.
-      this.#uncertain = true;
+      this.#replyLost = true;
       throw error;
     } finally {
       this.#underWay.delete(range);
@@ -116,16 +116,16 @@ export class Claims {
   /** Nobody here will settle it: it is looked for before more is taken. */
   forget(claim: string): void {
     this.#held.delete(claim);
-    this.#uncertain = true;
+    this.#replyLost = true;
   }
 
   /** Before taking more: what was claimed for us and never arrived goes back. */
-  async settleDoubts(): Promise<void> {
-    if (!this.#uncertain && Date.now() < this.#lookAgainAt) return;
+  async recoverLostReplies(): Promise<void> {
+    if (!this.#replyLost && Date.now() < this.#recoverAgainAt) return;
     await this.recover();
     // A server that was frozen may carry out a claim after it was given up here, and after this look.
-    this.#lookAgainAt = this.#uncertain ? Date.now() + 10_000 : Number.POSITIVE_INFINITY;
-    this.#uncertain = false;
+    this.#recoverAgainAt = this.#replyLost ? Date.now() + 10_000 : Number.POSITIVE_INFINITY;
+    this.#replyLost = false;
   }
 
   /** Claims that bear our name and nobody here holds go back to their queues; the first one runs next. */

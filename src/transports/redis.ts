@@ -112,7 +112,7 @@ export class RedisConnection {
    * Many small writes of one kind as few commands: what is added during a turn of the event loop is handed to `build`
    * together, when the turn's pipeline leaves. All of them share one promise.
    */
-  fold<Item>(build: (items: readonly Item[]) => Exchange<void>): (item: Item) => Promise<void> {
+  batchPerTick<Item>(build: (items: readonly Item[]) => Exchange<void>): (item: Item) => Promise<void> {
     let items: Item[] = [];
     let sent: Promise<void> | undefined;
     return (item) => {

@@ -1,10 +1,10 @@
 import { setMaxListeners } from 'node:events';
 import type { Job, Outcome } from '../../protocols/job.ts';
 import { type Logger, logs } from '../log.ts';
-import { persist } from '../retry-until-written.ts';
+import { retryUntilWritten } from '../retry-until-written.ts';
 import { type Delivery, pause, type Source } from '../source.ts';
 import type { Handler, Registration, Registry } from '../task.ts';
-import { ChurnSet } from '../renewing.ts';
+import { RenewingSet } from '../renewing.ts';
 import { backoff } from '../backoff.ts';
 import type { Events } from './events.ts';
 import { compose, type Middleware } from './middleware.ts';
@@ -29,7 +29,7 @@ export class Lane {
   readonly source: Source;
   readonly #options: LaneOptions;
   readonly #handlers = new Map<string, { readonly registration: Registration; readonly handler: Handler }>();
-  readonly #running = new ChurnSet<Run>();
+  readonly #running = new RenewingSet<Run>();
   readonly #troubled = new WeakSet<Run>();
   readonly #fetching = new AbortController();
   readonly #giveUp = new AbortController();
@@ -219,7 +219,7 @@ export class Lane {
     const { events, log } = this.#options;
     const { system, delivery } = run;
     const { job } = delivery;
-    const disposition = await persist(
+    const disposition = await retryUntilWritten(
       () => delivery.settle(outcome),
       this.#giveUp.signal,
       (error) => this.#report(run, error),
@@ -246,7 +246,7 @@ export class Lane {
     const { events, log } = this.#options;
     const { task, id, queue } = delivery.job;
     let error: unknown;
-    const released = await persist(
+    const released = await retryUntilWritten(
       () => delivery.release().then(() => true),
       this.#giveUp.signal,
       (thrown) => (error = thrown),

@@ -34,7 +34,7 @@ export interface Ran {
 }
 
 /** The handlers of one test, what they saw, and the gates its jobs wait at. Shared by its workers. */
-export class Stagehand {
+export class ScriptedHandlers {
   readonly tasks: Tasks;
   readonly runs: Ran[] = [];
   readonly #gates = new Map<string, { readonly opened: Promise<void>; readonly open: () => void }>();

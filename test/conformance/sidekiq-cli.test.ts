@@ -23,14 +23,14 @@ async function jobglot(
   ...args: readonly string[]
 ): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
   const said = { code: -1, out: '', err: '' };
-  const surroundings = {
+  const context = {
     env: { REDIS_URL: scene.server.url },
     cwd: folder,
     out: (text: string) => void (said.out += text),
     err: (text: string) => void (said.err += text),
     done: (code: number) => void (said.code = code),
   };
-  await program(surroundings).parseAsync([...args], { from: 'user' });
+  await program(context).parseAsync([...args], { from: 'user' });
   return said;
 }
 
@@ -110,7 +110,7 @@ describe('inspect and control', () => {
   });
 
   test('a worker is shown, and told to be quiet and to stop', async () => {
-    const worker = await scene.hire(new Tasks().handle(defineTask('X'), () => undefined));
+    const worker = await scene.startWorker(new Tasks().handle(defineTask('X'), () => undefined));
     expect((await jobglot('inspect', 'sidekiq', 'processes')).out).toMatch(/\[jobglot\] jobglot \d.*: 0 of 10 busy/);
     expect((await jobglot('inspect', 'sidekiq', 'work')).out).toBe('nothing runs\n');
     expect((await jobglot('control', 'sidekiq', 'quiet')).out).toContain('told');

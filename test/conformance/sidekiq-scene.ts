@@ -39,7 +39,7 @@ export class SidekiqScene implements AsyncDisposable {
   }
 
   /** A worker that runs until the end of the test. */
-  async hire(tasks: Tasks, sources: Partial<SidekiqOptions> | readonly Source[] = {}): Promise<Worker> {
+  async startWorker(tasks: Tasks, sources: Partial<SidekiqOptions> | readonly Source[] = {}): Promise<Worker> {
     const all = Array.isArray(sources) ? (sources as readonly Source[]) : [this.source(sources as SidekiqOptions)];
     const worker = new Worker({ tasks, sources: all, abortGraceMs: 100 });
     this.#workers.push(worker);

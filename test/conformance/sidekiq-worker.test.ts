@@ -35,7 +35,7 @@ const fails = (options: TaskOptions = {}): Tasks =>
 describe('classes with rules of their own', () => {
   test('retryIn says when, and hears the count, the error and the job', async () => {
     const heard: unknown[] = [];
-    const worker = await scene.hire(
+    const worker = await scene.startWorker(
       fails({
         retryIn: (count, error, job) => {
           heard.push([count, error.type, job.id]);
@@ -56,7 +56,7 @@ describe('classes with rules of their own', () => {
     ['discard', 0],
     ['kill', 1],
   ] as const)('retryIn %s', async (answer, dead) => {
-    const worker = await scene.hire(fails({ retryIn: () => answer }));
+    const worker = await scene.startWorker(fails({ retryIn: () => answer }));
     const settled = worker.once('job:settled');
     await scene.client.enqueue('Fails');
     await settled;
@@ -65,7 +65,7 @@ describe('classes with rules of their own', () => {
 
   test('retriesExhausted is told once, and may keep it out of the dead set', async () => {
     const told: unknown[] = [];
-    const worker = await scene.hire(
+    const worker = await scene.startWorker(
       fails({
         retriesExhausted: async (job: Job, error) => {
           told.push([job.args, error.message]);
@@ -83,7 +83,7 @@ describe('classes with rules of their own', () => {
 
   test('a time limit of the handler is a failure like any other', async () => {
     const tasks = new Tasks().handle(defineTask('Deaf'), () => new Promise(() => {}), { timeoutMs: 100 });
-    const worker = await scene.hire(tasks);
+    const worker = await scene.startWorker(tasks);
     const settled = worker.once('job:settled');
     await scene.client.enqueue('Deaf');
     expect((await settled).disposition.state).toBe('retrying');
@@ -95,7 +95,7 @@ describe('classes with rules of their own', () => {
     const tasks = new Tasks().handle(defineTask('Late'), ({ args }) => void ran.push(args[0]));
     await scene.client.enqueue('Late', { args: [1], custom: { expiry: Date.now() / 1000 - 1.5 } });
     await scene.client.enqueue('Late', { args: [2], expiresIn: 60 });
-    const worker = await scene.hire(tasks);
+    const worker = await scene.startWorker(tasks);
     await until('the other one has run', () => ran.length === 1);
     await worker.stop();
     expect(ran).toEqual([2]);
@@ -104,7 +104,7 @@ describe('classes with rules of their own', () => {
   });
 
   test('an unknown class is retried with a NameError, where Sidekiq shall decide', async () => {
-    await scene.hire(new Tasks(), { unknownTask: 'retry' });
+    await scene.startWorker(new Tasks(), { unknownTask: 'retry' });
     await scene.client.enqueue('Nobody::Knows', { args: [1] });
     await until('it is to be retried', async () => (await scene.set('retry')).length === 1);
     const [retry] = await scene.set('retry');
@@ -120,7 +120,7 @@ describe('queues', () => {
   test('strict: the first that has any', async () => {
     const ran: unknown[] = [];
     for (const queue of ['low', 'high', 'low', 'high']) await scene.client.enqueue('Ran', { queue });
-    await scene.hire(ordered(ran), { queues: ['high', 'low'], concurrency: 1 });
+    await scene.startWorker(ordered(ran), { queues: ['high', 'low'], concurrency: 1 });
     await until('all have run', () => ran.length === 4);
     expect(ran).toEqual(['high', 'high', 'low', 'low']);
   });
@@ -129,7 +129,7 @@ describe('queues', () => {
     const ran: unknown[] = [];
     await using api = new SidekiqApi({ url: scene.server.url });
     await api.pause('b');
-    await scene.hire(ordered(ran), { queues: ['a', 'b'], heartbeatInterval: 0.1 });
+    await scene.startWorker(ordered(ran), { queues: ['a', 'b'], heartbeatInterval: 0.1 });
     await scene.client.enqueue('Ran', { queue: 'b' });
     await scene.client.enqueue('Ran', { queue: 'a' });
     await until('the other has run', () => ran.length === 1);
@@ -142,7 +142,7 @@ describe('queues', () => {
     const open: (() => void)[] = [];
     const tasks = new Tasks().handle(defineTask('Gate'), () => new Promise<void>((resolve) => open.push(resolve)));
     const main = scene.source({ queues: ['default'], concurrency: 2 });
-    await scene.hire(tasks, [main, main.capsule('single', { queues: ['unsafe'], concurrency: 1 })]);
+    await scene.startWorker(tasks, [main, main.capsule('single', { queues: ['unsafe'], concurrency: 1 })]);
     for (const queue of ['unsafe', 'unsafe', 'default']) await scene.client.enqueue('Gate', { queue });
     await until('one of each runs', () => open.length === 2);
     const [identity, ...others] = await scene.redis.smembers('processes');
@@ -162,7 +162,7 @@ describe('queues', () => {
 
   test('one member that is larger than a job may be is set aside', async () => {
     const ran: unknown[] = [];
-    const worker = await scene.hire(ordered(ran), { maxJobBytes: 500 });
+    const worker = await scene.startWorker(ordered(ran), { maxJobBytes: 500 });
     const poisoned = worker.once('job:poison');
     const { jid } = await scene.client.enqueue('Ran', { args: ['x'.repeat(600)] });
     await scene.client.enqueue('Ran');
@@ -180,7 +180,7 @@ describe('what the pages show', () => {
       defineTask('Gate'),
       () => new Promise<void>((resolve) => open.push(resolve)),
     );
-    const worker = await scene.hire(tasks, { dialect: '8.1', tag: 'shop', labels: ['blue'] });
+    const worker = await scene.startWorker(tasks, { dialect: '8.1', tag: 'shop', labels: ['blue'] });
     await using api = new SidekiqApi({ url: scene.server.url });
     await scene.client.enqueue('Fails');
     const { jid } = await scene.client.enqueue('Gate');
@@ -229,7 +229,7 @@ describe('what the pages show', () => {
     await scene.redis.sadd('processes', 'old:1:a', 'new:2:b');
     await scene.redis.hset('old:1:a', 'info', '{"version":"7.3.2","queues":["default"]}');
     await scene.redis.hset('new:2:b', 'info', '{"version":"8.1.0","queues":["default"]}');
-    const worker = await scene.hire(fails());
+    const worker = await scene.startWorker(fails());
     const settled = worker.once('job:settled');
     await scene.client.enqueue('Fails');
     await settled;
@@ -264,7 +264,7 @@ describe('iterable jobs', () => {
 
   test('run to the end, and leave nothing', async () => {
     const [seen, told] = [[], []] as [string[], string[]];
-    const worker = await scene.hire(steps(seen, told));
+    const worker = await scene.startWorker(steps(seen, told));
     const settled = worker.once('job:settled');
     const { jid } = await scene.client.enqueue('Steps');
     await settled;
@@ -276,7 +276,7 @@ describe('iterable jobs', () => {
     const [seen, told] = [[], []] as [string[], string[]];
     let open = (): void => {};
     const gate = new Promise<void>((resolve) => (open = resolve));
-    const first = await scene.hire(steps(seen, told, (item) => (item === 'b' ? gate : undefined)));
+    const first = await scene.startWorker(steps(seen, told, (item) => (item === 'b' ? gate : undefined)));
     await scene.client.enqueue('Steps', { custom: { note: 1 } });
     await until('it is at b', () => seen.length === 2);
     const stopped = first.stop();
@@ -287,7 +287,7 @@ describe('iterable jobs', () => {
     const [job] = await scene.queue();
     const { jid } = JSON.parse(job!) as { jid: string };
     expect(await scene.redis.hgetall(`it-${jid}`)).toMatchObject({ ex: '1', c: '2' });
-    const second = await scene.hire(steps(seen, told));
+    const second = await scene.startWorker(steps(seen, told));
     await second.once('job:settled');
     expect([seen, told]).toEqual([letters, ['start', 'stop', 'resume', 'complete']]);
   });
@@ -295,7 +295,7 @@ describe('iterable jobs', () => {
   test('are retried from the item that failed', async () => {
     const [seen, told] = [[], []] as [string[], string[]];
     let failures = 1;
-    const worker = await scene.hire(
+    const worker = await scene.startWorker(
       steps(seen, told, (item) => {
         if (item === 'c' && failures-- > 0) throw new Retry({ delayMs: 0 });
       }),
@@ -309,7 +309,7 @@ describe('iterable jobs', () => {
     const [seen, told] = [[], []] as [string[], string[]];
     const { jid } = await scene.client.enqueue('Steps');
     await scene.client.cancel(jid);
-    const worker = await scene.hire(steps(seen, told));
+    const worker = await scene.startWorker(steps(seen, told));
     await worker.once('job:settled');
     expect([seen, told]).toEqual([[], ['cancel']]);
     expect(await scene.redis.exists(`it-${jid}`)).toBe(0);
@@ -323,7 +323,7 @@ describe('jobs of Active Job', () => {
       defineTask<(order: GlobalId, kind: RubySymbol) => void, { urgent?: boolean }>('ShipJob'),
       (job) => void seen.push(sidekiqJob(job)),
     );
-    const worker = await scene.hire(tasks);
+    const worker = await scene.startWorker(tasks);
     const settled = worker.once('job:settled');
     const order = new GlobalId('shop', 'Order', 42);
     const { jobId } = await scene.client.performLater('ShipJob', {
@@ -341,7 +341,7 @@ describe('jobs of Active Job', () => {
     const tasks = new Tasks().handle(defineTask('FlakyJob'), () => {
       throw new Retry({ delayMs: 60_000, cause: Object.assign(new Error('busy'), { name: 'Busy' }) });
     });
-    const worker = await scene.hire(tasks);
+    const worker = await scene.startWorker(tasks);
     const settled = worker.once('job:settled');
     const { jid, jobId } = await scene.client.performLater('FlakyJob', { args: [1.5], custom: { tenant: 7 } });
     expect((await settled).disposition.state).toBe('retrying');
@@ -384,7 +384,7 @@ describe('jobs of Active Job', () => {
 
   test('arguments that Rails could not read are a failure of the job', async () => {
     const tasks = new Tasks().handle(defineTask('ShipJob'), () => undefined);
-    await scene.hire(tasks);
+    await scene.startWorker(tasks);
     const data = { job_class: 'ShipJob', arguments: [{ _aj_globalid: 7 }] };
     await scene.client.enqueue('Sidekiq::ActiveJob::Wrapper', { args: [data], wrapped: 'ShipJob' });
     await until('it is to be retried', async () => (await scene.set('retry')).length === 1);

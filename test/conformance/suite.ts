@@ -5,7 +5,7 @@ import type { WorkerEvents } from '../../src/worker/events.ts';
 import type { Middleware } from '../../src/worker/middleware.ts';
 import { Worker } from '../../src/worker/worker.ts';
 import { PATIENCE_MS, until } from '../support/until.ts';
-import { AGAIN, LATER, SCRIPT, type Script, Stagehand } from './script.ts';
+import { AGAIN, LATER, SCRIPT, type Script, ScriptedHandlers } from './script.ts';
 
 /** What is asked of every system; a system says what it lacks, and why. */
 export interface System<Store extends AsyncDisposable> {
@@ -92,7 +92,7 @@ interface Held<Store> {
 }
 
 /** The worker of a test, and what became of its jobs. */
-class Crew implements AsyncDisposable {
+class TestWorker implements AsyncDisposable {
   readonly worker: Worker;
   readonly poison: WorkerEvents['job:poison'][] = [];
   readonly #settled = new Map<string, WorkerEvents['job:settled'][]>();
@@ -127,16 +127,16 @@ let queues = 0;
 export function conformance<Store extends AsyncDisposable>(system: System<Store>): void {
   const known = new Set<string>();
   let held: Held<Store>;
-  let hands: Stagehand;
+  let hands: ScriptedHandlers;
   let queue: string;
-  const crews: Crew[] = [];
+  const crews: TestWorker[] = [];
 
-  const hire = async (options: Partial<SourceOptions> = {}): Promise<Crew> => {
+  const startWorker = async (options: Partial<SourceOptions> = {}): Promise<TestWorker> => {
     const source = system.source(held.store, { queues: [queue], concurrency: 4, late: false, ...options });
-    const crew = new Crew(workerOf(source));
-    crews.push(crew);
-    await crew.worker.start();
-    return crew;
+    const testWorker = new TestWorker(workerOf(source));
+    crews.push(testWorker);
+    await testWorker.worker.start();
+    return testWorker;
   };
   const workerOf = (source: Source): Worker => {
     const middleware = system.middleware?.(held.store) ?? [];
@@ -173,11 +173,11 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
       held = { store, raw: system.raw(store), sender: system.client(store) };
     });
     beforeEach(() => {
-      hands = new Stagehand();
+      hands = new ScriptedHandlers();
       queue = `${system.name}-${++queues}`;
     });
     afterEach(async () => {
-      for (const crew of crews.splice(0)) await crew[Symbol.asyncDispose]();
+      for (const testWorker of crews.splice(0)) await testWorker[Symbol.asyncDispose]();
     });
     afterAll(async () => {
       await held.sender.close();
@@ -191,9 +191,9 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
 
       describe('values', () => {
         const comesBack = async (value: unknown): Promise<void> => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const kwargs = system.keywords === false ? {} : { value };
-          await crew.settled(await sendAs('id', ['echo', value], { kwargs }));
+          await testWorker.settled(await sendAs('id', ['echo', value], { kwargs }));
           expect((await resultOf(ids['id'] as string)).value).toEqual([[value], kwargs]);
         };
         const ids: Record<string, string> = {};
@@ -202,9 +202,9 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
 
         it('unicode comes back as it was', () => comesBack('zwölf · 中文 · العربية · 🎉 · \u0000 · \u2028 · "\\'));
         it('nothing comes back as nothing', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['echo']);
-          await crew.settled(id);
+          await testWorker.settled(id);
           expect((await resultOf(id)).value).toEqual([[], {}]);
         });
         it('empty texts, lists and maps stay what they are', () => comesBack(['', [], {}, [[]], { '': '' }]));
@@ -218,24 +218,24 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
         it('names that JavaScript gives meaning are plain names', () =>
           comesBack(JSON.parse('{"__proto__": 1, "constructor": 2, "toString": 3}')));
         it('integers beyond 2^53 keep every digit', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['echo', 18_446_744_073_709_551_617n, -9_007_199_254_740_993n]);
-          await crew.settled(id);
+          await testWorker.settled(id);
           const { text } = await resultOf(id);
           expect(text).toContain('18446744073709551617');
           expect(text).toContain('-9007199254740993');
         });
         it('a float of a whole number, put by somebody else, is run', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = randomUUID();
           await put({ task: SCRIPT, id, args: '["echo", 1.0]' });
-          await crew.settled(id);
+          await testWorker.settled(id);
           expect((await resultOf(id)).state).toBe('succeeded');
         });
         it('bytes come back as bytes', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['echo', Buffer.from([0, 255, 10])]);
-          await crew.settled(id);
+          await testWorker.settled(id);
           const { value } = await resultOf(id);
           expect(value).toMatchObject([[{ __type__: 'base64', __value__: 'AP8K' }], {}]);
         });
@@ -243,68 +243,68 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
 
       describe('outcomes', () => {
         it('success: the value is stored, nothing is left in the queue', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['ok', { answer: 42 }]);
-          expect(await crew.settled(id)).toBe('succeeded');
+          expect(await testWorker.settled(id)).toBe('succeeded');
           expect(await resultOf(id)).toMatchObject({ state: 'succeeded', value: { answer: 42 } });
           await emptied();
         });
         it('success without a value is stored as null', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['ok', undefined]);
-          await crew.settled(id);
+          await testWorker.settled(id);
           expect(await resultOf(id)).toMatchObject({ state: 'succeeded', value: null });
         });
         it('error: the failure is stored with its type and message', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['error', 'ValueError', 'no such thing: ü']);
-          expect(await crew.settled(id)).toBe('failed');
+          expect(await testWorker.settled(id)).toBe('failed');
           const error = { type: 'ValueError', message: 'no such thing: ü' };
           expect(await resultOf(id)).toMatchObject({ state: 'failed', error });
           await emptied();
         });
         it('fail: no retry, whatever the policy of the task', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['fail', 'never'], { task: AGAIN });
-          expect(await crew.settled(id)).toBe('failed');
+          expect(await testWorker.settled(id)).toBe('failed');
           expect(await resultOf(id)).toMatchObject({ state: 'failed', error: { message: 'never' } });
           expect(hands.runsOf(id)).toHaveLength(1);
           await emptied();
         });
         it('discard: no result, and nothing is left in the queue', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['discard']);
-          expect(await crew.settled(id)).toBe('discarded');
+          expect(await testWorker.settled(id)).toBe('discarded');
           expect(await held.raw.result(id)).toBeUndefined();
           await emptied();
         });
         it('timeout: a handler that hears nothing is settled as failed at its limit', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['deaf'], { timeoutMs: 200 });
-          expect(await crew.settled(id)).toBe('failed');
+          expect(await testWorker.settled(id)).toBe('failed');
           expect(await resultOf(id)).toMatchObject({ state: 'failed', error: { type: 'TimeLimitExceeded' } });
           await emptied();
         });
         it('a handler that lets its soft limit pass through fails by that limit', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['hang'], { softTimeoutMs: 100, timeoutMs: 20_000 });
-          expect(await crew.settled(id)).toBe('failed');
+          expect(await testWorker.settled(id)).toBe('failed');
           expect(await resultOf(id)).toMatchObject({ state: 'failed', error: { type: 'SoftTimeLimitExceeded' } });
         });
         it('a value that cannot be written fails the job', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['unwritable']);
-          expect(await crew.settled(id)).toBe('failed');
+          expect(await testWorker.settled(id)).toBe('failed');
           expect((await resultOf(id)).state).toBe('failed');
           await emptied();
         });
         it("a state of the handler's own is stored while it runs, and the result after it", async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['progress', 'done']);
           await until('the state is stored', async () => (await held.raw.result(id))?.state === 'PROGRESS');
           expect((await resultOf(id)).value).toEqual({ step: 1 });
           hands.open('done');
-          expect(await crew.settled(id)).toBe('succeeded');
+          expect(await testWorker.settled(id)).toBe('succeeded');
           expect((await resultOf(id)).value).toBe('passed');
         });
         it('cancelled: a running job that is cancelled is stored as such', async () => {
@@ -321,13 +321,13 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
             quiet: { value: source.quiet.bind(source) },
             close: { value: source.close.bind(source) },
           }) as Source;
-          const crew = new Crew(workerOf(spy));
-          crews.push(crew);
-          await crew.worker.start();
+          const testWorker = new TestWorker(workerOf(spy));
+          crews.push(testWorker);
+          await testWorker.worker.start();
           const id = await send(['hang']);
           await started(id);
           expect(cancel(id)).toBe(true);
-          expect(await crew.settled(id)).toBe('cancelled');
+          expect(await testWorker.settled(id)).toBe('cancelled');
           expect((await resultOf(id)).state).toBe('cancelled');
           await emptied();
         });
@@ -335,30 +335,30 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
 
       describe('retries', () => {
         it('a job that asks for it runs again, and says which attempt it is', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['retry', 2, 0]);
-          expect(await crew.settled(id, 3)).toBe('succeeded');
+          expect(await testWorker.settled(id, 3)).toBe('succeeded');
           expect(hands.runsOf(id).map(({ attempt }) => attempt)).toEqual([1, 2, 3]);
           expect(await resultOf(id)).toMatchObject({ state: 'succeeded', value: 3 });
           await emptied();
         });
         it('a retry waits for its delay', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['retry', 1, 400]);
-          await crew.settled(id, 2);
+          await testWorker.settled(id, 2);
           const [first, second] = hands.runsOf(id);
           expect(second!.at - first!.at).toBeGreaterThanOrEqual(399);
         });
         it('between the runs the result says that it will run again', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['retry', 1, 60_000]);
-          expect(await crew.settled(id)).toBe('retrying');
+          expect(await testWorker.settled(id)).toBe('retrying');
           expect(await resultOf(id)).toMatchObject({ state: 'retrying', error: { message: 'attempt 1' } });
         });
         it("errors are retried as often as the task's policy says, then stored as they are", async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['error', 'ValueError', 'still'], { task: AGAIN });
-          expect(await crew.settled(id, 3)).toBe('failed');
+          expect(await testWorker.settled(id, 3)).toBe('failed');
           expect(hands.runsOf(id)).toHaveLength(3);
           expect(await resultOf(id)).toMatchObject({
             state: 'failed',
@@ -367,22 +367,22 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
           await emptied();
         });
         it('a retry outlives the worker that asked for it', async () => {
-          const first = await hire();
+          const first = await startWorker();
           const id = await send(['error', 'ValueError', 'once more'], { task: LATER });
           expect(await first.settled(id)).toBe('retrying');
           await first.worker.stop();
           expect(await waitingIds()).toEqual([id]);
-          const second = await hire();
+          const second = await startWorker();
           expect(await second.settled(id)).toBe('failed');
           expect(hands.runsOf(id).map(({ attempt }) => attempt)).toEqual([1, 2]);
         });
         it('what somebody else wrote is retried in its own words', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = randomUUID();
           const args = '["retry", 1, 60000, 1.0, 12345678901234567890123]';
           await put({ task: SCRIPT, id, args, extra: { 'x-future': { kept: [1] } } });
-          await crew.settled(id);
-          await crew.worker.stop();
+          await testWorker.settled(id);
+          await testWorker.worker.stop();
           const [message] = await held.raw.waiting(queue);
           expect(held.raw.argsOf(message!)).toContain(args);
           expect(String(message)).toMatch(/"x-future": ?\{"kept": ?\[1\]\}/);
@@ -391,42 +391,42 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
 
       describe('time', () => {
         it('a delayed job does not run before its time', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const sentAt = Date.now();
           const id = await send(['ok', 1], { delayMs: 400 });
-          await crew.settled(id);
+          await testWorker.settled(id);
           expect(hands.runsOf(id)[0]!.at - sentAt).toBeGreaterThanOrEqual(399);
         });
         it('a job whose time has passed runs at once', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['ok', 1], { at: new Date(Date.now() - 3_600_000) });
-          expect(await crew.settled(id)).toBe('succeeded');
+          expect(await testWorker.settled(id)).toBe('succeeded');
         });
         it('a delayed job holds up nobody', async () => {
-          const crew = await hire({ concurrency: 1 });
+          const testWorker = await startWorker({ concurrency: 1 });
           await send(['ok', 'late'], { delayMs: 60_000 });
-          expect(await crew.settled(await send(['ok', 'now']))).toBe('succeeded');
+          expect(await testWorker.settled(await send(['ok', 'now']))).toBe('succeeded');
         });
         it('a time with an offset, by a clock of another zone, is the same time', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = randomUUID();
           const now = Date.now();
           const local = new Date(now + 300 + 5.5 * 3_600_000).toISOString().replace('Z', '000+05:30');
           await put({ task: SCRIPT, id, args: '["ok", 1]', at: local });
-          await crew.settled(id);
+          await testWorker.settled(id);
           expect(hands.runsOf(id)[0]!.at - now).toBeGreaterThanOrEqual(299);
           expect(hands.runsOf(id)[0]!.at - now).toBeLessThan(PATIENCE_MS);
         });
         it('an expired job is not run, and its result says so', async () => {
           const id = await send(['ok', 1], { expiresAt: new Date(Date.now() - 1_000) });
-          await hire();
+          await startWorker();
           await until('its result is stored', async () => (await held.raw.result(id)) !== undefined);
           expect((await resultOf(id)).state).toBe('cancelled');
           expect(hands.runs).toEqual([]);
           await emptied();
         });
         it('a job that expires while it waits for its time is not run', async () => {
-          await hire();
+          await startWorker();
           const id = await send(['ok', 1], { delayMs: 300, expiresAt: new Date(Date.now() + 150) });
           await until('its result is stored', async () => (await held.raw.result(id)) !== undefined);
           expect((await resultOf(id)).state).toBe('cancelled');
@@ -438,26 +438,26 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
         it('quiet gives back what waits, in its order, and running jobs go on', async () => {
           const first = await send(['gate', 'first']);
           const rest = [await send(['ok', 1]), await send(['ok', 2]), await send(['ok', 3])];
-          const crew = await hire({ concurrency: 1 });
+          const testWorker = await startWorker({ concurrency: 1 });
           await started(first);
-          await crew.worker.quiet();
+          await testWorker.worker.quiet();
           expect(await waitingIds()).toEqual(rest);
           hands.open('first');
-          expect(await crew.settled(first)).toBe('succeeded');
+          expect(await testWorker.settled(first)).toBe('succeeded');
         });
         it('quiet gives back what waits for its time', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['ok', 1], { delayMs: 60_000 });
           await until('it is claimed', async () => (await held.raw.claimed()) === 1);
-          await crew.worker.quiet();
+          await testWorker.worker.quiet();
           expect(await waitingIds()).toEqual([id]);
           expect(await held.raw.claimed()).toBe(0);
         });
         it('stop waits for a running job', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['gate', 'end']);
           await started(id);
-          const stopped = crew.worker.stop();
+          const stopped = testWorker.worker.stop();
           hands.open('end');
           await stopped;
           expect((await resultOf(id)).value).toBe('passed');
@@ -466,47 +466,47 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
         it('a job that does not end in time is given back to the head of its queue, and runs again', async () => {
           const id = await send(['hang']);
           const next = await send(['ok', 1]);
-          const crew = await hire({ concurrency: 1, late: true });
+          const testWorker = await startWorker({ concurrency: 1, late: true });
           await started(id);
-          await crew.worker.stop({ timeoutMs: 50 });
+          await testWorker.worker.stop({ timeoutMs: 50 });
           expect(await waitingIds()).toEqual([id, next]);
-          await hire({ concurrency: 1, late: true });
+          await startWorker({ concurrency: 1, late: true });
           await started(id, 2);
           expect(hands.runsOf(id).map(({ attempt }) => attempt)).toEqual([1, 1]);
         });
         it('a handler that does not hear is given back without it', async () => {
-          const crew = await hire({ concurrency: 1, late: true });
+          const testWorker = await startWorker({ concurrency: 1, late: true });
           const id = await send(['deaf']);
           await started(id);
-          await crew.worker.stop({ timeoutMs: 0 });
+          await testWorker.worker.stop({ timeoutMs: 0 });
           expect(await waitingIds()).toEqual([id]);
           expect(await held.raw.claimed()).toBe(0);
         });
         it('a second, shorter stop hurries the first', async () => {
-          const crew = await hire({ concurrency: 1, late: true });
+          const testWorker = await startWorker({ concurrency: 1, late: true });
           const id = await send(['hang']);
           await started(id);
-          const stopped = crew.worker.stop({ timeoutMs: 60_000 });
-          void crew.worker.stop({ timeoutMs: 0 });
+          const stopped = testWorker.worker.stop({ timeoutMs: 60_000 });
+          void testWorker.worker.stop({ timeoutMs: 0 });
           await stopped;
           expect(await waitingIds()).toEqual([id]);
         });
         it('a job acknowledged at its start that is stopped ends as one whose worker was lost', async () => {
-          const crew = await hire({ late: false });
+          const testWorker = await startWorker({ late: false });
           const id = await send(['hang']);
           await started(id);
-          await crew.worker.stop({ timeoutMs: 0 });
+          await testWorker.worker.stop({ timeoutMs: 0 });
           expect(await resultOf(id)).toMatchObject({ state: 'failed', error: { type: 'WorkerLostError' } });
           expect(await waitingIds()).toEqual([]);
         });
         it('no job is lost and none is run twice while workers come and go', async () => {
           const ids = await Promise.all(Array.from({ length: 120 }, (_, number) => send(['ok', number])));
           for (let number = 1; number <= 3; number++) {
-            const crew = await hire({ concurrency: 5 });
+            const testWorker = await startWorker({ concurrency: 5 });
             await until('some more have run', () => hands.runs.length >= number * 20);
-            await crew.worker.stop();
+            await testWorker.worker.stop();
           }
-          await hire({ concurrency: 5 });
+          await startWorker({ concurrency: 5 });
           await until('all have run', () => hands.runs.length >= ids.length);
           await emptied();
           for (const id of ids)
@@ -518,45 +518,45 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
 
       describe('strangers', () => {
         it('a task that nobody here knows stays in the queue, and others run', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const stranger = randomUUID();
           await put({ task: 'somebody.elses', id: stranger, args: '[1]' });
-          expect(await crew.settled(await send(['ok', 1]))).toBe('succeeded');
-          await crew.worker.stop();
+          expect(await testWorker.settled(await send(['ok', 1]))).toBe('succeeded');
+          await testWorker.worker.stop();
           expect(await waitingIds()).toEqual([stranger]);
           expect(await held.raw.result(stranger)).toBeUndefined();
         });
         it('bytes that are no message are set aside as they are, with the reason, and others run', async () => {
           const bytes = Buffer.from([0x7b, 0xff, 0x00, 0x22, 0x7d]);
           await held.raw.put(queue, bytes);
-          const crew = await hire();
-          expect(await crew.settled(await send(['ok', 1]))).toBe('succeeded');
+          const testWorker = await startWorker();
+          expect(await testWorker.settled(await send(['ok', 1]))).toBe('succeeded');
           await until('it is set aside', async () => (await held.raw.aside(queue)).length === 1);
           const [aside] = await held.raw.aside(queue);
           expect(aside!.bytes.equals(bytes)).toBe(true);
           expect(aside!.reason).not.toBe('');
-          await until('the worker says so', () => crew.poison.length === 1);
+          await until('the worker says so', () => testWorker.poison.length === 1);
           await emptied();
         });
         it('a message without a body that can be read is set aside', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           await put({ task: SCRIPT, id: randomUUID(), args: '[1, ' });
           await until('it is set aside', async () => (await held.raw.aside(queue)).length === 1);
-          await until('the worker says so', () => crew.poison.length === 1);
+          await until('the worker says so', () => testWorker.poison.length === 1);
           expect(hands.runs).toEqual([]);
           await emptied();
         });
         it('fields that nobody here knows do not matter', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = randomUUID();
           await put({ task: SCRIPT, id, args: '["ok", 7]', extra: { 'x-future': { deep: [null, 1.0] } } });
-          expect(await crew.settled(id)).toBe('succeeded');
+          expect(await testWorker.settled(id)).toBe('succeeded');
           expect((await resultOf(id)).value).toBe(7);
         });
         it('a message of five megabytes is run', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['echo', 'x'.repeat(5 * 2 ** 20)]);
-          expect(await crew.settled(id)).toBe('succeeded');
+          expect(await testWorker.settled(id)).toBe('succeeded');
           expect((await resultOf(id)).text.length).toBeGreaterThan(5 * 2 ** 20);
         });
       });
@@ -571,41 +571,41 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
 
       describe('loss', () => {
         it('an idle worker consumes again', async () => {
-          const crew = await hire();
-          await crew.settled(await send(['ok', 1]));
+          const testWorker = await startWorker();
+          await testWorker.settled(await send(['ok', 1]));
           await away();
-          expect(await crew.settled(await send(['ok', 2]))).toBe('succeeded');
+          expect(await testWorker.settled(await send(['ok', 2]))).toBe('succeeded');
         });
         it('what waits is still there, and is run once', async () => {
           const ids = await Promise.all(Array.from({ length: 40 }, (_, number) => send(['slow', number % 3])));
-          const crew = await hire({ concurrency: 2 });
+          const testWorker = await startWorker({ concurrency: 2 });
           await until('some have run', () => hands.runs.length > 4);
           await away();
-          for (const id of ids) await crew.settled(id);
+          for (const id of ids) await testWorker.settled(id);
           await emptied();
           for (const id of ids) expect((await resultOf(id)).state).toBe('succeeded');
         });
         it('a job that runs meanwhile ends, and its result is stored', async () => {
-          const crew = await hire();
+          const testWorker = await startWorker();
           const id = await send(['gate', 'end']);
           await started(id);
           await away();
           hands.open('end');
-          expect(await crew.settled(id)).toBe('succeeded');
+          expect(await testWorker.settled(id)).toBe('succeeded');
           expect((await resultOf(id)).value).toBe('passed');
           expect(hands.runsOf(id)).toHaveLength(1);
           await emptied();
         });
         it('a job that ends while the store is away is settled when it is back', async () => {
-          const crew = await hire({ late: true });
+          const testWorker = await startWorker({ late: true });
           const id = await send(['gate', 'end']);
           await started(id);
-          const unsettled = crew.worker.once('job:unsettled');
+          const unsettled = testWorker.worker.once('job:unsettled');
           await away(async () => {
             hands.open('end');
             await unsettled;
           });
-          expect(await crew.settled(id)).toBe('succeeded');
+          expect(await testWorker.settled(id)).toBe('succeeded');
           expect((await resultOf(id)).value).toBe('passed');
           expect(hands.runsOf(id)).toHaveLength(1);
           await emptied();

@@ -28,7 +28,7 @@ afterAll(async () => {
   await server[Symbol.asyncDispose]();
 });
 
-async function hire(options: Partial<ResqueOptions> = {}): Promise<Map<number, number>> {
+async function startWorker(options: Partial<ResqueOptions> = {}): Promise<Map<number, number>> {
   const runs = new Map<number, number>();
   const count = (number: number): void => void runs.set(number, (runs.get(number) ?? 0) + 1);
   const tasks = new Tasks()
@@ -59,7 +59,7 @@ async function push(className: string, numbers: readonly number[]): Promise<void
 }
 
 test('the answer to a claim is lost: the job runs all the same, once', async () => {
-  const runs = await hire();
+  const runs = await startWorker();
   const dropped = proxy.dropAnswerWith('"args":[4711]');
   await push('OkJob', [4711]);
   await dropped;
@@ -69,7 +69,7 @@ test('the answer to a claim is lost: the job runs all the same, once', async () 
 });
 
 test('connections are cut twenty times: no job is lost, and each failure is recorded once', async () => {
-  const runs = await hire();
+  const runs = await startWorker();
   const fine = Array.from({ length: 1_500 }, (_, number) => number);
   const failing = Array.from({ length: 500 }, (_, number) => 10_000 + number);
   for (let at = 0; at < 500; at += 50) {

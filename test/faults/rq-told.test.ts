@@ -31,7 +31,7 @@ beforeEach(async () => {
   gates = new Map();
 });
 
-function hire(options: Partial<RqOptions> = {}): Promise<RqScene> {
+function startWorker(options: Partial<RqOptions> = {}): Promise<RqScene> {
   return startRqWorker(
     { url: server.url, queues: ['q'], name: 'w', ...options },
     {
@@ -77,7 +77,7 @@ async function reason(id: string): Promise<string> {
 }
 
 it('stop-execution ends the run it names, and no other', async () => {
-  await using _ = await hire();
+  await using _ = await startWorker();
   const [one, other] = [await put('gate'), await put('gate')];
   await until('both run', () => gates.size === 2);
   const [execution] = await redis.zrange(`rq:executions:${one}`, 0, '-1');
@@ -94,13 +94,13 @@ it('a method of a Python object fails clearly where it is to be rejected, and wa
   instance.state = { id: 7 };
   const id = await put('ok', { instance });
   {
-    await using _ = await hire({ unknownTask: 'reject' });
+    await using _ = await startWorker({ unknownTask: 'reject' });
     await reaches(id, 'failed');
     expect(await reason(id)).toContain("'ok' is a method of a Python object");
     expect(await redis.zscore('rq:failed:q', id)).not.toBeNull();
   }
   const left = await put('ok', { instance });
-  await using _ = await hire({ unknownTaskDelayMs: 10 });
+  await using _ = await startWorker({ unknownTaskDelayMs: 10 });
   await reaches(await put('ok'), 'finished');
   expect(['queued', 'started']).toContain(await status(left));
   expect(ran).not.toContain(left);
@@ -108,7 +108,7 @@ it('a method of a Python object fails clearly where it is to be rejected, and wa
 
 it('a job with a rate limit is left to the workers of RQ that keep it', async () => {
   const id = await put('ok', { fields: { rate_limit_key: 'k', rate_limit_concurrency: '1' } });
-  await using scene = await hire({ unknownTaskDelayMs: 10_000 });
+  await using scene = await startWorker({ unknownTaskDelayMs: 10_000 });
   await until('it is told', () => scene.lines.some(({ message }) => message.includes('it has a rate limit')));
   await scene.worker.stop();
   expect(await redis.lrange('rq:queue:q', 0, -1)).toEqual([id]);
@@ -117,7 +117,7 @@ it('a job with a rate limit is left to the workers of RQ that keep it', async ()
 it('each queue is served in a random order, where it is told to', async () => {
   for (let n = 0; n < 40; n++)
     for (const queue of ['a', 'b']) await put('ok', { queue, fields: { description: queue } });
-  await using scene = await hire({ queues: ['a', 'b'], concurrency: 1, dequeueStrategy: 'random', burst: true });
+  await using scene = await startWorker({ queues: ['a', 'b'], concurrency: 1, dequeueStrategy: 'random', burst: true });
   await until('it has stopped', () => scene.worker.state === 'stopped');
   expect(ran).toHaveLength(80);
   const served: string[] = [];
@@ -128,7 +128,7 @@ it('each queue is served in a random order, where it is told to', async () => {
 });
 
 it('a worker that runs its last jobs shows since when', async () => {
-  await using scene = await hire();
+  await using scene = await startWorker();
   const id = await put('gate');
   await until('it runs', () => gates.has(id));
   const stopped = scene.worker.stop();
@@ -141,7 +141,7 @@ it('a worker that runs its last jobs shows since when', async () => {
 it('a run that asks for another each time has failed after three, and Python reads why', async () => {
   await using python = await PythonRq.start('2.10', server.url);
   const id = await put('again');
-  await using _ = await hire();
+  await using _ = await startWorker();
   await reaches(id, 'failed');
   const source = `
 job = Job.fetch(id, connection=connection)
@@ -155,7 +155,7 @@ result = [[r.type.name for r in job.results()], job.latest_result().return_value
 
 it('a state of its own is refused, and the handler is told where to put it', async () => {
   const id = await put('states');
-  await using _ = await hire();
+  await using _ = await startWorker();
   await reaches(id, 'failed');
   expect(await reason(id)).toContain('saveMeta()');
 });
@@ -168,7 +168,7 @@ it.each(['__proto__', 'constructor', 'toString', 'hasOwnProperty'])(
       await put('ok', { fields: { success_callback_name: name, failure_callback_name: name } }),
       await put('ok', { queue: name }),
     ];
-    await using _ = await hire({ queues: ['q', name], unknownTask: 'reject', unknownCallback: 'skip' });
+    await using _ = await startWorker({ queues: ['q', name], unknownTask: 'reject', unknownCallback: 'skip' });
     await reaches(func, 'failed');
     expect(await reason(func)).toContain(`ValueError: Invalid attribute name: ${name}`);
     await reaches(called, 'finished');

@@ -64,7 +64,7 @@ afterEach(async () => {
   await Promise.all(workers.splice(0).map((worker) => worker.stop({ timeoutMs: 0 })));
 });
 
-async function hire(options: Partial<RqOptions> = {}): Promise<Worker> {
+async function startWorker(options: Partial<RqOptions> = {}): Promise<Worker> {
   const source = rq({ url: server.url, queues: ['q'], concurrency: 4, abandonedInterval: 0.2, ...options });
   const worker = new Worker({ tasks, sources: [source], abortGraceMs: 200 });
   workers.push(worker);
@@ -127,7 +127,7 @@ describe('a run whose worker is gone', () => {
   it('of a Python worker is failed once its deadline has passed, as RQ fails it', async () => {
     const id = await put('ok');
     await die(id, { worker: 'python', deadline: past() });
-    await hire();
+    await startWorker();
     await reaches(id, 'failed');
     expect(await reason(id)).toMatch(/^Moved to FailedJobRegistry, due to AbandonedJobError, at \d{4}-/);
     expect(await redis.zscore('rq:failed:q', id)).not.toBeNull();
@@ -137,21 +137,21 @@ describe('a run whose worker is gone', () => {
   it('runs again where the job has retries left', async () => {
     const id = await put('ok', { retries_left: '2' });
     await die(id, { worker: 'python', deadline: past() });
-    await hire();
+    await startWorker();
     await reaches(id, 'finished');
     expect(await redis.hget(`rq:job:${id}`, 'retries_left')).toBe('1');
   });
   it('runs again where the worker is told to', async () => {
     const id = await put('ok');
     await die(id, { worker: 'python', deadline: past() });
-    await hire({ abandonedJobs: 'requeue' });
+    await startWorker({ abandonedJobs: 'requeue' });
     await reaches(id, 'finished');
   });
   it('of RQ 1, which has no name, is failed too', async () => {
     const id = await put('ok', { status: 'started' });
     await redis.lrem('rq:queue:q', 1, id);
     await redis.zadd('rq:wip:q', past(), id);
-    await hire();
+    await startWorker();
     await reaches(id, 'failed');
     expect(await redis.exists('rq:wip:q')).toBe(0);
   });
@@ -162,7 +162,7 @@ describe('a run whose worker is gone', () => {
     await redis.sadd('rq:workers', 'rq:worker:ghost');
     // It has been missed for a minute.
     await redis.set('jobglot:rq:missed:ghost', Date.now() - 60_000);
-    await hire();
+    await startWorker();
     await reaches(id, 'finished');
     await nothingRuns();
   });
@@ -172,7 +172,7 @@ describe('a run whose worker is gone', () => {
     await redis.hset('rq:worker:python', 'version', '2.10.0', 'birth', date());
     await redis.sadd('rq:workers', 'rq:worker:python');
     await redis.set('jobglot:rq:missed:python', Date.now() - 60_000);
-    await hire();
+    await startWorker();
     const other = await put('ok');
     await reaches(other, 'finished');
     await until('somebody has looked', async () => (await redis.exists('jobglot:rq:watch:q')) === 1);
@@ -187,7 +187,7 @@ describe('a run whose worker is gone', () => {
     await redis.zadd('rq:deferred:q', 1, child);
     await redis.sadd(`rq:job:${id}:dependents`, child);
     await redis.sadd(`rq:job::${child}:dependencies`, id);
-    await hire();
+    await startWorker();
     await reaches(child, 'finished');
     expect(await redis.exists('rq:deferred:q')).toBe(0);
   });
@@ -196,7 +196,7 @@ describe('a run whose worker is gone', () => {
     const foreign = await put('ok', { failure_callback_name: 'cb.foreign' });
     for (const id of [known, foreign]) await die(id, { worker: 'python', deadline: past() });
     const seen: string[] = [];
-    await hire({
+    await startWorker({
       callbacks: {
         'cb.known': (call) => {
           if (call.event === 'failure') seen.push(`${call.job.id} ${call.error.type}`);
@@ -215,7 +215,7 @@ it('an id that a Python worker took and never started goes back to its queue aft
   await redis.set(`rq:queue:q:intermediate:first_seen:${id}`, String(Date.now() / 1000 - 61));
   const fresh = await put('ok');
   await redis.lmove('rq:queue:q', 'rq:queue:q:intermediate', 'LEFT', 'RIGHT');
-  await hire();
+  await startWorker();
   await reaches(id, 'finished');
   expect(await redis.lrange('rq:queue:q:intermediate', 0, -1)).toEqual([fresh]);
   expect(await redis.ttl(`rq:queue:q:intermediate:first_seen:${fresh}`)).toBeGreaterThan(0);
@@ -238,7 +238,7 @@ it('a job that was deferred although what it waits for has failed already, which
     await redis.sadd(`rq:job:${on}:dependents`, child);
     await redis.sadd(`rq:job::${child}:dependencies`, on);
   }
-  await hire();
+  await startWorker();
   await reaches(children[0]!, 'finished');
   expect(await redis.smembers(`rq:job:${parent}:dependents`)).toEqual([children[1]]);
   for (const child of children.slice(1)) expect(await status(child)).toBe('deferred');
@@ -246,7 +246,7 @@ it('a job that was deferred although what it waits for has failed already, which
 
 describe('a run that was taken from its worker', () => {
   it('by the one who counted it as abandoned is not written', async () => {
-    const worker = await hire();
+    const worker = await startWorker();
     const id = await put('gate');
     await started(id);
     const [member] = await redis.zrange('rq:wip:q', 0, '-1');
@@ -260,7 +260,7 @@ describe('a run that was taken from its worker', () => {
     await nothingRuns();
   });
   it('by an RQ 1 that took off what it does not understand is written all the same', async () => {
-    await hire();
+    await startWorker();
     const id = await put('gate');
     await started(id);
     await redis.del('rq:wip:q');
@@ -269,7 +269,7 @@ describe('a run that was taken from its worker', () => {
     await nothingRuns();
   });
   it('by a deletion of its job does not bring the job back', async () => {
-    const worker = await hire();
+    const worker = await startWorker();
     const id = await put('gate');
     await started(id);
     await redis.del(`rq:job:${id}`);
@@ -295,7 +295,7 @@ describe('what no worker can run', () => {
     ['a bomb', { data: deflateSync(Buffer.alloc(2 ** 21)) }, /more than the 1048576 allowed/],
     ['no call', { data: deflateSync(dumps('pickle', 7)) }, /list of four/],
   ] as const)('%s: it fails, with the reason, and the worker goes on', async (_, fields, why) => {
-    const worker = await hire({ limits: { maxBytes: 2 ** 20 } });
+    const worker = await startWorker({ limits: { maxBytes: 2 ** 20 } });
     const poison = worker.once('job:poison');
     const id = await put('ok', fields as Fields);
     expect((await poison).reason).toMatch(why);
@@ -326,7 +326,7 @@ describe('what no worker can run', () => {
       },
     ],
   ])('%s: the id is kept in quarantine, and the worker goes on', async (_, id, arrange) => {
-    const worker = await hire();
+    const worker = await startWorker();
     const poison = worker.once('job:poison');
     await arrange();
     expect(await poison).toMatchObject({ system: 'rq', queue: 'q', id });
@@ -337,7 +337,7 @@ describe('what no worker can run', () => {
   });
   it('an id without a job is taken off, as RQ does', async () => {
     await redis.rpush('rq:queue:q', 'expired');
-    await hire();
+    await startWorker();
     await reaches(await put('ok'), 'finished');
     expect(await redis.llen('rq:queue:q')).toBe(0);
   });
@@ -345,25 +345,25 @@ describe('what no worker can run', () => {
 
 describe('a function that nobody handles here', () => {
   it('is failed, or forwarded, as the worker is told', async () => {
-    await hire({ unknownTask: 'reject' });
+    await startWorker({ unknownTask: 'reject' });
     const id = await put('other.func');
     await reaches(id, 'failed');
     expect(await reason(id)).toContain('ValueError: Invalid attribute name: other.func');
     await workers[0]!.stop();
-    await hire({ unknownTask: { forward: 'python' } });
+    await startWorker({ unknownTask: { forward: 'python' } });
     const next = await put('other.func');
     await until('it is forwarded', async () => (await redis.llen('rq:queue:python')) === 1);
     expect(await redis.hmget(`rq:job:${next}`, 'status', 'origin', 'started_at')).toEqual(['queued', 'python', '']);
     expect(await redis.sismember('rq:queues', 'rq:queue:python')).toBe(1);
   });
   it('and a job with a callback of Python goes back, unless told otherwise', async () => {
-    await hire({ unknownTaskDelayMs: 10_000 });
+    await startWorker({ unknownTaskDelayMs: 10_000 });
     const left = await put('ok', { success_callback_name: 'py.done' });
     await until('it is held', async () => (await status(left)) === 'started');
     await workers[0]!.stop();
     expect(await redis.lrange('rq:queue:q', 0, -1)).toEqual([left]);
     expect(await redis.hmget(`rq:job:${left}`, 'status', 'worker_name')).toEqual(['queued', '']);
-    await hire({ unknownCallback: 'skip' });
+    await startWorker({ unknownCallback: 'skip' });
     await reaches(left, 'finished');
   });
 });
@@ -371,7 +371,7 @@ describe('a function that nobody handles here', () => {
 describe('callbacks', () => {
   it('are called by name; a success whose callback throws has failed', async () => {
     const seen: string[] = [];
-    await hire({
+    await startWorker({
       callbacks: {
         'cb.done': (call) => void seen.push(call.event === 'success' ? `value ${String(call.value)}` : call.event),
         'cb.fails': () => {
@@ -395,7 +395,7 @@ it('workers that claim ahead come and go: no job is lost, and none runs twice', 
   const ids: string[] = [];
   for (let n = 0; n < 600; n++) ids.push(await put('ok'));
   for (let n = 1; ran.length < ids.length; n++) {
-    const worker = await hire({ concurrency: 40 });
+    const worker = await startWorker({ concurrency: 40 });
     await until('some more have run', () => ran.length >= Math.min(n * 60, ids.length));
     await worker.stop();
   }
@@ -407,7 +407,7 @@ it('workers that claim ahead come and go: no job is lost, and none runs twice', 
 it('jobs that do not end in time go back to the head of their queue in their order', async () => {
   const ids = [await put('gate'), await put('gate'), await put('gate')];
   const last = await put('ok', { status: 'queued' });
-  const worker = await hire({ concurrency: 3 });
+  const worker = await startWorker({ concurrency: 3 });
   for (const id of ids) await started(id);
   await worker.stop({ timeoutMs: 0 });
   expect(await redis.lrange('rq:queue:q', 0, -1)).toEqual([...ids, last]);
@@ -415,7 +415,7 @@ it('jobs that do not end in time go back to the head of their queue in their ord
 });
 
 it('a handler sees its job as RQ has it, and stores its progress in meta', async () => {
-  await hire();
+  await startWorker();
   const id = await put('progress', { description: 'half', meta: dumps('pickle', { by: 'me' }) });
   await reaches(id, 'finished');
   expect(loads((await redis.hgetBuffer(`rq:job:${id}`, 'meta'))!)).toEqual({ by: 'me', done: 0.5 });
@@ -423,7 +423,7 @@ it('a handler sees its job as RQ has it, and stores its progress in meta', async
 });
 
 it('a value that cannot even be looked at fails its job', async () => {
-  await hire();
+  await startWorker();
   const id = await put('hostile');
   await reaches(id, 'failed');
   expect(await reason(id)).toContain('TypeError: look away');
@@ -452,7 +452,7 @@ describe('webhooks', () => {
     });
     const webhooks = JSON.stringify([hook('done', 'finished', 'GET'), hook('failed', 'failed', 'POST'), { url: 7 }]);
     try {
-      await hire();
+      await startWorker();
       await put('ok', { webhooks });
       const id = await put('boom', { webhooks, retries_left: '1' });
       await until('both were heard', () => heard.length === 2);
@@ -479,7 +479,7 @@ describe('a worker stops by itself', () => {
     const gate = await put('gate');
     const ids = [await put('ok'), await put('stranger')];
     await redis.zadd('rq:scheduled:q', 1, await put('ok', { status: 'scheduled' }));
-    const worker = await hire({ burst: true });
+    const worker = await startWorker({ burst: true });
     await started(gate);
     await reaches(ids[0]!, 'finished');
     expect(worker.state).toBe('running');
@@ -491,19 +491,19 @@ describe('a worker stops by itself', () => {
   });
   it('after so many jobs', async () => {
     const ids = [await put('ok'), await put('ok'), await put('ok')];
-    await stopped(await hire({ maxJobs: 2 }));
+    await stopped(await startWorker({ maxJobs: 2 }));
     expect(ran).toEqual(ids.slice(0, 2));
     expect(await redis.lrange('rq:queue:q', 0, -1)).toEqual(ids.slice(2));
   });
   it('after so long without a job', async () => {
-    await stopped(await hire({ maxIdleTime: 0.2 }));
+    await stopped(await startWorker({ maxIdleTime: 0.2 }));
   });
 });
 
 describe('a worker', () => {
   it('takes nothing while it is suspended, and shows it', async () => {
     await redis.set('rq:suspended', '1');
-    await hire({ name: 'w' });
+    await startWorker({ name: 'w' });
     const id = await put('ok');
     await until('it shows it', async () => (await redis.hget('rq:worker:w', 'state')) === 'suspended');
     expect(await status(id)).toBe('queued');
@@ -512,8 +512,8 @@ describe('a worker', () => {
     await until('it shows it', async () => (await redis.hget('rq:worker:w', 'state')) === 'idle');
   });
   it('of a name that lives already does not start', async () => {
-    await hire({ name: 'w' });
-    await expect(hire({ name: 'w' })).rejects.toThrow(/a worker named 'w' already/);
+    await startWorker({ name: 'w' });
+    await expect(startWorker({ name: 'w' })).rejects.toThrow(/a worker named 'w' already/);
     expect(await redis.smembers('rq:workers')).toEqual(['rq:worker:w']);
     expect(await redis.hexists('rq:worker:w', 'death')).toBe(0);
   });
@@ -521,16 +521,16 @@ describe('a worker', () => {
     const id = await put('ok');
     await die(id, { worker: 'w', deadline: soon() });
     await redis.hset('rq:worker:w', 'version', 'jobglot 0.1.0', 'birth', date());
-    await hire({ name: 'w' });
+    await startWorker({ name: 'w' });
     await reaches(await put('ok'), 'finished');
     expect(await redis.hget('rq:worker:w', 'pid')).toBe(String(process.pid));
     await reaches(id, 'failed');
     await nothingRuns();
     await redis.hset('rq:worker:python', 'version', '2.10.0', 'birth', date());
-    await expect(hire({ name: 'python' })).rejects.toThrow(/a worker named 'python' already/);
+    await expect(startWorker({ name: 'python' })).rejects.toThrow(/a worker named 'python' already/);
   });
   it('shows itself as RQ does, with all that it runs', async () => {
-    await hire({ name: 'w', queues: ['q', 'r'] });
+    await startWorker({ name: 'w', queues: ['q', 'r'] });
     const [first, second] = [await put('gate'), await put('gate', {}, { queue: 'r' })];
     await started(first);
     await started(second);
@@ -553,12 +553,12 @@ describe('a worker', () => {
       await put('ok', {}, { id: `a${n}`, queue: 'a' });
       await put('ok', {}, { id: `b${n}`, queue: 'b' });
     }
-    await hire({ queues: ['a', 'b'], concurrency: 1, dequeueStrategy: 'round_robin', burst: true });
+    await startWorker({ queues: ['a', 'b'], concurrency: 1, dequeueStrategy: 'round_robin', burst: true });
     await until('all ran', () => ran.length === 6);
     expect(ran).toEqual(['a0', 'b0', 'a1', 'b1', 'a2', 'b2']);
   });
   it('gives its run a sign of life, and says so of itself', async () => {
-    await hire({ name: 'w', jobMonitoringInterval: 1 });
+    await startWorker({ name: 'w', jobMonitoringInterval: 1 });
     const id = await put('gate');
     await started(id);
     const [member, before] = await redis.zrange('rq:wip:q', 0, '-1', 'WITHSCORES');
@@ -567,8 +567,8 @@ describe('a worker', () => {
     expect(Number(await redis.hget('rq:worker:w', 'current_job_working_time'))).toBeGreaterThan(0);
   });
   it('is shown for as long as it says while it has no job, and for as long as its runs while it has some', async () => {
-    await hire({ name: 'w', workerTtl: 300, jobMonitoringInterval: 1 });
-    await hire({ name: 'default', queues: ['x'] });
+    await startWorker({ name: 'w', workerTtl: 300, jobMonitoringInterval: 1 });
+    await startWorker({ name: 'default', queues: ['x'] });
     const ttl = (): Promise<number> => redis.ttl('rq:worker:w');
     await until('it is born', async () => (await ttl()) > 300);
     expect(await ttl()).toBeLessThanOrEqual(360);
@@ -580,14 +580,14 @@ describe('a worker', () => {
     await until('it is idle again', async () => (await ttl()) > 300);
   });
   it('gives signs of life before its own key is gone', async () => {
-    await hire({ name: 'w', workerTtl: 1, jobMonitoringInterval: 600 });
+    await startWorker({ name: 'w', workerTtl: 1, jobMonitoringInterval: 600 });
     const birth = await redis.hget('rq:worker:w', 'last_heartbeat');
     await until('another one', async () => (await redis.hget('rq:worker:w', 'last_heartbeat')) !== birth);
     expect(await redis.ttl('rq:worker:w')).toBeLessThanOrEqual(61);
   });
   it('stops a job when told to, and calls what the job names for that', async () => {
     const seen: string[] = [];
-    await hire({ name: 'w', callbacks: { 'cb.stopped': ({ event }) => void seen.push(event) } });
+    await startWorker({ name: 'w', callbacks: { 'cb.stopped': ({ event }) => void seen.push(event) } });
     const id = await put('gate', { stopped_callback_name: 'cb.stopped', retries_left: '3' });
     await started(id);
     await redis.publish('rq:pubsub:w', 'not JSON');
@@ -609,7 +609,7 @@ describe('an answer that is lost with its connection', () => {
   it('to a claim: what it took is given back by the same worker, and runs once', async () => {
     await using proxy = await startProxy(server.port);
     const dropped = proxy.dropAnswerWith('lose-this-answer');
-    await hire({ url: proxy.url, name: 'w' });
+    await startWorker({ url: proxy.url, name: 'w' });
     const ids = [await put('ok', { description: 'lose-this-answer' }), await put('ok')];
     await dropped;
     for (const id of ids) await reaches(id, 'finished');
@@ -620,7 +620,7 @@ describe('an answer that is lost with its connection', () => {
   });
   it('to a settle: it is written once, and told as what it was', async () => {
     await using proxy = await startProxy(server.port);
-    const worker = await hire({ url: proxy.url, name: 'w', withScheduler: false });
+    const worker = await startWorker({ url: proxy.url, name: 'w', withScheduler: false });
     const id = await put('gate');
     await started(id);
     const settled = worker.once('job:settled');
@@ -636,7 +636,7 @@ describe('an answer that is lost with its connection', () => {
   });
   it('of all connections: an idle worker hears of pushes again', async () => {
     await using proxy = await startProxy(server.port);
-    await hire({ url: proxy.url, name: 'w' });
+    await startWorker({ url: proxy.url, name: 'w' });
     await reaches(await put('ok'), 'finished');
     proxy.cut();
     await reaches(await put('ok'), 'finished');

@@ -30,7 +30,7 @@ beforeEach(async () => {
   gates = new Map();
 });
 
-function hire(options: Partial<RqOptions> = {}): Promise<RqScene> {
+function startWorker(options: Partial<RqOptions> = {}): Promise<RqScene> {
   return startRqWorker(
     { url: server.url, queues: ['q', 'r'], concurrency: 4, abandonedInterval: 0.2, ...options },
     {
@@ -87,7 +87,7 @@ describe('an end', () => {
   ] as const)(
     'is not written half where %s is of another type, and is once that is mended',
     async (_, keyOf, fields) => {
-      await using scene = await hire({ withScheduler: false });
+      await using scene = await startWorker({ withScheduler: false });
       const id = await put('gate', fields);
       await started(id);
       const key = keyOf(id);
@@ -128,7 +128,7 @@ describe('an end', () => {
     await redis.zadd('rq:deferred:r', 1, free);
     await redis.zadd('rq:deferred:spoiled', 1, stuck);
     await redis.set('rq:queue:spoiled', 'x');
-    await using scene = await hire();
+    await using scene = await startWorker();
     await started(id);
     gates.get(id)?.();
     await reaches(free, 'finished');
@@ -145,7 +145,7 @@ describe('a claim', () => {
     async (key) => {
       await redis.set(key, 'x');
       const ids = [await put('ok'), await put('ok')];
-      await using scene = await hire();
+      await using scene = await startWorker();
       await reaches(await put('ok', {}, 'r'), 'finished');
       await told(scene, key.replace(':why', ''));
       expect(await redis.lrange('rq:queue:q', 0, -1)).toEqual(ids);
@@ -162,7 +162,7 @@ describe('a claim', () => {
   it("and an end leave out the list of a job's own runs where that is of another type", async () => {
     const id = await put('ok');
     await redis.set(`rq:executions:${id}`, 'x');
-    await using scene = await hire();
+    await using scene = await startWorker();
     await reaches(id, 'finished');
     await until('nothing runs', async () => (await redis.exists('rq:wip:q')) === 0);
     expect(await redis.xlen(`rq:results:${id}`)).toBe(1);
@@ -171,7 +171,7 @@ describe('a claim', () => {
 });
 
 it('a sign of life reaches the other runs where one has keys of another type', async () => {
-  await using _ = await hire({ jobMonitoringInterval: 1 });
+  await using _ = await startWorker({ jobMonitoringInterval: 1 });
   const [odd, sound] = [await put('gate'), await put('gate')];
   for (const id of [odd, sound]) await started(id);
   const mend = await swap(`rq:job:${odd}`);
@@ -194,7 +194,7 @@ describe('upkeep', () => {
     await die('odd', 'q');
     const id = await put('ok', { status: 'started' });
     await die(id, 'q');
-    await using _ = await hire();
+    await using _ = await startWorker();
     await reaches(id, 'failed');
     await until('nothing runs', async () => (await redis.exists('rq:wip:q')) === 0);
     expect(await redis.lrange('jobglot:rq:quarantine:q', 0, -1)).toEqual(['odd']);
@@ -206,7 +206,7 @@ describe('upkeep', () => {
       await redis.set(key, 'x');
       const id = await put('ok', { status: 'started' }, 'r');
       await die(id, 'r');
-      await using scene = await hire();
+      await using scene = await startWorker();
       await reaches(id, 'failed');
       await told(scene, key === 'rq:failed:q' ? 'q' : key.includes('wip') ? 'rq:wip:q' : 'q');
     },
@@ -216,7 +216,7 @@ describe('upkeep', () => {
     await redis.lmove('rq:queue:q', 'rq:queue:q:intermediate', 'LEFT', 'RIGHT');
     await redis.set(`rq:queue:q:intermediate:first_seen:${id}`, String(Date.now() / 1000 - 61));
     await redis.set('rq:queue:q', 'x');
-    await using scene = await hire();
+    await using scene = await startWorker();
     await told(scene, 'rq:queue:q');
     expect(await redis.lrange('rq:queue:q:intermediate', 0, -1)).toEqual([id]);
     await redis.del('rq:queue:q');
@@ -227,7 +227,7 @@ describe('upkeep', () => {
     await redis.hdel(`rq:job:${id}`, 'status');
     await redis.lmove('rq:queue:q', 'rq:queue:q:intermediate', 'LEFT', 'RIGHT');
     await redis.set(`rq:queue:q:intermediate:first_seen:${id}`, String(Date.now() / 1000 - 61));
-    await using _ = await hire();
+    await using _ = await startWorker();
     await until('it has been claimed', async () => ['finished', 'failed'].includes((await status(id)) ?? ''));
   });
 });
@@ -241,7 +241,7 @@ it.each(['rq:scheduler-lock:q', 'rq:scheduled:q', 'rq:queue:q'])(
     await redis.zadd('rq:scheduled:q', 1, ids[0] as string);
     await redis.zadd('rq:scheduled:r', 1, ids[1] as string);
     const mend = await swap(key);
-    await using scene = await hire();
+    await using scene = await startWorker();
     await reaches(ids[1] as string, 'finished');
     await told(scene, key);
     expect(await status(ids[0] as string)).toBe('scheduled');
@@ -259,7 +259,7 @@ describe('a time to live that Redis does not take', () => {
     await redis.lrem('rq:queue:q', 0, child);
     await redis.sadd(`rq:job:${id}:dependents`, child);
     await redis.zadd('rq:deferred:r', 1, child);
-    await using _ = await hire();
+    await using _ = await startWorker();
     await started(id);
     gates.get(id)?.();
     await reaches(id, 'finished');
@@ -270,7 +270,7 @@ describe('a time to live that Redis does not take', () => {
     const id = await put('ok', { status: 'scheduled', ttl });
     await redis.del('rq:queue:q');
     await redis.zadd('rq:scheduled:q', 1, id);
-    await using _ = await hire();
+    await using _ = await startWorker();
     await until('it has ended', async () => ['finished', 'failed'].includes((await status(id)) ?? ''));
     expect(await redis.exists('rq:scheduled:q')).toBe(0);
   });
@@ -278,7 +278,7 @@ describe('a time to live that Redis does not take', () => {
     const good = await put('ok', { result_ttl: ttl });
     const bad = await put('nobody.has.it', { failure_ttl: ttl });
     const again = await put('nobody.has.it', { ttl, retries_left: '1', failure_ttl: '1000' });
-    await using _ = await hire({ unknownTask: 'reject' });
+    await using _ = await startWorker({ unknownTask: 'reject' });
     await reaches(good, 'finished');
     await reaches(bad, 'failed');
     await reaches(again, 'failed');

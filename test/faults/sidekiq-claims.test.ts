@@ -36,7 +36,7 @@ afterAll(async () => {
   await server[Symbol.asyncDispose]();
 });
 
-async function hire(options: Partial<SidekiqOptions> = {}): Promise<Worker> {
+async function startWorker(options: Partial<SidekiqOptions> = {}): Promise<Worker> {
   const tasks = new Tasks()
     .handle(defineTask<(name: string) => void>('Ran'), ({ args: [name] }) => void ran.push(name))
     .handle(defineTask<(name: string) => void>('Gate'), async ({ args: [name] }, { signal }) => {
@@ -81,14 +81,14 @@ describe('jobs of a process that is dead', () => {
     await redis.lpush('queue:default', job('waiting'));
     // 8, 9, 10: by their numbers, not by their texts.
     await abandoned('first', 'second', 'third');
-    await hire({ queues: ['other'] });
+    await startWorker({ queues: ['other'] });
     await until('they are back', async () => (await redis.llen('queue:default')) === 4);
     expect(await redis.lrange('queue:default', 0, -1)).toEqual(
       ['waiting', 'third', 'second', 'first'].map((name) => job(name)),
     );
     await until('nothing is left of the dead', async () => (await redis.exists(CLAIMS)) === 0);
     expect(await redis.sismember('jobglot:sidekiq:claimants', DEAD)).toBe(0);
-    await hire();
+    await startWorker();
     await until('all have run', () => ran.length === 4);
     expect(ran).toEqual(['first', 'second', 'third', 'waiting']);
   });
@@ -96,7 +96,7 @@ describe('jobs of a process that is dead', () => {
   test('are left alone while it beats', async () => {
     await abandoned('busy');
     await redis.hset(DEAD, 'info', '{}');
-    const worker = await hire({ queues: ['other'] });
+    const worker = await startWorker({ queues: ['other'] });
     const looks: number[] = [];
     for (let look = 0; look < 5; look++) {
       await pause(60);
@@ -107,7 +107,7 @@ describe('jobs of a process that is dead', () => {
   });
 
   test('that kill their process again and again go to the dead set, and say why', async () => {
-    const worker = await hire({ queues: ['other'], poisonLimit: 2 });
+    const worker = await startWorker({ queues: ['other'], poisonLimit: 2 });
     const poisoned = worker.once('job:poison');
     await abandoned('poison');
     await until('it is back', async () => (await redis.llen('queue:default')) === 1);
@@ -120,7 +120,7 @@ describe('jobs of a process that is dead', () => {
   });
 
   test('that only waited there when it died have not killed it', async () => {
-    const worker = await hire({ queues: ['other'], poisonLimit: 1 });
+    const worker = await startWorker({ queues: ['other'], poisonLimit: 1 });
     const poisoned = worker.once('job:poison');
     await redis.hset('jobglot:sidekiq:begun', DEAD, 8);
     await abandoned('ran', 'waited', 'waits too');
@@ -137,7 +137,7 @@ describe('jobs of a process that is dead', () => {
 
   test('that began are told from those that wait, as they begin', async () => {
     for (const name of ['a', 'b', 'c', 'd']) await client.enqueue('Gate', { args: [name] });
-    await hire({ concurrency: 2, prefetch: 2 });
+    await startWorker({ concurrency: 2, prefetch: 2 });
     await until('two run', () => gates.size === 2);
     const own = await identity();
     const begun = async (name: string): Promise<boolean | undefined> => {
@@ -154,7 +154,7 @@ describe('jobs of a process that is dead', () => {
   });
 
   test('that it only held for others are given back, however often it dies', async () => {
-    await hire({ poisonLimit: 1 });
+    await startWorker({ poisonLimit: 1 });
     await redis.sadd('jobglot:sidekiq:claimants', DEAD);
     await redis.hset(CLAIMS, '8:default', job('x').replace('"Ran"', '"OnlyRuby"'));
     await until("it is nobody's", async () => (await redis.exists(CLAIMS)) === 0);
@@ -166,7 +166,7 @@ describe('jobs of a process that is dead', () => {
   test('that are no jobs are given back as they are', async () => {
     await redis.sadd('jobglot:sidekiq:claimants', DEAD);
     await redis.hset(CLAIMS, '1:default', Buffer.from([0xff, 0x00]));
-    await hire({ queues: ['other'] });
+    await startWorker({ queues: ['other'] });
     await until('it is back', async () => (await redis.llen('queue:default')) === 1);
     expect(await redis.lindexBuffer('queue:default', 0)).toEqual(Buffer.from([0xff, 0x00]));
   });
@@ -174,7 +174,7 @@ describe('jobs of a process that is dead', () => {
 
 describe('a process that was taken for dead', () => {
   test('does not settle a job that others have', async () => {
-    const worker = await hire();
+    const worker = await startWorker();
     await client.enqueue('Gate', { args: ['held'] });
     await until('it runs', () => gates.has('held'));
     const claims = `jobglot:sidekiq:claims:${await identity()}`;
@@ -204,7 +204,7 @@ describe('a process that was taken for dead', () => {
   });
 
   test('does not start what waits here and was given to others', async () => {
-    const worker = await hire({ prefetch: 5 });
+    const worker = await startWorker({ prefetch: 5 });
     await client.enqueue('Gate', { args: ['first'] });
     await until('it runs', () => gates.has('first'));
     const own = await identity();
@@ -226,7 +226,7 @@ describe('a process that was taken for dead', () => {
 
 describe('claims whose answer was lost', () => {
   test('go back to their queue, next out, with the next beat', async () => {
-    await hire({ queues: ['other'] });
+    await startWorker({ queues: ['other'] });
     const own = await identity();
     await redis.hset(`jobglot:sidekiq:claims:${own}`, '900:default', job('b'), '899:default', job('a'));
     await until('they are back', async () => (await redis.llen('queue:default')) === 2);
@@ -236,7 +236,7 @@ describe('claims whose answer was lost', () => {
 
 describe('what waits here too long', () => {
   test('goes back for others', async () => {
-    await hire({ prefetch: 5 });
+    await startWorker({ prefetch: 5 });
     await client.enqueue('Gate', { args: ['long'] });
     await until('it runs', () => gates.has('long'));
     await client.enqueueMany('Ran', [['a'], ['b']]);
@@ -254,7 +254,7 @@ describe('what waits here too long', () => {
 
 describe('the end', () => {
   test('leaves no process, no claims, no claimant; and what ran is counted', async () => {
-    const worker = await hire();
+    const worker = await startWorker();
     await client.enqueue('Ran', { args: ['a'] });
     await client.enqueue('Boom', { retry: 0 });
     await until('both are counted', async () => (await redis.zcard('dead')) === 1 && ran.length === 1);
@@ -289,7 +289,7 @@ describe('what the server refuses', () => {
   test('a job whose queue is no list does not hold up what else is due, and is kept', async () => {
     await redis.set('queue:odd', 'not a list');
     await redis.zadd('schedule', '1', job('odd').replace('"queue":"default"', '"queue":"odd"'), '2', job('even'));
-    await hire();
+    await startWorker();
     await until('the other one has run', () => ran.length === 1);
     expect(ran).toEqual(['even']);
     expect(await redis.zrange('dead', '0', '-1')).toEqual([expect.stringContaining('"odd"') as string]);

@@ -22,7 +22,7 @@ afterEach(async () => {
 });
 afterAll(() => server[Symbol.asyncDispose]());
 
-async function hire(options: Partial<SidekiqOptions> = {}): Promise<Worker> {
+async function startWorker(options: Partial<SidekiqOptions> = {}): Promise<Worker> {
   const tasks = new Tasks()
     .handle(defineTask('Boom'), () => {
       throw new Error('boom');
@@ -52,14 +52,14 @@ const job = (name: string, jid: string, more = ''): string =>
 test('a queue whose key is no list: what was fetched before it runs', async () => {
   await redis.set('queue:odd', 'no list');
   await redis.lpush('queue:default', job('Ok', 'a'));
-  const worker = await hire({ queues: ['default', 'odd'] });
+  const worker = await startWorker({ queues: ['default', 'odd'] });
   await worker.once('job:settled');
   expect(await redis.get('queue:odd')).toBe('no list');
 });
 
 test('a retry set that is no set: the job stays a claim until it can be written', async () => {
   await redis.set('retry', 'no set');
-  const worker = await hire();
+  const worker = await startWorker();
   const refused = worker.once('job:unsettled');
   await redis.lpush('queue:default', job('Boom', 'a'));
   await refused;
@@ -75,7 +75,7 @@ test('a dead process whose queue is no list any more: its job stays a claim unti
   await redis.sadd('jobglot:sidekiq:claimants', 'gone:1:dead');
   await redis.hset('jobglot:sidekiq:claims:gone:1:dead', '1:odd', job('Ok', 'a'));
   await redis.hset('jobglot:sidekiq:claims:gone:1:dead', '2:default', job('Ok', 'b'));
-  const worker = await hire();
+  const worker = await startWorker();
   await worker.once('job:settled');
   expect(await redis.hvals('jobglot:sidekiq:claims:gone:1:dead')).toEqual([job('Ok', 'a')]);
   await redis.del('queue:odd');
@@ -88,7 +88,7 @@ test.each(['schedule', 'retry'] as const)(
     await redis.set('queue:odd', 'no list');
     const odd = job('Ok', 'a').replace('default', 'odd');
     await redis.zadd(set, 1, odd, 2, job('Ok', 'b'));
-    const worker = await hire();
+    const worker = await startWorker();
     await worker.once('job:settled', ({ job: { id } }) => id === 'b');
     const [dead] = await redis.zrange('dead', '0', '-1');
     expect(JSON.parse(dead!)).toMatchObject({ jid: 'a', queue: 'odd' });
@@ -97,7 +97,7 @@ test.each(['schedule', 'retry'] as const)(
 );
 
 test('a delay that is no number is that of Sidekiq', async () => {
-  const worker = await hire();
+  const worker = await startWorker();
   await redis.lpush('queue:default', job('Later', 'a'));
   const { disposition } = await worker.once('job:settled');
   expect(disposition.state).toBe('retrying');
@@ -107,7 +107,7 @@ test('a delay that is no number is that of Sidekiq', async () => {
 test.each(['"retry":1e9,"retry_count":10000000', '"retry_count":-10000000000', '"retry_count":-1e300'])(
   'a count that is no count (%s): it is to be retried, at a time that can be shown',
   async (members) => {
-    const worker = await hire();
+    const worker = await startWorker();
     await redis.lpush('queue:default', job('Boom', 'a', `,${members}`));
     await worker.once('job:settled');
     expect(await redis.zrange('retry', '0', '-1', 'WITHSCORES')).toEqual([expect.any(String), '8640000000000']);

@@ -262,7 +262,7 @@ function momentOf({ frozen, means }: Fixture<Life>): Moment {
   return {
     now: new Date(frozen.workerClock ?? frozen.clock),
     random: 0,
-    mint: () => ids.shift() ?? 'more ids than Celery took',
+    newId: () => ids.shift() ?? 'more ids than Celery took',
   };
 }
 

@@ -179,7 +179,7 @@ function settled(one: Capture, run: ResqueRun, outcome: Outcome, when: Seen): Re
     run,
     outcome,
     { keys, failures: [multi ? 'redis_multi_queue' : 'redis'], retry: undefined },
-    { now: at(when), random: 0, mint: () => '' },
+    { now: at(when), random: 0, newId: () => '' },
   ).write;
 }
 
@@ -346,7 +346,7 @@ describe('resque-retry', () => {
     const { write, disposition } = settle(run(one, 1), outcome, policy(3), {
       now: at(suppressed),
       random: 0,
-      mint: () => '',
+      newId: () => '',
     });
     expect(disposition.state).toBe('retrying');
     const theirs = writes(one).filter(
@@ -367,7 +367,7 @@ describe('resque-retry', () => {
     const { write } = settle(run(one, 4), { ...errorOf(one), retriable: true } as Outcome, policy(3), {
       now: at(pushed),
       random: 0,
-      mint: () => '',
+      newId: () => '',
     });
     const theirs = writes(one);
     const start = theirs.findIndex(([name, key = '']) => name === 'DEL' && key.includes('resque-retry'));

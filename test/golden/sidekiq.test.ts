@@ -134,7 +134,7 @@ describe.each(['6.4', '8.1'] as const)('Sidekiq %s', (version) => {
         const [text = ''] = jobTexts(the(set, name));
         const now = madeAt(text);
         const { jid } = parsed(text);
-        const one = item(task, args, options, { now, dialect: spoken, mint: () => String(jid) });
+        const one = item(task, args, options, { now, dialect: spoken, newId: () => String(jid) });
         const made = payload(one, { now, dialect: spoken });
         expect(sorted(toTheMillisecond(made.text as string)), name).toEqual(sorted(toTheMillisecond(text)));
       }
@@ -189,7 +189,11 @@ describe.each(['6.4', '8.1'] as const)('Sidekiq %s', (version) => {
       // What chance was, seen from how long Ruby waits.
       const delay = retryIn[String(after['class'])] === undefined ? count ** 4 + 15 : 100;
       const chance = Math.round(Number(score) - nowMs / 1000 - delay) / (count + 1) / 10;
-      const moment: Moment = { now: new Date(nowMs), random: target === 'retry' ? chance + 0.01 : 0, mint: () => 'id' };
+      const moment: Moment = {
+        now: new Date(nowMs),
+        random: target === 'retry' ? chance + 0.01 : 0,
+        newId: () => 'id',
+      };
       const settled = settle(
         decodeJob(Buffer.from(fetched), 'default'),
         { kind: 'error', error: failure, retriable: false },
@@ -215,7 +219,7 @@ describe.each(['6.4', '8.1'] as const)('Sidekiq %s', (version) => {
         decodeJob(Buffer.from(fetched), 'default'),
         { kind: 'error', error: { type: 'E', message: 'm', traceback: '' }, retriable: false },
         { keys, dialect: spoken, retryIn: () => 'discard' },
-        { now: new Date(), random: 0, mint: () => 'id' },
+        { now: new Date(), random: 0, newId: () => 'id' },
       );
       expect(settled.write.commands).toEqual([]);
       expect(settled.failed).toBe(true);

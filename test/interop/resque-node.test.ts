@@ -33,7 +33,7 @@ async function neighbour(options: Omit<NeighbourOptions, 'port'> = {}): Promise<
   return one;
 }
 
-async function hire(
+async function startWorker(
   options: Partial<ResqueOptions> = {},
 ): Promise<{ readonly ran: unknown[][]; readonly worker: Worker }> {
   const ran: unknown[][] = [];
@@ -54,7 +54,7 @@ describe('node-resque on the other side', () => {
     const args = [1, 'zwölf 🎉', null, { a: [1.5, true] }, []];
     const theirs = await neighbour();
     await theirs.call('enqueue', 'mixed', 'Echo', args);
-    const { ran, worker } = await hire();
+    const { ran, worker } = await startWorker();
     await until('it has run', () => ran.length === 1);
     expect(ran).toEqual([args]);
     await worker.stop();
@@ -67,7 +67,7 @@ describe('node-resque on the other side', () => {
 
   test('both work one queue, and each job is run once', async () => {
     const theirs = await neighbour({ worker: { queues: ['mixed'] } });
-    const { ran } = await hire();
+    const { ran } = await startWorker();
     const numbers = Array.from({ length: 300 }, (_, number) => number);
     await Promise.all(
       numbers.map((number) =>
@@ -84,7 +84,7 @@ describe('node-resque on the other side', () => {
 
   test('a failure of either is read by the other, and retried', async () => {
     const theirs = await neighbour({ worker: { queues: ['there'] } });
-    const { worker } = await hire();
+    const { worker } = await startWorker();
     await theirs.call('enqueue', 'mixed', 'Boom', ['here']);
     await client.enqueue('Boom', { queue: 'there', args: ['there'] });
     await until('both have failed', async () => (await redis.llen('resque:failed')) === 2);
@@ -107,7 +107,7 @@ describe('node-resque on the other side', () => {
 
   test('the workers of both are on one list, and what they do can be read by both', async () => {
     const theirs = await neighbour({ worker: { queues: ['there'], name: 'elsewhere:4711' } });
-    await hire({ hostname: 'here' });
+    await startWorker({ hostname: 'here' });
     const ids = await redis.smembers('resque:workers');
     expect(ids.filter((id) => id.startsWith('here-'))).toHaveLength(3);
     expect(ids).toContain('elsewhere:4711:there');
@@ -127,7 +127,7 @@ describe('delayed jobs', () => {
     open.splice(open.indexOf(theirs), 1);
 
     const other = await neighbour();
-    const { ran } = await hire({ scheduler: true });
+    const { ran } = await startWorker({ scheduler: true });
     await other.call('enqueueIn', 1_000, 'mixed', 'Echo', ['from there']);
     await until('ours moved and ran it', () => ran.length === 1);
     expect(ran).toEqual([['from there']]);

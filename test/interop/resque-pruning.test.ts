@@ -23,7 +23,7 @@ afterEach(async () => {
 });
 afterAll(() => server[Symbol.asyncDispose]());
 
-async function hire(
+async function startWorker(
   options: Partial<ResqueOptions> = {},
 ): Promise<{ readonly worker: Worker; readonly release: () => void }> {
   let release = (): void => {};
@@ -65,7 +65,7 @@ test('the living are left alone: on our host, on others, and those who never bea
   const living = [`${hostname()}:4711:default`, 'elsewhere:1:default', `${hostname()}:1:*`];
   for (const id of living) await neighbour(id, 200);
   await redis.sadd('resque:workers', 'silent:7:default');
-  const { worker } = await hire({ pruneInterval: 1 });
+  const { worker } = await startWorker({ pruneInterval: 1 });
   await redis.del('resque:pruning_dead_workers_in_progress');
   await until('it has looked again', async () => (await redis.exists('resque:pruning_dead_workers_in_progress')) === 1);
   await worker.stop();
@@ -76,7 +76,7 @@ test('the living are left alone: on our host, on others, and those who never bea
 test('one that does not beat any more is taken off the list, and the job it died with is recorded', async () => {
   await neighbour('otherhost:99:default', 301, '{"class":"OkJob","args":[5]}');
   await neighbour('idle:98:default', 301);
-  const { worker } = await hire();
+  const { worker } = await startWorker();
   await worker.stop();
   expect(await redis.smembers('resque:workers')).toEqual([]);
   const failed = (await redis.lrange('resque:failed', 0, -1)).map(
@@ -99,13 +99,13 @@ test('one that does not beat any more is taken off the list, and the job it died
 test('while another prunes we do not', async () => {
   await redis.set('resque:pruning_dead_workers_in_progress', 'vm:1:default', 'EX', 60);
   await neighbour('otherhost:99:default', 301);
-  const { worker } = await hire();
+  const { worker } = await startWorker();
   await worker.stop();
   expect(await redis.smembers('resque:workers')).toEqual(['otherhost:99:default']);
 });
 
 test("Ruby would not prune ours, idle or busy: their host is nobody else's, and they beat", async () => {
-  await hire();
+  await startWorker();
   await redis.rpush('resque:queue:default', '{"class":"GateJob","args":[]}');
   await until('it is shown', async () => (await redis.keys('resque:worker:*')).some((key) => !key.endsWith('started')));
   for (const host of [hostname(), 'elsewhere'])
@@ -117,15 +117,15 @@ test("Ruby would not prune ours, idle or busy: their host is nobody else's, and 
 
 test('the title of the process is one that Ruby takes for a worker', async () => {
   const before = process.title;
-  const { worker } = await hire({ processTitle: true });
+  const { worker } = await startWorker({ processTitle: true });
   expect(process.title).toMatch(/^resque-3\.0\.0: Waiting/);
   await worker.stop();
   expect(process.title).toBe(before);
 });
 
 test('two processes with the same name and pid, as in containers, do not meet', async () => {
-  await hire({ hostname: 'box' });
-  await hire({ hostname: 'box' });
+  await startWorker({ hostname: 'box' });
+  await startWorker({ hostname: 'box' });
   expect(new Set(await redis.smembers('resque:workers')).size).toBe(4);
 });
 
@@ -134,7 +134,7 @@ test('a dead process of ours is left to the rescue: its job runs again and is no
   await redis.hset('resque:jobglot:claims:box-abcdef', '1:default', '{"class":"GateJob","args":["saved"]}');
   await neighbour('box-abcdef-1:9:default', 400, '{"class":"GateJob","args":["saved"]}');
   await neighbour('box-abcdef-2:9:default', 400);
-  const { release } = await hire({ rescueInterval: 0.1 });
+  const { release } = await startWorker({ rescueInterval: 0.1 });
   await until('it runs', async () => (await redis.exists('resque:jobglot:claims:box-abcdef')) === 0);
   release();
   await until('it is done', async () => (await redis.get('resque:stat:processed')) === '1');

@@ -44,7 +44,7 @@ afterAll(async () => {
   await server[Symbol.asyncDispose]();
 });
 
-async function hire(tasks: Tasks, options: Partial<ResqueOptions> = {}): Promise<void> {
+async function startWorker(tasks: Tasks, options: Partial<ResqueOptions> = {}): Promise<void> {
   const source = resque({ url: server.url, queues: ['default', 'again'], processTitle: false, ...options });
   const worker = new Worker({ tasks, sources: [source] });
   workers.push(worker);
@@ -67,7 +67,7 @@ describe('Active Job', () => {
     const id = await ruby.run<string>(
       `on_resque { EchoJob.perform_later(1, :sym, 'zwölf 🎉', { 'a' => 1.5 }, Date.new(2026, 11, 21), flag: true).job_id }`,
     );
-    await hire(new Tasks().handle(defineTask('EchoJob'), (job) => void jobs.push(job)));
+    await startWorker(new Tasks().handle(defineTask('EchoJob'), (job) => void jobs.push(job)));
     await until('it has run', () => jobs.length === 1);
     const [job] = jobs;
     expect(job).toMatchObject({ id, task: 'EchoJob', attempt: 1, queue: 'default', kwargs: { flag: true } });
@@ -89,7 +89,7 @@ describe('Active Job', () => {
   test('delayed on either side, moved here, run on the other', async () => {
     const ran: string[] = [];
     await ruby.run(`on_resque { EchoJob.set(wait: 1).perform_later('from ruby') }`);
-    await hire(
+    await startWorker(
       new Tasks().handle(defineTask('EchoJob'), ({ args: [word] }) => void ran.push(String(word))),
       {
         scheduler: true,
@@ -109,7 +109,7 @@ describe('Active Job', () => {
     // retry_on of the first run, in Ruby: a delayed job with the same id.
     await ruby.run(`on_resque { Resque.work_one('default') }`);
     expect(await redis.zcard('resque:delayed_queue_schedule')).toBe(1);
-    await hire(
+    await startWorker(
       new Tasks().handle(
         defineTask('StubbornJob'),
         ({ attempt }) => {
@@ -140,7 +140,7 @@ describe('Active Job', () => {
       '{"class":"ActiveJob::QueueAdapters::ResqueAdapter::JobWrapper","args":[{"job_class":"EchoJob","arguments":[{"_aj_serialized":"ActiveJob::Serializers::DurationSerializer"}]}]}';
     await redis.rpush('resque:queue:default', text);
     let ran = 0;
-    await hire(new Tasks().handle(defineTask('EchoJob'), () => void ran++));
+    await startWorker(new Tasks().handle(defineTask('EchoJob'), () => void ran++));
     await until('it has failed', async () => (await redis.llen('resque:failed')) === 1);
     const [failure] = await redis.lrange('resque:failed', 0, -1);
     expect(JSON.parse(failure!)).toMatchObject({ exception: 'ActiveJob::DeserializationError', queue: 'default' });
@@ -151,7 +151,7 @@ describe('Active Job', () => {
   test('references to models come as references', async () => {
     const seen: unknown[] = [];
     await client.performLater('EchoJob', { args: [GlobalId.parse('gid://shop/Order/42')] });
-    await hire(new Tasks().handle(defineTask('EchoJob'), ({ args }) => void seen.push(...args)));
+    await startWorker(new Tasks().handle(defineTask('EchoJob'), ({ args }) => void seen.push(...args)));
     await until('it has run', () => seen.length === 1);
     expect(String(seen[0])).toBe('gid://shop/Order/42');
   });
@@ -173,12 +173,12 @@ describe('resque-retry', () => {
         { retry: { max: 3, delayMs: 1_000 } },
       );
       // It leaves with the job that it has: the next run is the other's.
-      await hire(tasks, { concurrency: 1, scheduler: { run: false } });
+      await startWorker(tasks, { concurrency: 1, scheduler: { run: false } });
       await until('it has run', async () => (await runs()).length > seen);
       await workers.pop()!.stop();
     };
     const due = async (): Promise<void> => {
-      await hire(
+      await startWorker(
         new Tasks().handle(defineTask('Nothing'), () => undefined),
         { queues: ['none'], scheduler: true },
       );
@@ -276,7 +276,7 @@ describe("Ruby's own words", () => {
   });
 
   test('what is written here can be read by the pages of Resque', async () => {
-    await hire(
+    await startWorker(
       new Tasks().handle(defineTask('FailJob'), () => {
         throw new TypeError('zwölf');
       }),

@@ -39,17 +39,17 @@ afterEach(async () => {
 });
 afterAll(() => server[Symbol.asyncDispose]());
 
-interface Crew {
+interface TestWorker {
   readonly worker: Worker;
   readonly source: ResqueSource;
   readonly ran: string[];
   readonly gate: { open: () => void };
 }
 
-async function hire(
+async function startWorker(
   options: Partial<ResqueOptions> = {},
   more: { readonly middleware?: readonly Middleware[]; readonly tasks?: Tasks } = {},
-): Promise<Crew> {
+): Promise<TestWorker> {
   const ran: string[] = [];
   const gate = { open: (): void => {} };
   const closed = new Promise<void>((resolve) => (gate.open = resolve));
@@ -86,14 +86,14 @@ const processed = (count: number): Promise<void> =>
 describe('queues', () => {
   test('the first that has any is asked first, always', async () => {
     for (const queue of ['low', 'high', 'low', 'high']) await client.enqueue('OkJob', { queue, args: [queue] });
-    const { ran } = await hire({ queues: ['high', 'low'] });
+    const { ran } = await startWorker({ queues: ['high', 'low'] });
     await processed(4);
     expect(ran).toEqual(['high:high', 'high:high', 'low:low', 'low:low']);
   });
 
   test('a star is all of them in the order of the alphabet, less those with a mark; new ones are seen', async () => {
     for (const queue of ['b', 'a', 'secret', 'c_slow']) await client.enqueue('OkJob', { queue, args: [queue] });
-    const { ran, worker } = await hire({ queues: ['c*', '*', '!secret'] });
+    const { ran, worker } = await startWorker({ queues: ['c*', '*', '!secret'] });
     await processed(3);
     expect(ran).toEqual(['c_slow:c_slow', 'a:a', 'b:b']);
     await client.enqueue('OkJob', { queue: 'brand-new', args: ['new'] });
@@ -105,14 +105,14 @@ describe('queues', () => {
   });
 
   test('polling finds them as well', async () => {
-    const { ran } = await hire({ fetch: 'poll', interval: 0.05, queues: ['*'] });
+    const { ran } = await startWorker({ fetch: 'poll', interval: 0.05, queues: ['*'] });
     await client.enqueue('OkJob', { args: ['polled'] });
     await until('it has run', () => ran.length === 1);
   });
 
   test('in another namespace', async () => {
     await using other = new ResqueClient({ url: `127.0.0.1:${server.port}:0/apps:shop`, defaultQueue: 'default' });
-    const { ran } = await hire({ namespace: 'apps:shop' });
+    const { ran } = await startWorker({ namespace: 'apps:shop' });
     await client.enqueue('OkJob', { args: ['not here'] });
     await other.enqueue('OkJob', { args: ['here'] });
     await until('it has run', () => ran.length === 1);
@@ -122,7 +122,7 @@ describe('queues', () => {
 });
 
 describe('a worker with an interval of 0', () => {
-  const stopped = ({ worker }: Crew): Promise<unknown> =>
+  const stopped = ({ worker }: TestWorker): Promise<unknown> =>
     worker.state === 'stopped'
       ? Promise.resolve()
       : worker.once('worker:state', ({ state }: { readonly state: string }) => state === 'stopped');
@@ -137,7 +137,7 @@ describe('a worker with an interval of 0', () => {
         await until('the other has run, and the queues are empty', () => ran.length === 1);
         await client.enqueue('OkJob', { queue: 'new', args: ['b'] });
       });
-    await stopped(await hire({ interval: 0, queues: ['*'] }, { tasks }));
+    await stopped(await startWorker({ interval: 0, queues: ['*'] }, { tasks }));
     expect(ran).toEqual(['high:a', 'new:b']);
     expect(await redis.keys('resque:worker*')).toEqual([]);
   });
@@ -145,9 +145,14 @@ describe('a worker with an interval of 0', () => {
   test('reaches what waits behind a thousand jobs of others, and leaves those to them', async () => {
     const strange = Array.from({ length: 1_500 }, (_, number) => `{"class":"TheirJob","args":[${number}]}`);
     await redis.rpush('resque:queue:default', ...strange, '{"class":"OkJob","args":["last"]}');
-    const crew = await hire({ interval: 0, queues: ['default'], concurrency: 100, unknownTaskDelayMs: 50 });
-    await stopped(crew);
-    expect(crew.ran).toEqual(['default:last']);
+    const testWorker = await startWorker({
+      interval: 0,
+      queues: ['default'],
+      concurrency: 100,
+      unknownTaskDelayMs: 50,
+    });
+    await stopped(testWorker);
+    expect(testWorker.ran).toEqual(['default:last']);
     expect((await redis.lrange('resque:queue:default', 0, -1)).toSorted()).toEqual(strange.toSorted());
   });
 });
@@ -157,7 +162,7 @@ test('what a dead process only held for others is given back, however often; wha
   const theirs = '{"class":"TheirJob","args":[]}';
   const ours = '{"class":"GateJob","args":["x"]}';
   await redis.hset('resque:jobglot:claims:dead-abcdef', '1:default', theirs, '2:default', ours);
-  const { worker } = await hire({ poisonLimit: 1, rescueInterval: 0.05 });
+  const { worker } = await startWorker({ poisonLimit: 1, rescueInterval: 0.05 });
   await until(
     'nothing is left of the dead',
     async () => !(await redis.smembers('resque:jobglot:claimants')).includes('dead-abcdef'),
@@ -177,7 +182,7 @@ test('on a cluster, every key under one hash tag', async () => {
   const app = { url: own.url, cluster: true, namespace: '{resque}' };
   expect(() => resque({ ...app, namespace: 'resque' })).toThrow("the namespace must be a hash tag such as '{resque}'");
   await using there = new ResqueClient({ ...app, defaultQueue: 'default' });
-  const { ran, worker } = await hire({ ...app, queues: ['*'], scheduler: true });
+  const { ran, worker } = await startWorker({ ...app, queues: ['*'], scheduler: true });
   await there.enqueue('OkJob', { args: ['now'] });
   await there.enqueue('FailJob', { args: ['fails'] });
   await there.enqueue('OkJob', { args: ['later'], in: 1 });
@@ -191,7 +196,7 @@ test('on a cluster, every key under one hash tag', async () => {
 describe('pausing', () => {
   test('pause-all-workers holds every worker, and lets it go on', async () => {
     await client.pauseAll();
-    const { ran } = await hire();
+    const { ran } = await startWorker();
     await client.enqueue('OkJob', { args: [1] });
     expect(await redis.get('resque:pause-all-workers')).toBe('true');
     await redis.set('resque:pause-all-workers', ' TRUE\n');
@@ -205,7 +210,7 @@ describe('pausing', () => {
 
   test('one worker is paused and resumed, with its hooks', async () => {
     const heard: string[] = [];
-    const { source, ran } = await hire({
+    const { source, ran } = await startWorker({
       hooks: { beforePause: () => void heard.push('before'), afterPause: () => void heard.push('after') },
     });
     await source.pause();
@@ -219,7 +224,7 @@ describe('pausing', () => {
 
 describe('what is shown while a job runs, and after', () => {
   test('worker:<id>, then nothing; totals and counters of the worker, until it goes', async () => {
-    const { worker, source, ran, gate } = await hire();
+    const { worker, source, ran, gate } = await startWorker();
     const [id] = source.workers;
     await client.enqueue('GateJob', { args: ['x', 1.5] });
     await until('it is shown', async () => (await redis.exists(`resque:worker:${id}`)) === 1);
@@ -249,7 +254,7 @@ describe('what is shown while a job runs, and after', () => {
 describe('failures', () => {
   test('go to each backend that is asked for, and a function is told', async () => {
     const told: FailureRecord[] = [];
-    await hire({ failure: ['redis', 'redis_multi_queue', (failure) => void told.push(failure)] });
+    await startWorker({ failure: ['redis', 'redis_multi_queue', (failure) => void told.push(failure)] });
     await client.enqueue('FailJob', { args: ['twice'] });
     await processed(1);
     expect(await failures()).toEqual(await failures('resque:default_failed'));
@@ -260,7 +265,7 @@ describe('failures', () => {
   });
 
   test('go nowhere where none is asked for, and a function that throws keeps nothing from its end', async () => {
-    await hire({
+    await startWorker({
       failure: [
         'none',
         () => {
@@ -275,7 +280,7 @@ describe('failures', () => {
   });
 
   test('limits of the task fail the job', async () => {
-    await hire({ concurrency: 2 });
+    await startWorker({ concurrency: 2 });
     await client.enqueue('DeafJob');
     await client.enqueue('SoftJob');
     await processed(2);
@@ -284,7 +289,7 @@ describe('failures', () => {
   });
 
   test('a class that nobody handles fails, where that is asked for', async () => {
-    await hire({ unknownTask: 'fail' });
+    await startWorker({ unknownTask: 'fail' });
     await client.enqueue('Nobody::Here', { args: [1] });
     await processed(1);
     expect(await failures()).toMatchObject([
@@ -293,7 +298,7 @@ describe('failures', () => {
   });
 
   test('jobs that run can be killed, and the worker goes on', async () => {
-    const { source, ran } = await hire();
+    const { source, ran } = await startWorker();
     await client.enqueue('GateJob', { args: ['never'] });
     await until('it runs', () => ran.length === 1);
     expect(source.killJobs()).toBe(1);
@@ -309,7 +314,7 @@ test('what a hook of the worker throws is its own trouble', async () => {
     throw new Error('out of order');
   };
   const hooks = { queueEmpty: boom, beforePause: boom, afterPause: boom, shutdown: boom, workerExit: boom };
-  const { worker, source, ran } = await hire({ hooks });
+  const { worker, source, ran } = await startWorker({ hooks });
   for (const word of ['a', 'b']) {
     await client.enqueue('OkJob', { args: [word] });
     await processed(word === 'a' ? 1 : 2);
@@ -356,7 +361,7 @@ describe('hooks', () => {
       log.push('perform');
       return next();
     };
-    await hire({}, { middleware: [hooks, perform] });
+    await startWorker({}, { middleware: [hooks, perform] });
     await processed(1);
     // As captured from Ruby: fixtures/resque/3.0/job-hooks.json.
     expect(log).toEqual(
@@ -388,7 +393,7 @@ describe('hooks', () => {
       },
       FailJob: { onFailure: (error, word) => void log.push(`${(error as Error).name} ${String(word)}`) },
     });
-    const { ran } = await hire({}, { middleware: [hooks] });
+    const { ran } = await startWorker({}, { middleware: [hooks] });
     await client.enqueue('FailJob', { args: ['seen'] });
     await processed(2);
     expect(ran).toEqual([]);
@@ -410,8 +415,8 @@ describe('a process for each job', () => {
     values.set(job.task, value);
     return value;
   };
-  const start = (options: Partial<ResqueOptions> = {}): Promise<Crew> =>
-    hire({ concurrency: 2, ...options }, { middleware: [keep, children], tasks: inChildren });
+  const start = (options: Partial<ResqueOptions> = {}): Promise<TestWorker> =>
+    startWorker({ concurrency: 2, ...options }, { middleware: [keep, children], tasks: inChildren });
 
   test('runs it elsewhere, and its end is told as ever', async () => {
     await start({ scheduler: true });
@@ -525,7 +530,7 @@ describe('the client', () => {
 
 describe('schedules', () => {
   test('a delayed job is moved when it is due, not at the next look', async () => {
-    const { ran } = await hire({ scheduler: { interval: 30 } });
+    const { ran } = await startWorker({ scheduler: { interval: 30 } });
     const due = new Date(Math.ceil(Date.now() / 1000) * 1000 + 1_000);
     await client.enqueueAt(due, 'OkJob', { args: ['due'] });
     await until('it has run', () => ran.length === 1);
@@ -591,7 +596,7 @@ describe('schedules', () => {
   test('while a scheduler of Ruby leads, ours does nothing', async () => {
     await redis.set('resque:resque:resque_scheduler_master_lock', 'localhost:13283', 'EX', 180);
     await client.enqueue('OkJob', { args: ['ruby moves it'], at: new Date(Date.now() + 300) });
-    const { ran } = await hire({ scheduler: { interval: 0.1 } });
+    const { ran } = await startWorker({ scheduler: { interval: 0.1 } });
     await client.enqueue('OkJob', { args: ['now'] });
     await processed(1);
     await until('it is due', () => true);
@@ -642,7 +647,7 @@ describe('schedules', () => {
     const tasks = new Tasks().handle(defineTask('OnlyHere', { names: { resque: 'OnlyHere' } }), () => undefined, {
       retry: {},
     });
-    await expect(hire({}, { tasks })).rejects.toThrow(
+    await expect(startWorker({}, { tasks })).rejects.toThrow(
       "the task 'OnlyHere' has a retry policy, but no scheduler is configured",
     );
   });

@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { ChurnMap, ChurnSet } from '../../src/renewing.ts';
+import { RenewingMap, RenewingSet } from '../../src/renewing.ts';
 
 /** Long enough for several renewals. */
 const MANY = 5_000;
 
 describe('what comes and goes by the thousand', () => {
   test('a set keeps what was not deleted, in the order it came', () => {
-    const set = new ChurnSet<number>();
+    const set = new RenewingSet<number>();
     for (let n = 0; n < MANY; n++) {
       set.add(n);
       // One in a hundred stays.
@@ -21,7 +21,7 @@ describe('what comes and goes by the thousand', () => {
   });
 
   test('a map does, with what it knows of each', () => {
-    const map = new ChurnMap<string, number>();
+    const map = new RenewingMap<string, number>();
     for (let n = 0; n < MANY; n++) {
       map.set(`k${n}`, n);
       if (n >= 3) expect(map.delete(`k${n - 3}`)).toBe(true);
@@ -35,7 +35,7 @@ describe('what comes and goes by the thousand', () => {
   });
 
   test('everything can be deleted on the way through', () => {
-    const set = new ChurnSet<number>();
+    const set = new RenewingSet<number>();
     for (let n = 0; n < MANY; n++) set.add(n);
     const seen: number[] = [];
     for (const n of set) {

@@ -10,13 +10,13 @@ interface Found extends AmqpDelivery {
 }
 
 /** A queue to declare, and the message to publish to it before the original is acknowledged. */
-export interface Aside {
+export interface ParkedMessage {
   readonly declaration: QueueDeclaration;
   readonly message: AmqpMessage;
 }
 
 /** For a broker that takes no larger headers than those the message came with. */
-export interface Quarantine extends Aside {
+export interface Quarantine extends ParkedMessage {
   /** The same message without anything added: the reason is in the log alone. */
   readonly bare: AmqpMessage;
   /** To be published with it: properties nobody can read that are too long for a header, as a body. */
@@ -71,7 +71,7 @@ export function quarantine(
  * A queue whose messages go back to `found.queue` after 1, 2, 4 ... seconds: the longest that is not longer than the wait. A message that
  * comes back too early is parked again. Unused, it removes itself.
  */
-export function parking(found: Found, quorum: boolean, waitMs: number): Aside {
+export function parking(found: Found, quorum: boolean, waitMs: number): ParkedMessage {
   const step = Math.min(LONGEST_STEP, Math.max(0, Math.floor(Math.log2(Math.max(1, waitMs / 1000)))));
   const ttl = 2 ** step * 1000;
   const name = `jobglot.delay.${2 ** step}.${found.queue}`;

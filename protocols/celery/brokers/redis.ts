@@ -47,7 +47,7 @@ export const CLAIM: Script = {
   keys: 'variable',
   lua: `
 local left, prefix, now, biggest, budget = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local out, aside, hash, index, n, spoiled = {}, {}, {}, {}, 0, nil
+local out, aside, hash, index, n, wrong_type = {}, {}, {}, {}, 0, nil
 -- A script that fails undoes nothing: keys of another kind are to be met before a message is taken. Writes that change nothing; a look
 -- would have us told of every change.
 redis.call('HDEL', KEYS[1], prefix .. '0')
@@ -56,7 +56,7 @@ for l = 3, #KEYS do
   if left <= 0 or budget <= 0 then break end
   local found = redis.pcall('RPOP', KEYS[l], left)
   if found and found.err then
-    spoiled = found
+    wrong_type = found
   elseif found then
     local tail, at, count = ARGV[(l - 3) * 4 + 6], #out + 2, 0
     out[#out + 1] = l - 2
@@ -69,7 +69,7 @@ for l = 3, #KEYS do
         local store = ARGV[(l - 3) * 4 + 7]
         local kept = redis.pcall('LPUSH', store, m)
         if type(kept) == 'table' then
-          spoiled = kept
+          wrong_type = kept
           for j = #found, i, -1 do redis.call('RPUSH', KEYS[l], found[j]) end
           break
         end
@@ -101,7 +101,7 @@ if n > 0 then
   redis.call('HSET', KEYS[1], unpack(hash))
   redis.call('ZADD', KEYS[2], unpack(index))
 elseif #aside == 0 then
-  if spoiled then return spoiled end
+  if wrong_type then return wrong_type end
   for l = 3, #KEYS do if ARGV[(l - 3) * 4 + 9] == '1' then redis.call('LLEN', KEYS[l]) end end
 end
 out[#out + 1] = 0
@@ -122,7 +122,7 @@ export interface ClaimedMessage {
   readonly bytes: Buffer;
 }
 
-export interface SetAside {
+export interface QuarantinedMessage {
   readonly queue: string;
   readonly code: string;
   readonly size: number;
@@ -142,7 +142,7 @@ export function claim(
     /** Lists at which somebody waits anyhow: their pushes need not be told of. */
     readonly waitedAt?: ReadonlySet<string>;
   },
-): Exchange<{ readonly claimed: readonly ClaimedMessage[]; readonly aside: readonly SetAside[] }> {
+): Exchange<{ readonly claimed: readonly ClaimedMessage[]; readonly aside: readonly QuarantinedMessage[] }> {
   const lists = listsOf(keys, queues);
   const command = callScript(
     CLAIM,
@@ -167,7 +167,7 @@ export function claim(
     read: ([reply]) => {
       const flat = reply as readonly unknown[];
       const claimed: ClaimedMessage[] = [];
-      const aside: SetAside[] = [];
+      const aside: QuarantinedMessage[] = [];
       let at = 0;
       for (let tag = 1; flat[at] !== 0;) {
         const queue = lists[(flat[at++] as number) - 1]?.queue ?? '';
@@ -425,7 +425,7 @@ export function unpark(keys: Keyspace, at: number, limit: number): Exchange<numb
  * A message for a queue whose owner may be gone already: its list expires, or it would stay for ever (celery#6089).
  * `PEXPIRE` after `LPUSH`, as a queue with `x-expires` has it.
  */
-export function leave(list: string, envelope: string | Uint8Array, expireMs: number): Exchange<void> {
+export function pushExpiring(list: string, envelope: string | Uint8Array, expireMs: number): Exchange<void> {
   return {
     commands: [
       ['LPUSH', list, envelope],

@@ -113,7 +113,7 @@ const STEP_OPTIONS = ['task_id', 'group_id', 'group_index', 'chord', 'link', 'li
  */
 function applyGroup(signature: Signature, extra: Extra, publisher: Publisher): Application {
   const options = mergeOptions(signature.options, extra.options ?? NOTHING);
-  const id = textOf(options.get('task_id')) ?? publisher.mint();
+  const id = textOf(options.get('task_id')) ?? publisher.newId();
   const chord = options.get('chord') ?? undefined;
   for (const name of ['task_id', 'chord', 'group_index']) options.delete(name);
   options.set('group_id', id);
@@ -167,7 +167,7 @@ function applyChord(signature: Signature, extra: Extra, publisher: Publisher): A
   call.delete('task_id');
   const options = new Map([...signature.options, ...call]);
   options.delete('task_id');
-  const group = textOf(header.options.get('task_id')) ?? publisher.mint();
+  const group = textOf(header.options.get('task_id')) ?? publisher.newId();
   const bodyOptions = new Map([...mergeOptions(given.options, call), ...options]);
   for (const name of ['link', 'link_error']) {
     if (options.has(name)) bodyOptions.set(name, unique(given.options.get(name), listOf(options.get(name))));
@@ -175,7 +175,7 @@ function applyChord(signature: Signature, extra: Extra, publisher: Publisher): A
   const rootId = textOf(bodyOptions.get('root_id'));
   const { signature: body, result: awaited } = freeze(
     { ...given, options: bodyOptions },
-    { id: id ?? publisher.mint(), groupId: group, rootId },
+    { id: id ?? publisher.newId(), groupId: group, rootId },
     publisher,
   );
   const chord = signatureToMap(body);

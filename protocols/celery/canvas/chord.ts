@@ -3,7 +3,7 @@ import { WireError } from '../../errors.ts';
 import { isoText } from '../../formats/values.ts';
 import { apply } from './apply.ts';
 import type { Publisher } from '../message/call.ts';
-import { type End, endsOf, failureOfEnd } from '../outcome/unreached.ts';
+import { type UnreachedTask, unreachedTasks, failureOfUnreached } from '../outcome/unreached.ts';
 import {
   chordError,
   exceptionOf,
@@ -48,7 +48,7 @@ export function partOf(
 
 /** The parts of tasks that will never run. */
 export function partsOfEnds(
-  ends: readonly End[],
+  ends: readonly UnreachedTask[],
   state: ChordPart['state'],
   result: unknown,
   policy: CeleryPolicy,
@@ -171,8 +171,8 @@ export function bodyFailed(value: unknown, failure: ChordFailure, policy: Celery
   const grouped = body.subtaskType === 'group';
   const chordFailure = chordError(failure.reason);
   const exception = grouped ? (failure.cause ?? chordFailure) : chordFailure;
-  const ends = endsOf(signatureToMap(body));
-  const later = listOf(body.options.get('chain')).flatMap(endsOf);
+  const ends = unreachedTasks(signatureToMap(body));
+  const later = listOf(body.options.get('chain')).flatMap(unreachedTasks);
   const failed: FailedRequest[] = (grouped ? ends.slice(1) : ends.slice(-1)).map(({ id: own = '', task }) => {
     const id = (grouped ? undefined : textOf(body.options.get('task_id'))) ?? own;
     return { id, task, rootId: id };
@@ -189,7 +189,7 @@ export function bodyFailed(value: unknown, failure: ChordFailure, policy: Celery
     for (const { id, children } of told) results.set(id, ownFailure(id, result, children, policy, publisher));
     for (const end of [...ends, ...later]) {
       if (end.id !== undefined && !results.has(end.id))
-        results.set(end.id, failureOfEnd(end, end.id, exception, null, policy, publisher.now));
+        results.set(end.id, failureOfUnreached(end, end.id, exception, null, policy, publisher.now));
     }
   }
   return {

@@ -42,7 +42,7 @@ export function freeze(signature: Signature, given: Given, publisher: Publisher)
       // The id is its last step's. The original writes it down even where it has none.
       const id = given.id ?? signature.options.get('task_id') ?? null;
       const options = new Map(signature.options).set('task_id', id);
-      return { signature: { ...signature, kwargs, options }, result: result ?? resultTuple(publisher.mint()) };
+      return { signature: { ...signature, kwargs, options }, result: result ?? resultTuple(publisher.newId()) };
     }
     case 'group': {
       const { signature: frozen, results } = freezeGroup(signature, given, publisher);
@@ -75,8 +75,8 @@ export function freezeGroup(
   const members: ExactMap[] = [];
   const results: ResultTuple[] = [];
   for (const { member } of flatten(listOf(group.kwargs.get('tasks')))) {
-    const surroundings = { groupId: given.groupId, chord: given.chord, rootId: given.rootId };
-    const frozen = freeze(member, { ...surroundings, groupIndex: members.length }, publisher);
+    const inherited = { groupId: given.groupId, chord: given.chord, rootId: given.rootId };
+    const frozen = freeze(member, { ...inherited, groupIndex: members.length }, publisher);
     members.push(signatureToMap(frozen.signature));
     results.push(frozen.result);
   }
@@ -111,7 +111,7 @@ export function* flatten(
 
 function freezeOptions(own: ExactMap, given: Given, publisher: Publisher): Map<string, unknown> {
   const options = new Map(own);
-  if (textOf(options.get('task_id')) === undefined) options.set('task_id', given.id ?? publisher.mint());
+  if (textOf(options.get('task_id')) === undefined) options.set('task_id', given.id ?? publisher.newId());
   if (given.rootId !== undefined) options.set('root_id', given.rootId);
   if (!options.has('reply_to')) options.set('reply_to', publisher.replyTo ?? '');
   if (given.groupId !== undefined && !options.has('group_id')) options.set('group_id', given.groupId);
@@ -123,7 +123,7 @@ function freezeOptions(own: ExactMap, given: Given, publisher: Publisher): Map<s
 /** Source: group._freeze_group_tasks, nulls and order included. */
 function freezeGroupOptions(own: ExactMap, given: Given, publisher: Publisher): Map<string, unknown> {
   const options = new Map(own);
-  if (textOf(options.get('task_id')) === undefined) options.set('task_id', given.groupId ?? publisher.mint());
+  if (textOf(options.get('task_id')) === undefined) options.set('task_id', given.groupId ?? publisher.newId());
   if (given.groupId !== undefined) options.set('group_id', given.groupId);
   if (given.chord !== undefined) options.set('chord', given.chord);
   if (given.groupIndex !== undefined) options.set('group_index', given.groupIndex);

@@ -22,7 +22,7 @@ export type Chords = 'counted' | 'polled' | 'refused';
 /** Who publishes, and when. */
 export interface Publisher {
   readonly now: Date;
-  readonly mint: () => string;
+  readonly newId: () => string;
   /** `gen<pid>@<host>`. */
   readonly origin: string;
   readonly route: Route;
@@ -65,7 +65,7 @@ export function toCall(
   const kwargsrepr = textOf(options.get('kwargsrepr'));
   return {
     task,
-    id: textOf(options.get('task_id')) ?? publisher.mint(),
+    id: textOf(options.get('task_id')) ?? publisher.newId(),
     args,
     kwargs,
     callbacks: maybeList(options.get('link')),

@@ -3,7 +3,7 @@ import { isoText } from '../../formats/values.ts';
 import type { Disposition, Failure, Outcome, Transition } from '../../job.ts';
 import { apply } from '../canvas/apply.ts';
 import { partOf, partsOfEnds } from '../canvas/chord.ts';
-import { endsOf, failureOfEnd } from './unreached.ts';
+import { unreachedTasks, failureOfUnreached } from './unreached.ts';
 import {
   encodeError,
   exceptionResult,
@@ -102,7 +102,7 @@ function reject(
   const disposition = { state: 'requeued' } as const;
   if (policy.acksLate) return { disposition, write: { ...NO_WRITES, ack: 'requeue' } };
   const again = retryOf(message, { retries: message.retries, eta: null, origin: policy.origin, now });
-  return { disposition, write: { ...NO_WRITES, publish: [again], inItsPlace: true, ack: 'done' } };
+  return { disposition, write: { ...NO_WRITES, publish: [again], replacesTask: true, ack: 'done' } };
 }
 
 function succeed(
@@ -166,10 +166,10 @@ function fail(
   if (stored) results.push(own(message, 'FAILURE', result, traceback, moment.sent ?? [], policy, moment.now));
   if (!message.linked) return failed({ ...NO_WRITES, results }, policy);
   const { chain, errbacks: signatures } = message.embed;
-  const ends = chain.flatMap(endsOf);
+  const ends = chain.flatMap(unreachedTasks);
   for (const end of ends) {
     if (stored && end.id !== undefined)
-      results.push(failureOfEnd(end, end.id, exception, traceback, policy, moment.now));
+      results.push(failureOfUnreached(end, end.id, exception, traceback, policy, moment.now));
   }
   const chordParts = [...partOf(message, 'FAILURE', result, policy), ...partsOfEnds(ends, 'FAILURE', result, policy)];
   const { children: _, ...told } = errbacks(
@@ -191,7 +191,7 @@ function replace(message: TaskMessage, by: unknown, policy: CeleryPolicy, moment
     const application = apply(replacement(message, by), {}, publisherOf(message, policy, moment));
     return {
       disposition: { state: 'replaced' },
-      write: { ...published(application, policy.typed), inItsPlace: true, ack: late(policy) },
+      write: { ...published(application, policy.typed), replacesTask: true, ack: late(policy) },
     };
   } catch (error) {
     if (!(error instanceof WireError)) throw error;
@@ -234,7 +234,7 @@ function retry(
       own(message, 'RETRY', result, traceback, [...(moment.sent ?? []), resultTuple(message.id)], policy, moment.now),
     );
   }
-  const write = { ...NO_WRITES, publish, inItsPlace: true, results, ack: late(policy) } as const;
+  const write = { ...NO_WRITES, publish, replacesTask: true, results, ack: late(policy) } as const;
   return { disposition: { state: 'retrying', at }, write };
 }
 
@@ -288,7 +288,7 @@ function partsWith(
   if (!message.linked) return [];
   return [
     ...partOf(message, state, result, policy),
-    ...partsOfEnds(message.embed.chain.flatMap(endsOf), state, result, policy),
+    ...partsOfEnds(message.embed.chain.flatMap(unreachedTasks), state, result, policy),
   ];
 }
 

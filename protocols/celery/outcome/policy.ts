@@ -55,7 +55,7 @@ export interface RunMoment extends Moment {
 export function publisherOf(message: TaskMessage, policy: CeleryPolicy, moment: Moment): Publisher {
   return {
     now: moment.now,
-    mint: moment.mint,
+    newId: moment.newId,
     origin: policy.origin,
     route: policy.route,
     replyTo: policy.replyTo,

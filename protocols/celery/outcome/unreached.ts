@@ -7,7 +7,7 @@ import { encodeMeta } from './result.ts';
 import { listOf, mapOf, numberOf, textOf } from '../canvas/signature.ts';
 
 /** A task that will never run, as its signature tells of it: somebody may wait for its result, or a chord for its part. */
-export interface End {
+export interface UnreachedTask {
   readonly id: string | undefined;
   readonly group: string | undefined;
   readonly groupIndex: number | undefined;
@@ -25,24 +25,24 @@ export interface End {
  * group counts in the chord around it with each of its members, not with its own id as in the original, where such a chord
  * waits for ever. What cannot be read has no end. Source: celery/backends/base.py mark_as_failure.
  */
-export function endsOf(value: unknown): readonly End[] {
+export function unreachedTasks(value: unknown): readonly UnreachedTask[] {
   const signature = mapOf(value);
   if (signature === undefined) return [];
-  const own = endOf(signature);
+  const own = unreachedTask(signature);
   const kwargs = mapOf(signature.get('kwargs'));
   switch (signature.get('subtask_type')) {
     case 'group':
-      return [{ ...own, chord: undefined }, ...listOf(kwargs?.get('tasks')).flatMap(endsOf)];
+      return [{ ...own, chord: undefined }, ...listOf(kwargs?.get('tasks')).flatMap(unreachedTasks)];
     case 'chain':
-      return endsOf(listOf(kwargs?.get('tasks')).at(-1));
+      return unreachedTasks(listOf(kwargs?.get('tasks')).at(-1));
     case 'chord':
-      return [{ ...own, chord: undefined }, ...endsOf(kwargs?.get('body'))];
+      return [{ ...own, chord: undefined }, ...unreachedTasks(kwargs?.get('body'))];
     default:
       return [own];
   }
 }
 
-function endOf(signature: ExactMap): End {
+function unreachedTask(signature: ExactMap): UnreachedTask {
   const options = mapOf(signature.get('options'));
   const option = (name: string): unknown => options?.get(name);
   const chord = option('chord');
@@ -60,8 +60,8 @@ function endOf(signature: ExactMap): End {
 }
 
 /** The FAILURE of a task that never ran. Its extended fields are those of its signature. */
-export function failureOfEnd(
-  end: End,
+export function failureOfUnreached(
+  end: UnreachedTask,
   id: string,
   exception: PythonException,
   traceback: string | null,

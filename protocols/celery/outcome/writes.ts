@@ -39,7 +39,7 @@ export interface Writes {
   readonly chords: readonly ChordStart[];
   readonly publish: readonly Publication[];
   /** What is published is the task itself, once more or as its successor: where that cannot be sent, the task is not over. */
-  readonly inItsPlace?: true;
+  readonly replacesTask?: true;
   readonly results: readonly ResultWrite[];
   readonly chordParts: readonly ChordPart[];
   /** Published once the failure is stored: an errback may look at it. */

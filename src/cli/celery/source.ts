@@ -18,7 +18,7 @@ export async function celerySource(
   const { tryOut } = connection;
   return {
     source: celery(options),
-    told: toldOf(flags, connection),
+    origin: originOf(flags, connection),
     tryOut: tryOut === undefined ? undefined : { folder: tryOut.queue, words: tryOutWords(tryOut) },
     companion: flags.beat === true ? (log) => beatOf(withUrls(options), log) : undefined,
   };
@@ -31,7 +31,7 @@ function withUrls(options: CeleryOptions): CeleryOptions {
 }
 
 /** Who set what, for the banner. */
-function toldOf(flags: CeleryWorkerFlags, connection: Connection): ResolvedSource['told'] {
+function originOf(flags: CeleryWorkerFlags, connection: Connection): ResolvedSource['origin'] {
   const options: string[] = [];
   if (flags.acksLate === true) options.push('acknowledge late');
   if (flags.taskEvents === true) options.push('task events');

@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { collect, list, logOptions, seconds, secondsOrZero, whole } from '../flag-values.ts';
-import type { ResolvedSource, Surroundings, System, Verb } from '../system.ts';
+import type { ResolvedSource, CliContext, System, Verb } from '../system.ts';
 import type { BeatFlags } from './beat.ts';
 import { commandHelp } from './command-list.ts';
 import type { ControlFlags, EventsFlags } from './control.ts';
@@ -50,7 +50,7 @@ function addWorkerFlags(worker: Command): void {
     .addOption(schedulerOption('--scheduler <name>'));
 }
 
-function addCommands(verb: Verb, root: Command, { env, cwd, out, err, done }: Surroundings): void {
+function addCommands(verb: Verb, root: Command, { env, cwd, out, err, done }: CliContext): void {
   const output = { out, err };
   logOptions(
     root

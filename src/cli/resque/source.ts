@@ -20,18 +20,18 @@ export async function resqueSource(
   const { options, from, forkPerJob, termChild, termTimeoutMs, pidFile, shutdownTimeoutMs } = resolved;
   const { jobTitle, resque } = await import('../../drivers/resque/index.ts');
   const source = resque(options);
-  const told: string[] = [];
-  if (options.namespace !== undefined) told.push(`namespace '${options.namespace}'`);
-  if (options.scheduler !== undefined && options.scheduler !== false) told.push('scheduler');
-  if (options.interval === 0) told.push('ends when the queues are empty');
-  if (forkPerJob) told.push('a process for each job');
-  if (options.unknownTask !== undefined) told.push(`unknown tasks: ${options.unknownTask}`);
+  const notes: string[] = [];
+  if (options.namespace !== undefined) notes.push(`namespace '${options.namespace}'`);
+  if (options.scheduler !== undefined && options.scheduler !== false) notes.push('scheduler');
+  if (options.interval === 0) notes.push('ends when the queues are empty');
+  if (forkPerJob) notes.push('a process for each job');
+  if (options.unknownTask !== undefined) notes.push(`unknown tasks: ${options.unknownTask}`);
   const logLevel = logLevelOf(env);
   return {
     source,
     ...(logLevel === undefined ? {} : { logLevel }),
     ...(resolved.background ? { background: 'BACKGROUND' } : {}),
-    told: { address: maskUrl(options.url), broker: `from ${from}`, options: told },
+    origin: { address: maskUrl(options.url), broker: `from ${from}`, options: notes },
     ...(shutdownTimeoutMs === undefined ? {} : { shutdownTimeoutMs }),
     ...(pidFile === undefined ? {} : { companion: () => Promise.resolve(pidFileAt(resolve(cwd, pidFile))) }),
     ...(forkPerJob

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import { secondsOrZero, whole } from '../flag-values.ts';
-import type { ResolvedSource, Surroundings, System, Verb } from '../system.ts';
+import type { ResolvedSource, CliContext, System, Verb } from '../system.ts';
 import type { ControlFlags } from './control.ts';
 import type { EnqueueFlags } from './enqueue.ts';
 import { CONTROL_HELP, DECODE_HELP, ENQUEUE_HELP, INSPECT_HELP } from './help.ts';
@@ -46,7 +46,7 @@ function addWorkerFlags(worker: Command): void {
     .addOption(backends('--failure-backend <name>'));
 }
 
-function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: Surroundings): void {
+function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: CliContext): void {
   const output = { out, err };
   const command = (name: Parameters<Verb>[0], description: string): Command =>
     verb(name)

@@ -8,12 +8,12 @@ export async function rqSource(flags: RqWorkerFlags, env: Environment, config: C
   const { options, from } = resolveRq(flags, env, config);
   const { rq } = await import('../../drivers/rq/index.ts');
   const { burst, maxJobs, maxIdleTime, withScheduler, dequeueStrategy, unknownTask } = options;
-  const told: string[] = [];
-  if (burst === true) told.push('burst');
-  if (maxJobs !== undefined) told.push(`at most ${maxJobs} jobs`);
-  if (maxIdleTime !== undefined) told.push(`ends after ${maxIdleTime} s without a job`);
-  if (withScheduler === false) told.push('no scheduler');
-  if (dequeueStrategy !== undefined) told.push(`dequeue strategy ${dequeueStrategy}`);
-  if (typeof unknownTask === 'string') told.push(`unknown tasks: ${unknownTask}`);
-  return { source: rq(options), told: { address: maskUrl(options.url), broker: `from ${from}`, options: told } };
+  const notes: string[] = [];
+  if (burst === true) notes.push('burst');
+  if (maxJobs !== undefined) notes.push(`at most ${maxJobs} jobs`);
+  if (maxIdleTime !== undefined) notes.push(`ends after ${maxIdleTime} s without a job`);
+  if (withScheduler === false) notes.push('no scheduler');
+  if (dequeueStrategy !== undefined) notes.push(`dequeue strategy ${dequeueStrategy}`);
+  if (typeof unknownTask === 'string') notes.push(`unknown tasks: ${unknownTask}`);
+  return { source: rq(options), origin: { address: maskUrl(options.url), broker: `from ${from}`, options: notes } };
 }

@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { collect, logOptions, seconds, whole } from '../flag-values.ts';
-import type { ResolvedSource, Surroundings, System, Verb } from '../system.ts';
+import type { ResolvedSource, CliContext, System, Verb } from '../system.ts';
 import type { CronFlags } from './cron.ts';
 import type { EnqueueFlags } from './enqueue.ts';
 import { CRON_HELP, DECODE_HELP, ENQUEUE_HELP } from './help.ts';
@@ -58,7 +58,7 @@ function addWorkerFlags(worker: Command): void {
     );
 }
 
-function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: Surroundings): void {
+function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: CliContext): void {
   const output = { out, err };
   const command = (name: Parameters<Verb>[0], description: string): Command =>
     verb(name)

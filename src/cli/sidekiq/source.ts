@@ -13,18 +13,18 @@ export async function sidekiqSource(
   const { options, from, yml } = resolveSidekiq(flags, env, config, cwd);
   const { sidekiq } = await import('../../drivers/sidekiq/index.ts');
   const source = sidekiq(options);
-  const told: string[] = [];
-  if (options.fetch === 'basic') told.push('basic fetch: a job is lost with its process');
-  if (options.dialect !== undefined) told.push(`speaks Sidekiq ${options.dialect}`);
-  if (options.unknownTask !== undefined) told.push(`unknown tasks: ${options.unknownTask}`);
-  if (yml !== undefined) told.push(`options from ${yml.file}`);
-  if (yml !== undefined && yml.ignored.length > 0) told.push(`not for us there: ${yml.ignored.join(', ')}`);
+  const notes: string[] = [];
+  if (options.fetch === 'basic') notes.push('basic fetch: a job is lost with its process');
+  if (options.dialect !== undefined) notes.push(`speaks Sidekiq ${options.dialect}`);
+  if (options.unknownTask !== undefined) notes.push(`unknown tasks: ${options.unknownTask}`);
+  if (yml !== undefined) notes.push(`options from ${yml.file}`);
+  if (yml !== undefined && yml.ignored.length > 0) notes.push(`not for us there: ${yml.ignored.join(', ')}`);
   // Queues named by a flag are all there is to work on.
   const capsules = flags.queues === undefined ? (yml?.capsules ?? []) : [];
   return {
     source,
     more: capsules.map(([name, own]) => source.capsule(name, own)),
     ...(yml?.shutdownTimeoutMs === undefined ? {} : { shutdownTimeoutMs: yml.shutdownTimeoutMs }),
-    told: { address: maskUrl(options.url), broker: `from ${from}`, options: told },
+    origin: { address: maskUrl(options.url), broker: `from ${from}`, options: notes },
   };
 }

@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { collect, seconds, secondsOrZero, whole } from '../flag-values.ts';
-import type { ResolvedSource, Surroundings, System, Verb } from '../system.ts';
+import type { ResolvedSource, CliContext, System, Verb } from '../system.ts';
 import type { ControlFlags } from './control.ts';
 import type { EnqueueFlags } from './enqueue.ts';
 import { CONTROL_HELP, DECODE_HELP, ENQUEUE_HELP, INSPECT_HELP } from './help.ts';
@@ -39,7 +39,7 @@ function addWorkerFlags(worker: Command): void {
     .option('--dialect <version>', 'which Sidekiq to speak (default: what the processes that run can read)', version);
 }
 
-function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: Surroundings): void {
+function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: CliContext): void {
   const output = { out, err };
   const command = (name: Parameters<Verb>[0], description: string): Command =>
     verb(name)

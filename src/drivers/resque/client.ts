@@ -335,7 +335,7 @@ export class ResqueClient implements Client<EnqueueOptions, boolean>, AsyncDispo
   async #open(): Promise<RedisConnection> {
     const redis = new RedisConnection(this.#app.target, { log: this.#log });
     await redis.connect();
-    this.#push = redis.fold((items: readonly { readonly queue: string; readonly payload: string }[]) =>
+    this.#push = redis.batchPerTick((items: readonly { readonly queue: string; readonly payload: string }[]) =>
       wire.pushAll(this.#app.keys, items),
     );
     return (this.#redis = redis);

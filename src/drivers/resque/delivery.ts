@@ -7,7 +7,7 @@ import * as lifecycle from '../../../protocols/resque/lifecycle.ts';
 import type { Payload } from '../../../protocols/resque/message.ts';
 import * as presence from '../../../protocols/resque/presence.ts';
 import * as wire from '../../../protocols/resque/redis.ts';
-import type { ChurnSet } from '../../renewing.ts';
+import type { RenewingSet } from '../../renewing.ts';
 import type { Delivery } from '../../source.ts';
 import type { Holder } from '../../transports/redis-claims.ts';
 import type { ResqueProcess } from './process.ts';
@@ -34,7 +34,7 @@ export class ResqueDelivery implements Delivery, Holder, Occupant {
   /** Others have the job: it is not to be started. */
   lost = false;
   readonly #process: ResqueProcess;
-  readonly #running: ChurnSet<ResqueDelivery>;
+  readonly #running: RenewingSet<ResqueDelivery>;
   #worker: string | undefined;
   #begun = false;
   #transition: Transition<lifecycle.ResqueWrites> | undefined;
@@ -42,7 +42,7 @@ export class ResqueDelivery implements Delivery, Holder, Occupant {
   #writes = 0;
 
   /** `running` has it for as long as it runs. */
-  constructor(process: ResqueProcess, claimed: ClaimedPayload, job: ResqueJob, running: ChurnSet<ResqueDelivery>) {
+  constructor(process: ResqueProcess, claimed: ClaimedPayload, job: ResqueJob, running: RenewingSet<ResqueDelivery>) {
     this.#process = process;
     this.claimed = claimed;
     this.job = job;
@@ -120,7 +120,7 @@ export class ResqueDelivery implements Delivery, Holder, Occupant {
     const { attempt, activeJob } = this.job;
     const run = { queue, payload, attempt, worker, retryName, activeJob: activeJob !== undefined };
     const policy = { keys, failures: options.failures, retry };
-    const moment = { now: new Date(), random: Math.random(), mint: randomUUID };
+    const moment = { now: new Date(), random: Math.random(), newId: randomUUID };
     try {
       return lifecycle.settle(run, outcome, policy, moment);
     } catch (error) {

@@ -5,7 +5,7 @@ import type { Failure } from '../../../protocols/job.ts';
 import { type ResqueJob, toActiveJob, wrappedClass } from '../../../protocols/resque/active-job.ts';
 import { className, decodePayload, type Payload, toJob } from '../../../protocols/resque/message.ts';
 import { attemptOf, retryIdentifier, retryKeys, retryName } from '../../../protocols/resque/retry.ts';
-import type { ChurnSet } from '../../renewing.ts';
+import type { RenewingSet } from '../../renewing.ts';
 import type { ClassRule, ClassRules } from './task-rules.ts';
 import { ResqueDelivery } from './delivery.ts';
 import type { ResqueProcess } from './process.ts';
@@ -36,10 +36,10 @@ interface Read {
 export class Intake {
   readonly #process: ResqueProcess;
   readonly #rules: ClassRules;
-  readonly #running: ChurnSet<ResqueDelivery>;
+  readonly #running: RenewingSet<ResqueDelivery>;
 
   /** `running` has each delivery for as long as it runs. */
-  constructor(process: ResqueProcess, rules: ClassRules, running: ChurnSet<ResqueDelivery>) {
+  constructor(process: ResqueProcess, rules: ClassRules, running: RenewingSet<ResqueDelivery>) {
     this.#process = process;
     this.#rules = rules;
     this.#running = running;

@@ -5,7 +5,7 @@ import type { ResqueOptions } from './options.ts';
  * How long a worker that found nothing waits until it looks again: longer from look to look, from `minInterval` to `maxInterval`, as
  * Resque 3.0 does. After a wait of none at all it ends. Source: worker.rb work.
  */
-export class Looks {
+export class PollInterval {
   readonly #least: number;
   readonly #most: number;
   readonly #more: number;

@@ -82,7 +82,7 @@ export class ResqueProcess {
       process: this.name,
       giveBack: (queue, bytes) => wire.giveBack(this.keys, queue, bytes),
     });
-    this.#turn = redis.fold((items: readonly (Done | undefined)[]) => this.#settled(claims, items));
+    this.#turn = redis.batchPerTick((items: readonly (Done | undefined)[]) => this.#settled(claims, items));
     this.#startedAt = await this.run(presence.serverTime());
     // Before anything is claimed: whoever looks at our claims must find us alive.
     await this.sayAlive();

@@ -165,7 +165,7 @@ export class SchedulerAgent implements Agent {
       const moved = await redis.run(wire.moveDelayed(this.#keys, second, due));
       for (const at of moved.aside) {
         const { queue, why } = due[at] as wire.DueItem;
-        this.#setAside(queue === undefined ? why : `the key of its queue '${queue}' is no list`);
+        this.#quarantine(queue === undefined ? why : `the key of its queue '${queue}' is no list`);
       }
     }
   }
@@ -183,7 +183,7 @@ export class SchedulerAgent implements Agent {
     }
   }
 
-  #setAside(reason: string): void {
+  #quarantine(reason: string): void {
     const list = quarantineKey(this.#keys, 'delayed');
     const kept = `The bytes are kept in the list '${list}', the reason in '${list}:why'`;
     this.#poison?.({ system: 'resque', queue: 'delayed', id: undefined, code: 'undecodable', reason, kept });

@@ -1,7 +1,7 @@
 import type { Command } from '../../../protocols/redis.ts';
 import { type Keyspace, workerKey } from '../../../protocols/resque/keys.ts';
 import { working } from '../../../protocols/resque/presence.ts';
-import { ChurnMap, ChurnSet } from '../../renewing.ts';
+import { RenewingMap, RenewingSet } from '../../renewing.ts';
 
 /** A job that runs, and what the pages of Resque show of it. */
 export interface Occupant {
@@ -18,9 +18,9 @@ export class Slots {
   readonly #keys: Keyspace;
   readonly ids: readonly string[];
   readonly #free: number[];
-  readonly #slots = new ChurnMap<Occupant, number>();
+  readonly #slots = new RenewingMap<Occupant, number>();
   readonly #shown: (Occupant | undefined)[];
-  readonly #waiting = new ChurnSet<Occupant>();
+  readonly #waiting = new RenewingSet<Occupant>();
   readonly #changed = new Set<number>();
 
   constructor(keys: Keyspace, ids: readonly string[]) {

@@ -1,19 +1,19 @@
 import { setMaxListeners } from 'node:events';
-import type { Claimed, ClaimedJob, SetAside } from '../../../protocols/claims.ts';
+import type { Claimed, ClaimedJob, QuarantinedJob } from '../../../protocols/claims.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import { quarantineKey, queueKey } from '../../../protocols/resque/keys.ts';
 import { procline } from '../../../protocols/resque/presence.ts';
 import * as wire from '../../../protocols/resque/redis.ts';
-import { ChurnSet } from '../../renewing.ts';
+import { RenewingSet } from '../../renewing.ts';
 import { type Logger, silent } from '../../log.ts';
-import { persist } from '../../retry-until-written.ts';
+import { retryUntilWritten } from '../../retry-until-written.ts';
 import { type Agent, type Delivery, type Host, pause, type Source } from '../../source.ts';
 import { PushWatch } from '../../transports/redis-push.ts';
 import { heartbeats, keptWords, prune, pruner, rescue } from './upkeep.ts';
 import { ClassRules } from './task-rules.ts';
 import type { ResqueDelivery } from './delivery.ts';
 import { Intake, type Sorted } from './intake.ts';
-import { Looks } from './polls.ts';
+import { PollInterval } from './polls.ts';
 import { type ResqueOptions, type ResolvedWorker, resolveApp, resolveWorker, type WorkerHooks } from './options.ts';
 import { FOLLOWS, ResqueProcess } from './process.ts';
 import { SchedulerAgent } from './scheduler.ts';
@@ -31,7 +31,7 @@ export class ResqueSource implements Source {
   readonly #process: ResqueProcess;
   readonly #options: ResolvedWorker;
   readonly #strangers: Strangers;
-  readonly #looks: Looks;
+  readonly #polls: PollInterval;
   readonly #scheduler: SchedulerAgent | undefined;
   readonly #chores = new Set<Promise<unknown>>();
   readonly #closing = new AbortController();
@@ -46,17 +46,17 @@ export class ResqueSource implements Source {
   #wasEmpty = true;
   /** Jobs of unknown classes that came since the last one that is handled here. */
   #strangersInARow = 0;
-  readonly #running = new ChurnSet<ResqueDelivery>();
+  readonly #running = new RenewingSet<ResqueDelivery>();
   #title: string | undefined;
 
   constructor(options: ResqueOptions) {
     const app = resolveApp(options);
     this.#options = resolveWorker(options);
-    this.#looks = new Looks(options);
+    this.#polls = new PollInterval(options);
     this.concurrency = this.#options.concurrency;
     this.prefetch = this.#options.prefetch;
     this.#process = new ResqueProcess(app, this.#options);
-    this.#strangers = new Strangers(this.#options.unknownTaskDelayMs, (work) => this.#carryOut(work));
+    this.#strangers = new Strangers(this.#options.unknownTaskDelayMs, (work) => this.#executeWrite(work));
     const { scheduler } = this.#options;
     this.#scheduler =
       scheduler === undefined || scheduler.run === false ? undefined : new SchedulerAgent(app, scheduler);
@@ -103,33 +103,33 @@ export class ResqueSource implements Source {
   async receive(max: number, signal: AbortSignal): Promise<readonly Delivery[]> {
     if (signal.aborted || this.#quiet) return [];
     if (this.#paused !== undefined) {
-      if (this.#looks.over) return this.#end(signal);
+      if (this.#polls.over) return this.#end(signal);
       await Promise.race([this.#paused.until, pause(1_000, signal)]);
       return [];
     }
     // A queue full of other people's jobs: they pass through here a thousand at a time, not all at once.
     if (this.#strangers.full) {
-      if (this.#looks.over && (await this.#onlyStrangers())) return this.#end(signal);
+      if (this.#polls.over && (await this.#onlyStrangers())) return this.#end(signal);
       await pause(this.#options.unknownTaskDelayMs, signal);
       return [];
     }
     const seen = this.#watch?.seen ?? 0;
     await this.#process.whenReady(signal);
-    await this.#process.claims.settleDoubts();
+    await this.#process.claims.recoverLostReplies();
     const { claimed, aside, paused, news } = await this.#claim(max);
     for (const one of aside) this.#tooLarge(one);
     const deliveries = await this.#deliveries(claimed);
     if (deliveries.length > 0) {
       this.#wasEmpty = false;
       this.#strangersInARow = 0;
-      this.#looks.found();
+      this.#polls.found();
     }
     if (claimed.length > 0 || aside.length > 0 || news) return deliveries;
     if (!paused && !this.#wasEmpty) {
       this.#wasEmpty = true;
       await this.#hook('queueEmpty');
     }
-    if (this.#looks.over) return this.#end(signal);
+    if (this.#polls.over) return this.#end(signal);
     await this.#wait(seen, signal);
     return [];
   }
@@ -207,7 +207,7 @@ export class ResqueSource implements Source {
 
   async #wait(seen: number, signal: AbortSignal): Promise<void> {
     const { push } = this.#options;
-    const intervalMs = this.#looks.next();
+    const intervalMs = this.#polls.next();
     if (!push) await pause(intervalMs, signal);
     // Where the server cannot tell of pushes, a look costs less than a job that waits.
     else if (this.#watch?.active !== true) await pause(Math.min(POLLING_MS, intervalMs), signal);
@@ -254,7 +254,7 @@ export class ResqueSource implements Source {
     for (const { claimed: one, error } of sorted.poison) this.#quarantine(one, error);
     // As in Rails: the job fails with it.
     for (const { delivery, error } of sorted.unread)
-      this.#carryOut(() => delivery.settle({ kind: 'error', error, retriable: false }).then(() => {}));
+      this.#executeWrite(() => delivery.settle({ kind: 'error', error, retriable: false }).then(() => {}));
     if (this.#options.unknownTask === 'fail' || this.#quiet) return [...sorted.deliveries, ...sorted.strangers];
     this.#strangersInARow += sorted.strangers.length;
     for (const stranger of sorted.strangers) this.#strangers.take(stranger, this.#log);
@@ -266,13 +266,13 @@ export class ResqueSource implements Source {
     const reason = (error as Error).message.replace(/^resque: /, '');
     const { keys, claims } = this.#process;
     const why = JSON.stringify({ code, reason, queue, bytes: bytes.length, at: Date.now() / 1000 });
-    this.#carryOut(async () => {
+    this.#executeWrite(async () => {
       await claims.exchange(claim, wire.quarantine(keys, queue, bytes, why));
       this.#host?.poison({ system: this.system, queue, id: undefined, code, reason, kept: this.#kept(queue) });
     });
   }
 
-  #tooLarge({ queue, size, start }: SetAside): void {
+  #tooLarge({ queue, size, start }: QuarantinedJob): void {
     const limit = this.#options.maxJobBytes;
     const begins = JSON.stringify(start.toString('latin1', 0, 60));
     const reason = `the payload has ${size} bytes, more than the ${limit} allowed (maxJobBytes); it begins ${begins}`;
@@ -292,8 +292,8 @@ export class ResqueSource implements Source {
   }
 
   /** Writes for a job that is no delivery: until they stick, or the worker ends. */
-  #carryOut(work: () => Promise<void>): void {
-    const chore = persist(work, this.#closing.signal, (error) =>
+  #executeWrite(work: () => Promise<void>): void {
+    const chore = retryUntilWritten(work, this.#closing.signal, (error) =>
       this.#log.debug({ error }, 'a write failed; trying again until it sticks'),
     ).finally(() => this.#chores.delete(chore));
     this.#chores.add(chore);

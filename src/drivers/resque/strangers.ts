@@ -7,14 +7,14 @@ const MOST = 1_000;
 /** Jobs of classes that nobody here handles: after a pause they go behind the others of their queue, for those who do. */
 export class Strangers {
   readonly #delayMs: number;
-  readonly #carryOut: (work: () => Promise<void>) => void;
+  readonly #executeWrite: (work: () => Promise<void>) => void;
   readonly #held = new Map<ResqueDelivery, NodeJS.Timeout>();
   readonly #said = new Map<string, number>();
 
-  /** `carryOut` does it until it sticks. */
-  constructor(delayMs: number, carryOut: (work: () => Promise<void>) => void) {
+  /** `executeWrite` does it until it sticks. */
+  constructor(delayMs: number, executeWrite: (work: () => Promise<void>) => void) {
     this.#delayMs = delayMs;
-    this.#carryOut = carryOut;
+    this.#executeWrite = executeWrite;
   }
 
   get size(): number {
@@ -29,7 +29,7 @@ export class Strangers {
     this.#tell(delivery, log);
     const back = (): void => {
       this.#held.delete(delivery);
-      this.#carryOut(() => delivery.putBehind());
+      this.#executeWrite(() => delivery.putBehind());
     };
     this.#held.set(delivery, setTimeout(back, this.#delayMs));
   }
@@ -38,7 +38,7 @@ export class Strangers {
   releaseAll(): void {
     for (const [delivery, timer] of [...this.#held].reverse()) {
       clearTimeout(timer);
-      this.#carryOut(() => delivery.release());
+      this.#executeWrite(() => delivery.release());
     }
     this.#held.clear();
   }

@@ -139,7 +139,7 @@ export class Intake {
       this.policy('pickle'),
       new Date(),
     );
-    const aside = broken.flatMap(({ field }) => keptAside(field, claimed.fields));
+    const aside = broken.flatMap(({ field }) => quarantinedField(field, claimed.fields));
     this.#host.giveAway(delivery, { ...write, fields: [...aside, ...write.fields] });
     const { id } = claimed;
     const kept =
@@ -177,7 +177,7 @@ function brokenFields(broken: readonly BrokenField[]): WireError {
 }
 
 /** The field under another name, so that RQ's readers do not raise over it. */
-function keptAside(field: string, fields: readonly Buffer[]): [string, Buffer | undefined][] {
+function quarantinedField(field: string, fields: readonly Buffer[]): [string, Buffer | undefined][] {
   const at = fields.findIndex((name, index) => index % 2 === 0 && name.toString('latin1') === field);
   const value = fields[at + 1];
   return [

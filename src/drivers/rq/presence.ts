@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import type * as wire from '../../../protocols/rq/presence.ts';
 import type { WorkerChange } from '../../../protocols/rq/redis.ts';
-import { ChurnMap, ChurnSet } from '../../renewing.ts';
+import { RenewingMap, RenewingSet } from '../../renewing.ts';
 import { version as ownVersion } from '../../version.ts';
 import type { RqDelivery } from './delivery.ts';
 
@@ -13,9 +13,9 @@ export class Presence {
   readonly name: string;
   record: wire.WorkerRecord;
   /** By execution, the oldest first. */
-  readonly #running = new ChurnMap<string, RqDelivery>();
+  readonly #running = new RenewingMap<string, RqDelivery>();
   /** Being written, so as good as over. */
-  readonly #settling = new ChurnSet<string>();
+  readonly #settling = new RenewingSet<string>();
   #suspended = false;
   #shownState: wire.WorkerState = 'started';
   #shownJob: string | undefined;

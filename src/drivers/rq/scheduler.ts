@@ -12,7 +12,7 @@ export class Scheduler implements Agent {
   readonly #redis: () => RedisConnection;
 
   readonly #log: () => Logger;
-  #spoiled: readonly string[] = [];
+  #wrongType: readonly string[] = [];
 
   constructor(queues: readonly string[], redis: () => RedisConnection, log: () => Logger) {
     this.#redis = redis;
@@ -37,20 +37,20 @@ export class Scheduler implements Agent {
   async tick(): Promise<void> {
     for (let more = true; more;) {
       const ticked = await this.#redis().run(tick(this.#record, new Date()));
-      this.#tellOfSpoiled(ticked.spoiled);
+      this.#reportWrongType(ticked.wrongType);
       ({ more } = ticked);
     }
   }
 
   /** Once, and again when it was mended meanwhile. */
-  #tellOfSpoiled(keys: readonly string[]): void {
+  #reportWrongType(keys: readonly string[]): void {
     for (const key of keys)
-      if (!this.#spoiled.includes(key))
+      if (!this.#wrongType.includes(key))
         this.#log().error(
           { key },
           `the key '${key}' is of another type than RQ has there, so that nothing of its queue is scheduled; rename it or delete it`,
         );
-    this.#spoiled = keys;
+    this.#wrongType = keys;
   }
 
   /** Others need not wait for our locks to expire. */

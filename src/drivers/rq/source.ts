@@ -10,7 +10,7 @@ import { fetchWorkers, readsHashOnly, type WorkerCommand, workerNames } from '..
 import type { Exchange } from '../../../protocols/redis.ts';
 import { ConfigError, WireError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
-import { persist } from '../../retry-until-written.ts';
+import { retryUntilWritten } from '../../retry-until-written.ts';
 import { type Agent, type Delivery, every, type Host, pause, type PoisonReport, type Source } from '../../source.ts';
 import type { Registration } from '../../task.ts';
 import { PushWatch } from '../../transports/redis-push.ts';
@@ -79,10 +79,10 @@ export class RqSource implements Source, IntakeHost {
   #born = false;
   #drained = false;
   #ahead: Promise<readonly RqDelivery[]> | undefined;
-  #spoiled: readonly string[] = [];
+  #wrongType: readonly string[] = [];
   /** A claim's answer was lost: what it took has to be looked for. */
-  #uncertain = false;
-  #lookAgainAt = Number.POSITIVE_INFINITY;
+  #replyLost = false;
+  #recoverAgainAt = Number.POSITIVE_INFINITY;
 
   constructor(options: RqOptions) {
     this.#options = options;
@@ -139,8 +139,8 @@ export class RqSource implements Source, IntakeHost {
     const redis = new RedisConnection(this.#target, { log: this.#log });
     await redis.connect();
     this.#redis = redis;
-    this.#settle = redis.fold((items: readonly Settling[]) => this.#settleAll(items));
-    this.#show = redis.fold(() => presenceWire.show(this.presence.change()));
+    this.#settle = redis.batchPerTick((items: readonly Settling[]) => this.#settleAll(items));
+    this.#show = redis.batchPerTick(() => presenceWire.show(this.presence.change()));
     const address = await redis.run(presenceWire.clientAddress()).catch(() => undefined);
     if (address !== undefined) this.presence.address = address;
     const { record } = this.presence;
@@ -208,7 +208,7 @@ export class RqSource implements Source, IntakeHost {
         if (!this.#drained) continue;
       }
       // Between the claim and this look there is no gap: what was pushed meanwhile is seen by it, what comes later is told.
-      const waiting = await this.#look();
+      const waiting = await this.#poll();
       this.#drained = false;
       if (waiting) continue;
       this.#stopIfDone();
@@ -351,7 +351,7 @@ export class RqSource implements Source, IntakeHost {
 
   async #claim(max: number): Promise<readonly RqDelivery[]> {
     const redis = this.redis();
-    if (this.#uncertain || Date.now() >= this.#lookAgainAt) await this.#recoverLost();
+    if (this.#replyLost || Date.now() >= this.#recoverAgainAt) await this.#recoverLost();
     const strategy = this.#options.dequeueStrategy ?? 'default';
     if (strategy === 'random') shuffle(this.#order);
     const now = new Date();
@@ -374,12 +374,12 @@ export class RqSource implements Source, IntakeHost {
       );
     } catch (error) {
       // The server may have claimed for us and the answer been lost; looked into before the next claim.
-      this.#uncertain = true;
+      this.#replyLost = true;
       throw error;
     }
     this.#drained = reply.drained || reply.suspended;
     this.presence.suspended = reply.suspended;
-    this.#tellOfSpoiled(reply.spoiled);
+    this.#reportWrongType(reply.wrongType);
     for (const { queue, id, code } of reply.aside) this.#intake.tellOfQuarantine(queue, id.toString('utf8'), code);
     const deliveries: RqDelivery[] = [];
     for (const claimed of reply.claimed) {
@@ -399,9 +399,9 @@ export class RqSource implements Source, IntakeHost {
     this.#order = [...this.#order.slice(at), ...this.#order.slice(0, at)];
   }
 
-  async #look(): Promise<boolean> {
+  async #poll(): Promise<boolean> {
     // Not at queues that nothing is taken from: they are asked again each second.
-    const exchange = wire.look(this.queues.filter((queue) => !this.#spoiled.includes(queue)));
+    const exchange = wire.anyWaiting(this.queues.filter((queue) => !this.#wrongType.includes(queue)));
     const watch = this.#watch as PushWatch;
     const redis = this.redis();
     if (!watch.active) return redis.run(exchange);
@@ -410,19 +410,19 @@ export class RqSource implements Source, IntakeHost {
   }
 
   /** Once, and again when it was mended meanwhile. */
-  #tellOfSpoiled(queues: readonly string[]): void {
+  #reportWrongType(queues: readonly string[]): void {
     for (const queue of queues) {
-      if (this.#spoiled.includes(queue)) continue;
+      if (this.#wrongType.includes(queue)) continue;
       const what = `nothing is taken from this queue: 'rq:queue:${queue}' is no list, or 'rq:wip:${queue}', 'rq:finished:${queue}' or 'rq:failed:${queue}' no sorted set, or 'jobglot:rq:quarantine:${queue}' no list; rename it or delete it`;
       this.#log.error({ queue }, what);
     }
-    this.#spoiled = queues;
+    this.#wrongType = queues;
   }
 
   /** Written without a run, tried again until it is done: until then this worker keeps the job alive. */
   giveAway(delivery: RqDelivery, settlement: wire.Settlement): void {
     let said = false;
-    const chore: Promise<unknown> = persist(
+    const chore: Promise<unknown> = retryUntilWritten(
       () => this.settle(delivery, settlement),
       this.#closing.signal,
       (error) => {
@@ -456,8 +456,8 @@ export class RqSource implements Source, IntakeHost {
       await redis.run(wire.settle([back], { worker }, new Date()));
     }
     // A server that was frozen may carry out a claim after it was given up here, and after this look.
-    this.#lookAgainAt = this.#uncertain ? Date.now() + 10_000 : Number.POSITIVE_INFINITY;
-    this.#uncertain = false;
+    this.#recoverAgainAt = this.#replyLost ? Date.now() + 10_000 : Number.POSITIVE_INFINITY;
+    this.#replyLost = false;
   }
 
   async #beat(): Promise<void> {

@@ -5,7 +5,7 @@ import { DEAD_LIMITS, type DueJob, moveDue } from '../../../protocols/sidekiq/re
 import { ConfigError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import { RedisConnection } from '../../transports/redis.ts';
-import { fleetDialect } from './peers.ts';
+import { peersDialect } from './peers.ts';
 import { type ResolvedApp, resolveApp, type SidekiqAppOptions } from './options.ts';
 
 export type { ProcessState, QueueState, SetEntry, SetName, Stats, WorkState } from '../../../protocols/sidekiq/api.ts';
@@ -78,7 +78,7 @@ export class SidekiqApi implements AsyncDisposable {
    */
   async retry(entries: readonly wire.SetEntry[]): Promise<number> {
     const redis = await this.#open();
-    const dialect = this.#app.dialect ?? (await fleetDialect(redis, this.#app.keys).catch(() => NEUTRAL));
+    const dialect = this.#app.dialect ?? (await peersDialect(redis, this.#app.keys).catch(() => NEUTRAL));
     return this.#move(entries, (entry) => wire.toQueue(entry, { dialect, nowMs: Date.now() }));
   }
 

@@ -18,7 +18,7 @@ import type {
   PushedLater,
   SidekiqClientOptions,
 } from './client-options.ts';
-import { fleetDialect } from './peers.ts';
+import { peersDialect } from './peers.ts';
 import { newJid } from './jid.ts';
 import { type ResolvedApp, resolveApp } from './options.ts';
 import { Spool } from './spool.ts';
@@ -257,7 +257,7 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
     return item(name, args, defaults === undefined ? options : { ...defaults, ...options }, {
       now,
       dialect: this.#dialect,
-      mint: newJid,
+      newId: newJid,
     });
   }
 
@@ -310,7 +310,7 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
       return;
     }
     const first = this.#dialectUntil === 0;
-    this.#learning ??= fleetDialect(this.#connection(), this.#app.keys)
+    this.#learning ??= peersDialect(this.#connection(), this.#app.keys)
       .then((dialect) => {
         this.#dialect = dialect;
         this.#dialectUntil = Date.now() + DIALECT_MS;
@@ -324,7 +324,7 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
     const redis = new RedisConnection(this.#app.target, { log: this.#log });
     await redis.connect();
     this.#redis = redis;
-    this.#push = redis.fold((payloads: readonly wire.Payload[]) => wire.push(this.#app.keys, payloads));
+    this.#push = redis.batchPerTick((payloads: readonly wire.Payload[]) => wire.push(this.#app.keys, payloads));
     redis.onReady(() => this.#spool?.drain());
   }
 

@@ -137,7 +137,7 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
           "the delay of a retry could not be asked; Sidekiq's own counts",
         ),
     };
-    const moment = { now, random: Math.random(), mint: randomUUID };
+    const moment = { now, random: Math.random(), newId: randomUUID };
     try {
       const activeJob = this.job.activeJob !== undefined;
       return lifecycle.settle(this.message, outcome, { ...rules, activeJob }, moment);

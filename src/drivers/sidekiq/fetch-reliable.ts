@@ -39,7 +39,7 @@ export class ReliableFetch implements Fetch {
   readonly #waitedAt = new Set<string>();
   #arrived: Fetched[] = [];
   /** Whether the next receive begins with a fetch. */
-  #look = true;
+  #poll = true;
   #receiving = false;
 
   constructor(process: SidekiqProcess, host: FetchHost, queues: readonly string[], own: boolean) {
@@ -81,7 +81,7 @@ export class ReliableFetch implements Fetch {
     for (let waited = false; !signal.aborted && !waited;) {
       if (this.#arrived.length > 0) break;
       const { seen } = watch;
-      const fetched = this.#look ? await this.#fetch(max, begin, signal) : [];
+      const fetched = this.#poll ? await this.#fetch(max, begin, signal) : [];
       if (fetched.length > 0) {
         // A waiter was served at the push, before this; its answer may be the next to be read.
         if (this.#waiters.some(({ pending }) => pending !== undefined)) await nextTurn();
@@ -89,12 +89,12 @@ export class ReliableFetch implements Fetch {
       }
       // A waiter's answer may have come while this was under way.
       if (this.#arrived.length > 0) break;
-      this.#look = await this.#nextPush(seen, signal);
+      this.#poll = await this.#nextPush(seen, signal);
       // Nothing for a second: whoever asks hears so, and knows that we are alive.
-      waited = !this.#look;
+      waited = !this.#poll;
     }
     const arrived = this.#arrived.splice(0);
-    if (arrived.length > 0) this.#look = true;
+    if (arrived.length > 0) this.#poll = true;
     return arrived;
   }
 
@@ -121,7 +121,7 @@ export class ReliableFetch implements Fetch {
 
   async #fetch(max: number, begin: number, signal: AbortSignal): Promise<readonly Fetched[]> {
     await (this.#redis as RedisConnection).whenReady(signal);
-    await this.#process.claims.settleDoubts();
+    await this.#process.claims.recoverLostReplies();
     const queues = this.#host.order();
     if (queues.length === 0) return [];
     return this.#claim(queues, max, begin, (exchange) => (this.#redis as RedisConnection).run(exchange));

@@ -1,4 +1,4 @@
-import type { SetAside } from '../../../protocols/claims.ts';
+import type { QuarantinedJob } from '../../../protocols/claims.ts';
 
 /** A job that was fetched. */
 export interface Fetched {
@@ -23,5 +23,5 @@ export interface FetchHost {
   /** The queues to ask, in their order this time. */
   order(): readonly string[];
   /** Told of what is too large to be fetched. */
-  aside(job: SetAside): void;
+  aside(job: QuarantinedJob): void;
 }

@@ -5,10 +5,10 @@ import * as presence from '../../../protocols/sidekiq/presence.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
 import type { Agent } from '../../source.ts';
 import { version } from '../../version.ts';
-import { Bell } from '../../wake-up.ts';
+import { WakeUp } from '../../wake-up.ts';
 import type { SidekiqProcess } from './process.ts';
 
-/** How often the fleet is looked at for versions. */
+/** How often the versions of the peers are read. */
 const LOOK_AROUND_MS = 60_000;
 
 /**
@@ -20,8 +20,8 @@ export class Heartbeat implements Agent {
   readonly #process: SidekiqProcess;
   #beats = 0;
   #rttMicros = 0;
-  #lookAroundAt: number = Date.now() + LOOK_AROUND_MS;
-  readonly #bell = new Bell();
+  #findPeersAt: number = Date.now() + LOOK_AROUND_MS;
+  readonly #wakeUp = new WakeUp();
   #last: Promise<void> = Promise.resolve();
 
   constructor(process: SidekiqProcess) {
@@ -31,14 +31,14 @@ export class Heartbeat implements Agent {
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const { options, dialect } = this.#process;
-      await this.#bell.wait(options.heartbeatMs ?? dialect.beatSeconds * 1000, signal);
+      await this.#wakeUp.wait(options.heartbeatMs ?? dialect.beatSeconds * 1000, signal);
       if (!signal.aborted) await this.beat();
     }
   }
 
   /** Beat now rather than when it is due. */
   soon(): void {
-    this.#bell.ring();
+    this.#wakeUp.signal();
   }
 
   /** One after the other, also where somebody asks in between. */
@@ -76,8 +76,8 @@ export class Heartbeat implements Agent {
     if (this.#beats++ > 0 && !heard.known && options.fetch === 'reliable') await this.#wasTakenForDead();
     if (options.fetch === 'reliable') await this.#countClaims();
     if (heard.signal !== undefined) this.#obey(heard.signal);
-    if (Date.now() >= this.#lookAroundAt) {
-      this.#lookAroundAt = Date.now() + LOOK_AROUND_MS;
+    if (Date.now() >= this.#findPeersAt) {
+      this.#findPeersAt = Date.now() + LOOK_AROUND_MS;
       await process.learnDialect();
     }
   }

@@ -85,7 +85,7 @@ export interface SidekiqOptions extends SidekiqAppOptions, CapsuleOptions {
 export interface ResolvedApp {
   readonly target: RedisTarget;
   readonly keys: Keyspace;
-  /** Undefined: what the fleet speaks. */
+  /** Undefined: what its peers read. */
   readonly dialect: Dialect | undefined;
 }
 

@@ -4,7 +4,7 @@ import * as presence from '../../../protocols/sidekiq/presence.ts';
 import type { RedisConnection } from '../../transports/redis.ts';
 
 /** Which dialect the processes that run now can read: ours follow the others. */
-export async function fleetDialect(redis: RedisConnection, keys: Keyspace): Promise<Dialect> {
+export async function peersDialect(redis: RedisConnection, keys: Keyspace): Promise<Dialect> {
   const identities = await redis.run(presence.processes(keys));
   const peers = await redis.run(presence.peers(keys, identities));
   return dialectOf(

@@ -2,7 +2,7 @@ import * as presence from '../../../protocols/sidekiq/presence.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
 import { dueJob } from '../../../protocols/sidekiq/schedule.ts';
 import type { Agent } from '../../source.ts';
-import { Bell } from '../../wake-up.ts';
+import { WakeUp } from '../../wake-up.ts';
 import type { SidekiqProcess } from './process.ts';
 
 /** How many are moved at once. */
@@ -18,7 +18,7 @@ const CLEANUP_MS = 60_000;
 export class Poller implements Agent {
   readonly name = 'sidekiq: move what is due';
   readonly #process: SidekiqProcess;
-  readonly #bell = new Bell();
+  readonly #wakeUp = new WakeUp();
   /** When the next look is, in milliseconds. */
   #nextAt = 0;
   #cleanupAt = 0;
@@ -31,7 +31,7 @@ export class Poller implements Agent {
   expect(atMs: number): void {
     if (atMs >= this.#nextAt) return;
     this.#nextAt = atMs;
-    this.#bell.ring();
+    this.#wakeUp.signal();
   }
 
   async run(signal: AbortSignal): Promise<void> {
@@ -57,7 +57,8 @@ export class Poller implements Agent {
     // By a clock that nobody sets: where that of the system is put back, this would wait for hours.
     const until = performance.now() + seconds * 1000;
     const left = (): number => Math.min(this.#nextAt - Date.now(), until - performance.now());
-    for (let ms = left(); ms > 0 && !signal.aborted; ms = left()) await this.#bell.wait(Math.max(ms, LEAST_MS), signal);
+    for (let ms = left(); ms > 0 && !signal.aborted; ms = left())
+      await this.#wakeUp.wait(Math.max(ms, LEAST_MS), signal);
   }
 
   async #enqueueDue(set: 'schedule' | 'retry', signal: AbortSignal): Promise<void> {

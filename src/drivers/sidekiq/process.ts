@@ -7,13 +7,13 @@ import { claimsKey, type Keyspace } from '../../../protocols/sidekiq/keys.ts';
 import { Metrics } from '../../../protocols/sidekiq/metrics.ts';
 import * as presence from '../../../protocols/sidekiq/presence.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
-import { ChurnSet } from '../../renewing.ts';
+import { RenewingSet } from '../../renewing.ts';
 import { ConfigError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import type { Agent, Host } from '../../source.ts';
 import { Claims } from '../../transports/redis-claims.ts';
 import { RedisConnection } from '../../transports/redis.ts';
-import { fleetDialect } from './peers.ts';
+import { peersDialect } from './peers.ts';
 import { Heartbeat } from './heartbeat.ts';
 import type { ResolvedApp, ResolvedWorker } from './options.ts';
 import { Poller } from './poller.ts';
@@ -36,7 +36,7 @@ export class SidekiqProcess {
   readonly capsules: presence.Capsule[] = [];
   readonly limits: ClaimLimits;
   readonly metrics: Metrics = new Metrics();
-  readonly working: ChurnSet<Working> = new ChurnSet();
+  readonly working: RenewingSet<Working> = new RenewingSet();
   readonly #agents: readonly Agent[];
   readonly startedAtMs: number = Date.now();
   readonly poller: Poller;
@@ -137,7 +137,7 @@ export class SidekiqProcess {
 
   /** What the processes around can read; asked at the start and each minute. */
   async learnDialect(): Promise<void> {
-    this.dialect = this.app.dialect ?? (await fleetDialect(this.redis, this.keys));
+    this.dialect = this.app.dialect ?? (await peersDialect(this.redis, this.keys));
   }
 
   /** One run has ended, and how. `name` is the class it is counted under. */
@@ -191,7 +191,7 @@ export class SidekiqProcess {
       process: this.identity,
       giveBack: (queue, bytes) => wire.requeue(this.keys, queue, bytes, 'front'),
     });
-    this.#done = redis.fold((done: readonly string[]) => wire.writes(acknowledge(claims, done)));
+    this.#done = redis.batchPerTick((done: readonly string[]) => wire.writes(acknowledge(claims, done)));
     await this.learnDialect();
     // Before anything is fetched: whoever looks at our claims must find us alive.
     await this.#heartbeat.beat();

@@ -1,5 +1,5 @@
 import { setMaxListeners } from 'node:events';
-import type { SetAside } from '../../../protocols/claims.ts';
+import type { QuarantinedJob } from '../../../protocols/claims.ts';
 import type { Command } from '../../../protocols/redis.ts';
 import { readWrapped, wrappedClass } from '../../../protocols/sidekiq/active-job.ts';
 import { quarantineKey } from '../../../protocols/sidekiq/keys.ts';
@@ -10,7 +10,7 @@ import { fetchOrder } from '../../../protocols/sidekiq/queues.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
 import { toFailure, WireError } from '../../../protocols/errors.ts';
 import type { Failure } from '../../../protocols/job.ts';
-import { persist } from '../../retry-until-written.ts';
+import { retryUntilWritten } from '../../retry-until-written.ts';
 import { type Agent, type Delivery, type Host, pause, type Source } from '../../source.ts';
 import { type ClassRule, ClassRules } from './task-rules.ts';
 import { SidekiqDelivery } from './delivery.ts';
@@ -138,7 +138,7 @@ export class SidekiqSource implements Source, FetchHost {
     return fetchOrder(this.#capsule, this.#process.paused, Math.random);
   }
 
-  aside({ queue, size, start, end }: SetAside): void {
+  aside({ queue, size, start, end }: QuarantinedJob): void {
     const { keys, options } = this.#process;
     const list = quarantineKey(keys, queue);
     this.#process.host?.poison({
@@ -221,7 +221,7 @@ export class SidekiqSource implements Source, FetchHost {
   #expire(delivery: SidekiqDelivery): void {
     const { id, task, queue } = delivery.job;
     this.#process.log.info({ system: this.system, task, id, queue }, 'expired before it was started; it is not run');
-    this.#carryOut('forget an expired job', () => delivery.settle({ kind: 'expired' }));
+    this.#executeWrite('forget an expired job', () => delivery.settle({ kind: 'expired' }));
   }
 
   #hold(fetched: Fetched, name: string): void {
@@ -258,7 +258,9 @@ export class SidekiqSource implements Source, FetchHost {
       { system: this.system, task, id, queue, error: error.message },
       'failed before it could run',
     );
-    this.#carryOut('retry a job that could not run', () => delivery.settle({ kind: 'error', error, retriable: true }));
+    this.#executeWrite('retry a job that could not run', () =>
+      delivery.settle({ kind: 'error', error, retriable: true }),
+    );
   }
 
   #say(name: string, queue: string): void {
@@ -277,13 +279,13 @@ export class SidekiqSource implements Source, FetchHost {
   }
 
   #dispose({ claim }: Fetched, commands: readonly Command[], what: string): void {
-    this.#carryOut(`${what} a job`, () => this.#process.dispose(claim, commands));
+    this.#executeWrite(`${what} a job`, () => this.#process.dispose(claim, commands));
   }
 
   /** A write for a job that is no delivery: tried again until it sticks, or the source closes; then the claim is found by others. */
-  #carryOut(what: string, work: () => Promise<unknown>): void {
+  #executeWrite(what: string, work: () => Promise<unknown>): void {
     let said = false;
-    const chore = persist(work, this.#closing.signal, (error) => {
+    const chore = retryUntilWritten(work, this.#closing.signal, (error) => {
       if (!said) this.#process.log.warn({ system: this.system, error }, `could not ${what}; trying again`);
       said = true;
     }).finally(() => this.#chores.delete(chore));

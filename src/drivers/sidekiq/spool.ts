@@ -2,7 +2,7 @@ import type { Payload } from '../../../protocols/sidekiq/redis.ts';
 import { backoff } from '../../backoff.ts';
 import { ConnectionError } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
-import { Bell } from '../../wake-up.ts';
+import { WakeUp } from '../../wake-up.ts';
 
 /** Jobs in one trip. */
 const BATCH = 1_000;
@@ -15,7 +15,7 @@ export class Spool {
   readonly #limit: number;
   readonly #log: Logger;
   readonly #write: (payloads: readonly Payload[]) => Promise<void>;
-  readonly #bell = new Bell();
+  readonly #wakeUp = new WakeUp();
   readonly #closing = new AbortController();
   #kept: Payload[] = [];
   /** What the server itself refused: tried again, and in nobody's way. */
@@ -58,7 +58,7 @@ export class Spool {
 
   /** Redis is back: try now. */
   drain(): void {
-    this.#bell.ring();
+    this.#wakeUp.signal();
   }
 
   /** One more try. How many jobs are left that were never sent. */
@@ -78,7 +78,7 @@ export class Spool {
       else {
         if (last) return;
         if (this.size < before) attempt = 0;
-        await this.#bell.wait(backoff(attempt, Math.random()), this.#closing.signal);
+        await this.#wakeUp.wait(backoff(attempt, Math.random()), this.#closing.signal);
       }
     }
   }

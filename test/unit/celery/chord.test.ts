@@ -2,7 +2,7 @@ import { Buffer } from 'node:buffer';
 import { describe, expect, it } from 'vitest';
 import type { Publisher } from '../../../protocols/celery/message/call.ts';
 import { bodyFailed, join, memberPrefix, readEnded, readMember } from '../../../protocols/celery/canvas/chord.ts';
-import { endsOf } from '../../../protocols/celery/outcome/unreached.ts';
+import { unreachedTasks } from '../../../protocols/celery/outcome/unreached.ts';
 import type { CeleryPolicy } from '../../../protocols/celery/outcome/policy.ts';
 import { chordKeys, countMember } from '../../../protocols/celery/canvas/redis-chord.ts';
 import { groupTuple, resultTuple } from '../../../protocols/celery/outcome/result.ts';
@@ -162,7 +162,7 @@ describe('a body that does not run', () => {
 
 describe('the ends of what will not run', () => {
   it.each([7, null, 'x', [], {}])('of %j are none, or nothing that anybody waits for', (value) => {
-    for (const end of endsOf(value)) expect(end).toMatchObject({ id: undefined, chord: undefined });
+    for (const end of unreachedTasks(value)) expect(end).toMatchObject({ id: undefined, chord: undefined });
   });
 
   it('are found under names of prototypes, too', () => {
@@ -176,7 +176,7 @@ describe('the ends of what will not run', () => {
         ]),
       ],
     ]);
-    expect(endsOf(signature)).toMatchObject([{ id: 'a', task: '__proto__' }]);
+    expect(unreachedTasks(signature)).toMatchObject([{ id: 'a', task: '__proto__' }]);
   });
 });
 
@@ -204,5 +204,5 @@ const POLICY: CeleryPolicy = {
 function PUBLISHER(): Publisher {
   let minted = 0;
   const { origin, route } = POLICY;
-  return { now: new Date('2026-11-21T03:04:05.678Z'), mint: () => `id${++minted}`, origin, route };
+  return { now: new Date('2026-11-21T03:04:05.678Z'), newId: () => `id${++minted}`, origin, route };
 }

@@ -463,7 +463,7 @@ function MOMENT(): Moment {
   return {
     now: new Date('2026-11-21T03:04:05.678Z'),
     random: 0.5,
-    mint: () => `00000000-0000-4000-8000-${String(++minted).padStart(12, '0')}`,
+    newId: () => `00000000-0000-4000-8000-${String(++minted).padStart(12, '0')}`,
   };
 }
 

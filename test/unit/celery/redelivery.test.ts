@@ -87,7 +87,7 @@ const POLICY: CeleryPolicy = {
   inheritParentPriority: false,
 };
 
-const MOMENT: Moment = { now: new Date('2026-11-21T03:04:05.678Z'), random: 0.5, mint: () => 'minted' };
+const MOMENT: Moment = { now: new Date('2026-11-21T03:04:05.678Z'), random: 0.5, newId: () => 'minted' };
 
 function task(embed: object, headers: object = {}): TaskMessage {
   return decodeTask(

@@ -301,7 +301,7 @@ function publisher(): Publisher {
   let minted = 0;
   return {
     now: new Date('2026-11-21T03:04:05.678Z'),
-    mint: () => `id${++minted}`,
+    newId: () => `id${++minted}`,
     origin: 'gen1@js',
     route: (_task, options) => ({ exchange: '', routingKey: (options.get('queue') ?? 'celery') as string }),
     replyTo: 'oid',

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { Holds } from '../../../src/drivers/celery/consumer/delay-queue.ts';
+import { DelayQueue } from '../../../src/drivers/celery/consumer/delay-queue.ts';
 
 beforeEach(() => {
   vi.useFakeTimers({ now: 0 });
@@ -12,7 +12,7 @@ afterEach(() => {
 test('what is due comes out, soonest first, and the rest stays, whatever the order it was added in', () => {
   fc.assert(
     fc.property(fc.array(fc.nat(1_000)), fc.nat(1_000), (times, now) => {
-      const holds = new Holds<number>();
+      const holds = new DelayQueue<number>();
       for (const at of times) holds.add(at, at);
       const sorted = times.toSorted((a, b) => a - b);
       expect(holds.due(now)).toEqual(sorted.filter((at) => at <= now));
@@ -24,7 +24,7 @@ test('what is due comes out, soonest first, and the rest stays, whatever the ord
 });
 
 test('next resolves when the soonest is due', async () => {
-  const holds = new Holds<string>();
+  const holds = new DelayQueue<string>();
   holds.add(500, 'later');
   const woken = vi.fn();
   void holds.next().then(woken);
@@ -36,7 +36,7 @@ test('next resolves when the soonest is due', async () => {
 });
 
 test('next resolves earlier when something sooner is added while it waits', async () => {
-  const holds = new Holds<string>();
+  const holds = new DelayQueue<string>();
   holds.add(500, 'later');
   const woken = vi.fn();
   void holds.next().then(woken);
@@ -47,7 +47,7 @@ test('next resolves earlier when something sooner is added while it waits', asyn
 });
 
 test('what fell due while nobody waited resolves next at once', async () => {
-  const holds = new Holds<string>();
+  const holds = new DelayQueue<string>();
   holds.add(100, 'due');
   await vi.advanceTimersByTimeAsync(5_000);
   const woken = vi.fn();
@@ -57,7 +57,7 @@ test('what fell due while nobody waited resolves next at once', async () => {
 });
 
 test('a time further off than a timer can count does not fire at once', async () => {
-  const holds = new Holds<string>();
+  const holds = new DelayQueue<string>();
   const year = 365 * 86_400_000;
   holds.add(year, 'next year');
   const woken = vi.fn();
@@ -68,7 +68,7 @@ test('a time further off than a timer can count does not fire at once', async ()
 });
 
 test('an empty one keeps no timer', () => {
-  const holds = new Holds<string>();
+  const holds = new DelayQueue<string>();
   holds.add(100, 'one');
   expect(vi.getTimerCount()).toBe(1);
   holds.clear();

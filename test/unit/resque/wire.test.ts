@@ -125,7 +125,7 @@ describe('the end of a run', () => {
     retryName: undefined,
   };
   const plain: ResquePolicy = { keys, failures: ['redis'], retry: undefined };
-  const moment = { now: new Date('2026-11-21T00:00:00Z'), random: 0, mint: () => '' };
+  const moment = { now: new Date('2026-11-21T00:00:00Z'), random: 0, newId: () => '' };
   const error = { type: 'Boom', message: 'no', traceback: '' };
 
   test('without a scheduler a retry that is asked for is a failure that says so', () => {

@@ -22,7 +22,7 @@ function fails(hash: object | string, outcome: Outcome = error, policy: Partial<
     decodeJob(Buffer.from(text), 'q'),
     outcome,
     { keys, dialect: dialect('8.1'), ...policy },
-    { now: NOW, random, mint: () => 'id' },
+    { now: NOW, random, newId: () => 'id' },
   );
 }
 
@@ -62,10 +62,10 @@ describe('a job without a jid', () => {
   test('gets one when it fails: two of the same text would be one member of a set', () => {
     let minted = 0;
     const policy = { keys, dialect: dialect('8.1') };
-    const mint = (): string => `0000000${++minted}-0000-4000-8000-000000000000`;
+    const newId = (): string => `0000000${++minted}-0000-4000-8000-000000000000`;
     const texts = [1, 2].map(
       () =>
-        settle(decodeJob(Buffer.from('{"class":"X","args":[]}'), 'q'), error, policy, { now: NOW, random: 0, mint })
+        settle(decodeJob(Buffer.from('{"class":"X","args":[]}'), 'q'), error, policy, { now: NOW, random: 0, newId })
           .text,
     );
     expect(new Set(texts).size).toBe(2);

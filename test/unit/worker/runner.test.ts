@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Job } from '../../../protocols/job.ts';
 import { JobTimeoutError } from '../../../src/errors.ts';
 import { silent } from '../../../src/log.ts';
-import { persist } from '../../../src/retry-until-written.ts';
+import { retryUntilWritten } from '../../../src/retry-until-written.ts';
 import { Discard, Fail, Retry } from '../../../src/signals.ts';
 import { defineTask, type Handler, type TaskOptions } from '../../../src/task.ts';
 import { CancelledError, type Ended, Run, ShutdownError } from '../../../src/worker/runner.ts';
@@ -275,7 +275,7 @@ describe('writing until it sticks', () => {
   test('tries again with back-off', async () => {
     let failures = 3;
     const failed = vi.fn<(error: unknown) => void>();
-    const written = persist(
+    const written = retryUntilWritten(
       () => (failures-- > 0 ? Promise.reject(new Error('away')) : Promise.resolve('done')),
       new AbortController().signal,
       failed,
@@ -288,7 +288,7 @@ describe('writing until it sticks', () => {
   test('gives up when told to, after one more try', async () => {
     const giveUp = new AbortController();
     const work = vi.fn(() => Promise.reject(new Error('away')));
-    const written = persist(work, giveUp.signal, () => {});
+    const written = retryUntilWritten(work, giveUp.signal, () => {});
     await vi.advanceTimersByTimeAsync(60_000);
     const tries = work.mock.calls.length;
     expect(tries).toBeLessThan(30);

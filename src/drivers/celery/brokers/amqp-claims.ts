@@ -1,7 +1,7 @@
 import { toWire } from '../../../../protocols/celery/brokers/amqp.ts';
 import type { WireMessage } from '../../../../protocols/celery/message/message.ts';
 import { WireError } from '../../../../protocols/errors.ts';
-import { ChurnSet } from '../../../renewing.ts';
+import { RenewingSet } from '../../../renewing.ts';
 import type { Delivered } from '../../../transports/amqp-consumer.ts';
 import type { Claim } from './broker.ts';
 
@@ -75,7 +75,7 @@ const SMALL = 1_048_576;
  * handler that still runs goes on with the new delivery, and what it finished meanwhile is settled and not run twice.
  */
 export class Claims {
-  readonly #live = new ChurnSet<AmqpClaim>();
+  readonly #live = new RenewingSet<AmqpClaim>();
   readonly #lost = new Map<string, AmqpClaim>();
   /** Settled last, in a ring. Of these settlements nobody knows whether they arrived, should the connection end now. */
   readonly #recent: (AmqpClaim | undefined)[];

@@ -209,7 +209,7 @@ export class AmqpBroker implements CeleryBroker {
       await this.reject(claim);
       return `It was rejected, and RabbitMQ passes it on to the dead-letter exchange '${String(exchange)}' of its queue`;
     }
-    const kept = await this.#setAside(
+    const kept = await this.#quarantine(
       quarantine(own.delivered, this.#isQuorum(claim.queue), why, new Date(), randomUUID()),
     );
     await this.ack(claim);
@@ -220,7 +220,7 @@ export class AmqpBroker implements CeleryBroker {
     const { properties, body, exchange, routingKey } = toAmqp(publication);
     const queue = exchange === '' ? routingKey : exchange;
     const found = { properties, body, exchange, routingKey, redelivered: false, queue };
-    return this.#setAside(quarantine(found, false, { code: 'unroutable', reason }, new Date(), randomUUID()));
+    return this.#quarantine(quarantine(found, false, { code: 'unroutable', reason }, new Date(), randomUUID()));
   }
 
   async park(claim: Claim, at: Date): Promise<void> {
@@ -374,7 +374,7 @@ export class AmqpBroker implements CeleryBroker {
     return route === undefined ? message : { ...message, ...route };
   }
 
-  async #setAside({ declaration, message, bare, beside }: Quarantine): Promise<string> {
+  async #quarantine({ declaration, message, bare, beside }: Quarantine): Promise<string> {
     await this.#declareOnce([declaration]);
     const publisher = await this.#ready();
     let how = 'the reason in its headers';

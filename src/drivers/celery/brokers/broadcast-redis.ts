@@ -94,7 +94,7 @@ export class RedisBroadcasts implements Broadcasting {
     // Nobody there any more: who asked did not wait so long.
     for (const queue of wire.route('direct', table, routingKey)) {
       const envelope = encodeEnvelope(publication, randomUUID());
-      await commands().run(wire.leave(wire.listKey(keys, queue, priority), envelope, REPLY_EXPIRES_MS));
+      await commands().run(wire.pushExpiring(wire.listKey(keys, queue, priority), envelope, REPLY_EXPIRES_MS));
     }
   }
 

@@ -242,12 +242,12 @@ export class FilesystemBroker implements CeleryBroker {
     const folder = join(this.#folderIn, QUARANTINE);
     const path = join(folder, claim.tag);
     const reason = { ...why, queue: claim.queue, at: new Date().toISOString() };
-    const setAside = async (): Promise<boolean> => {
+    const quarantineFile = async (): Promise<boolean> => {
       await fs.ensureFolder(folder, 'folder of quarantined messages');
       await fs.writeWhole(`${path}.reason.json`, this.#temporary(folder), `${JSON.stringify(reason, undefined, 2)}\n`);
       return fs.move(join(this.#own, claim.tag), path);
     };
-    if (!(await this.#doing(`quarantine ${claim.tag}`, setAside()))) this.#lost(claim);
+    if (!(await this.#doing(`quarantine ${claim.tag}`, quarantineFile()))) this.#lost(claim);
     return `${path} (the reason is beside it; move the file to ${this.#folderIn} to try it again)`;
   }
 

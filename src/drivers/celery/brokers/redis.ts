@@ -6,7 +6,7 @@ import * as wire from '../../../../protocols/celery/brokers/redis.ts';
 import { WireError } from '../../../../protocols/errors.ts';
 import * as json from '../../../../protocols/formats/json.ts';
 import type { Command, Exchange } from '../../../../protocols/redis.ts';
-import { ChurnSet } from '../../../renewing.ts';
+import { RenewingSet } from '../../../renewing.ts';
 import { ConfigError, ConnectionError } from '../../../errors.ts';
 import { type Logger, silent } from '../../../log.ts';
 import { type Agent, every, pause } from '../../../source.ts';
@@ -85,7 +85,7 @@ export class RedisBroker implements CeleryBroker {
   readonly #keys: wire.Keyspace;
   readonly #nonce = claimant();
   readonly #limits: wire.ClaimLimits;
-  readonly #held = new ChurnSet<string>();
+  readonly #held = new RenewingSet<string>();
   readonly #abandoned: AbandonedClaims;
   readonly #types = new Map<string, 'direct' | 'topic' | 'fanout'>();
   #log: Logger = silent;
@@ -97,7 +97,7 @@ export class RedisBroker implements CeleryBroker {
   #watching: Promise<void> | undefined;
   #waiters: Waiting[] = [];
   /** Whether the next receive begins with a claim. */
-  #look = true;
+  #poll = true;
   /** The lists of the waiters that are waiting, or about to. */
   readonly #waitedAt = new Set<string>();
   #arrived: Claim[] = [];
@@ -105,8 +105,8 @@ export class RedisBroker implements CeleryBroker {
   #queues: string[] = [];
   #claims = 0;
   readonly #underWay = new Set<string>();
-  #uncertain = false;
-  #lookAgainAt = Number.POSITIVE_INFINITY;
+  #replyLost = false;
+  #recoverAgainAt = Number.POSITIVE_INFINITY;
 
   constructor(url: string, options: RedisBrokerOptions = {}) {
     this.#options = options;
@@ -241,7 +241,7 @@ export class RedisBroker implements CeleryBroker {
       const { seen } = watch;
       const broadcast = this.#fanout?.take(max) ?? [];
       if (broadcast.length > 0) return broadcast.map(({ queue, bytes }) => readClaim(queue, '', bytes));
-      const claims = this.#look || this.#uncertain ? await this.#claim(max, signal) : [];
+      const claims = this.#poll || this.#replyLost ? await this.#claim(max, signal) : [];
       if (claims.length > 0) {
         // A waiter was served at the push, before this claim; its answer may be the next to be read.
         if (this.#waiters.some(({ pending }) => pending !== undefined)) await nextTurn();
@@ -249,12 +249,12 @@ export class RedisBroker implements CeleryBroker {
       }
       // A waiter's answer may have come while this one was under way.
       if (this.#arrived.length > 0) break;
-      this.#look = await this.#nextPush(seen, signal);
+      this.#poll = await this.#nextPush(seen, signal);
       // Nothing for a second: whoever asks hears so, and knows that we are alive.
-      waited = !this.#look;
+      waited = !this.#poll;
     }
     const arrived = this.#arrived.splice(0);
-    if (arrived.length > 0) this.#look = true;
+    if (arrived.length > 0) this.#poll = true;
     return arrived;
   }
 
@@ -424,8 +424,8 @@ export class RedisBroker implements CeleryBroker {
       throw error;
     }
     this.#redis = redis;
-    this.#ack = redis.fold((tags: readonly string[]) => wire.ack(this.#keys, tags));
-    this.#push = redis.fold((items: readonly { readonly key: string; readonly envelope: Uint8Array }[]) =>
+    this.#ack = redis.batchPerTick((tags: readonly string[]) => wire.ack(this.#keys, tags));
+    this.#push = redis.batchPerTick((items: readonly { readonly key: string; readonly envelope: Uint8Array }[]) =>
       notAtomic(wire.publish(items)),
     );
   }
@@ -468,7 +468,7 @@ export class RedisBroker implements CeleryBroker {
   async #claim(max: number, signal: AbortSignal): Promise<readonly Claim[]> {
     if (this.#queues.length === 0) return [];
     await this.#connection().whenReady(signal);
-    if (this.#uncertain || Date.now() >= this.#lookAgainAt) await this.#recoverLost();
+    if (this.#replyLost || Date.now() >= this.#recoverAgainAt) await this.#recoverLost();
     return this.#claimBy(max, (claim) => this.#connection().run(claim));
   }
 
@@ -489,7 +489,7 @@ export class RedisBroker implements CeleryBroker {
       );
     } catch (error) {
       // The server may have claimed for us and the answer been lost; looked into before the next claim.
-      this.#uncertain = true;
+      this.#replyLost = true;
       throw error;
     } finally {
       this.#underWay.delete(prefix);
@@ -554,8 +554,8 @@ export class RedisBroker implements CeleryBroker {
       if (cursor === '0') break;
     }
     // A server that was frozen may carry out a claim after it was given up here, and after this look.
-    this.#lookAgainAt = this.#uncertain ? Date.now() + 10_000 : Number.POSITIVE_INFINITY;
-    this.#uncertain = false;
+    this.#recoverAgainAt = this.#replyLost ? Date.now() + 10_000 : Number.POSITIVE_INFINITY;
+    this.#replyLost = false;
   }
 
   async #refresh(): Promise<void> {

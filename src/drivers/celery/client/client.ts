@@ -283,7 +283,7 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, Result
     const { taskRoutes, taskDefaultQueue, taskSerializer, taskCompression } = this.#app;
     return {
       now: new Date(),
-      mint: randomUUID,
+      newId: randomUUID,
       origin: this.#origin,
       route: signatureRoute(taskRoutes, taskDefaultQueue, true),
       replyTo: this.backend.replyTo ?? '',

@@ -147,8 +147,8 @@ async function unlockChord(host: BuiltinHost, job: Job): Promise<void> {
   const culprit = ids.map((id) => ended.get(id) as Ended).find(({ state }) => EXCEPTION_STATES.has(state));
   const delivery = deliveryOf(job);
   if (culprit !== undefined) {
-    const { policy } = delivery.author;
-    await delivery.carry(bodyFailed(body, dependencyFailed(culprit), policy, delivery.author.publisher()));
+    const { policy } = delivery.origin;
+    await delivery.carry(bodyFailed(body, dependencyFailed(culprit), policy, delivery.origin.publisher()));
     return;
   }
   const join = ([[id], children]: ResultTuple): unknown =>

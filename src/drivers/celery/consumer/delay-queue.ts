@@ -1,7 +1,7 @@
 /**
  * What waits for its time: a binary heap and one timer. Bounded by whoever adds.
  */
-export class Holds<Item> {
+export class DelayQueue<Item> {
   readonly #heap: { readonly at: number; readonly item: Item }[] = [];
   #timer: NodeJS.Timeout | undefined;
   #wake: (() => void) | undefined;

@@ -18,9 +18,9 @@ import { ConfigError } from '../../../errors.ts';
 import type { Delivery } from '../../../source.ts';
 import type { CeleryBroker, Claim, ResultBackend, ResultRequest } from '../brokers/broker.ts';
 import { CANVAS, type Canvas } from '../canvas/canvas.ts';
-import { type Author, type Carrier, notYet, type Progress } from './write-executor.ts';
+import { type WriteOrigin, type WriteExecutor, notYet, type Progress } from './write-executor.ts';
 import type { EventDispatcher } from '../control/dispatcher.ts';
-import type { HeldRequest, Requests } from './requests.ts';
+import type { DelayedRequest, Requests } from './requests.ts';
 import type { Success, Successes } from './successes.ts';
 
 /** What the worker knows about the tasks of one name. */
@@ -35,16 +35,16 @@ export interface DeliveryRules {
 export interface DeliveryHost {
   readonly broker: CeleryBroker;
   readonly backend: ResultBackend;
-  readonly carrier: Carrier;
+  readonly writeExecutor: WriteExecutor;
   readonly requests: Requests;
   readonly events: EventDispatcher;
   /** Undefined where a task that comes again runs again. */
   readonly successes: Successes | undefined;
-  carry(claim: Claim, writes: lifecycle.CeleryWrites, author: Author, done: Progress): Promise<void>;
+  carry(claim: Claim, writes: lifecycle.CeleryWrites, origin: WriteOrigin, done: Progress): Promise<void>;
 }
 
 /** One claimed message in the hands of its handler. */
-export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
+export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
   readonly job: Job;
   readonly message: TaskMessage;
   startedAt: number | undefined;
@@ -55,7 +55,7 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
   readonly #by: { readonly pid: number; readonly hostname: string };
   readonly #done = notYet();
   #sent: ResultTuple[] | undefined;
-  #author: Author | undefined;
+  #origin: WriteOrigin | undefined;
   #transition: Transition<lifecycle.CeleryWrites> | undefined;
   /** Seconds. */
   #told = false;
@@ -105,9 +105,9 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
     // What comes again is told of first: otherwise the events of its next run may come before.
     if (state === 'retrying' || state === 'requeued') this.#tell(outcome, transition);
     try {
-      await this.#source.carry(this.#claim, transition.write, this.author, this.#done);
+      await this.#source.carry(this.#claim, transition.write, this.origin, this.#done);
     } catch (error) {
-      if (!(error instanceof WireError) || this.#done.published || transition.write.inItsPlace !== true) throw error;
+      if (!(error instanceof WireError) || this.#done.published || transition.write.replacesTask !== true) throw error;
       return this.#cannotGoOn(error);
     }
     if (state === 'succeeded' && this.#known.policy.acksLate) this.#source.successes?.add(this.message.id);
@@ -206,8 +206,8 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
     if (events.tasks) events.task(taskStarted(this.message.id));
   }
 
-  get author(): Author {
-    return (this.#author ??= new ClaimAuthor(this.message, this.#claim, this.#known.policy));
+  get origin(): WriteOrigin {
+    return (this.#origin ??= new ClaimOrigin(this.message, this.#claim, this.#known.policy));
   }
 
   async send(signature: unknown, args: readonly unknown[] = []): Promise<string | undefined> {
@@ -216,7 +216,7 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
 
   async addToChord(signature: unknown): Promise<string> {
     const { chords } = this.#source.backend;
-    const member = freeze(chordMember(this.message, signature), {}, this.author.publisher());
+    const member = freeze(chordMember(this.message, signature), {}, this.origin.publisher());
     if (chords === undefined)
       throw new ConfigError('celery: this result backend does not count chords; a chord cannot get more members');
     await chords.grow(this.message.group as string);
@@ -227,7 +227,7 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
   /** Publish a signature as this task's own: what one waits for, and undefined for an empty chain. */
   async apply(signature: Signature, args: readonly unknown[]): Promise<ResultTuple | undefined> {
     const { policy } = this.#known;
-    const application = apply(signature, { args }, this.author.publisher());
+    const application = apply(signature, { args }, this.origin.publisher());
     await this.carry(published(application, policy.typed));
     (this.#sent ??= []).push(...application.children);
     return application.result;
@@ -235,7 +235,7 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
 
   /** Writes of a built-in task: what becomes of a chord. */
   carry(writes: Writes): Promise<void> {
-    return this.#source.carrier.carry(writes, this.author, notYet());
+    return this.#source.writeExecutor.execute(writes, this.origin, notYet());
   }
 
   #moment(): RunMoment {
@@ -244,7 +244,7 @@ export class CeleryDelivery implements Delivery, Canvas, HeldRequest {
 }
 
 /** On behalf of a claimed message. What most tasks never need is put together when it is asked for. */
-export class ClaimAuthor implements Author {
+export class ClaimOrigin implements WriteOrigin {
   readonly policy: CeleryPolicy;
   readonly #message: TaskMessage;
   readonly #claim: Claim;
@@ -276,7 +276,7 @@ export class ClaimAuthor implements Author {
 }
 
 export function moment(): Moment {
-  return { now: new Date(), random: Math.random(), mint: randomUUID };
+  return { now: new Date(), random: Math.random(), newId: randomUUID };
 }
 
 /** Where the caller waits, for backends that send results to it. */

@@ -1,11 +1,11 @@
 import { argumentsShown } from '../../../../protocols/celery/control/event.ts';
 import type { TaskMessage } from '../../../../protocols/celery/message/message.ts';
 import { float } from '../../../../protocols/formats/values.ts';
-import { ChurnSet } from '../../../renewing.ts';
+import { RenewingSet } from '../../../renewing.ts';
 import { isPickle } from '../../../../protocols/celery/message/serializers.ts';
 
 /** One message in this worker's hands. */
-export interface HeldRequest {
+export interface DelayedRequest {
   readonly message: TaskMessage;
   readonly acknowledged: boolean;
   /** Unix seconds; undefined while it waits. */
@@ -16,7 +16,7 @@ export interface HeldRequest {
 
 /** What a worker holds, and how much it has run. Source: celery/worker/state.py. */
 export class Requests {
-  readonly #held = new ChurnSet<HeldRequest>();
+  readonly #held = new RenewingSet<DelayedRequest>();
   readonly #total = new Map<string, number>();
   #processed = 0;
   #active = 0;
@@ -32,30 +32,30 @@ export class Requests {
   get total(): ReadonlyMap<string, number> {
     return this.#total;
   }
-  get active(): readonly HeldRequest[] {
+  get active(): readonly DelayedRequest[] {
     return [...this.#held].filter(({ startedAt }) => startedAt !== undefined);
   }
-  get reserved(): readonly HeldRequest[] {
+  get reserved(): readonly DelayedRequest[] {
     return [...this.#held].filter(({ startedAt }) => startedAt === undefined);
   }
 
   /** All that are held under one of these ids. */
-  find(ids: ReadonlySet<unknown>): readonly HeldRequest[] {
+  find(ids: ReadonlySet<unknown>): readonly DelayedRequest[] {
     return [...this.#held].filter(({ message }) => ids.has(message.id));
   }
 
-  reserve(request: HeldRequest): void {
+  reserve(request: DelayedRequest): void {
     this.#held.add(request);
   }
 
-  accept(request: HeldRequest): void {
+  accept(request: DelayedRequest): void {
     const { task } = request.message;
     this.#total.set(task, (this.#total.get(task) ?? 0) + 1);
     this.#processed++;
     this.#active++;
   }
 
-  done(request: HeldRequest): void {
+  done(request: DelayedRequest): void {
     if (this.#held.delete(request) && request.startedAt !== undefined) this.#active--;
   }
 }
@@ -64,7 +64,7 @@ export class Requests {
 export function taskInfo(
   message: TaskMessage,
   nodename: string,
-  held: Pick<HeldRequest, 'acknowledged' | 'startedAt'> = { acknowledged: false, startedAt: undefined },
+  held: Pick<DelayedRequest, 'acknowledged' | 'startedAt'> = { acknowledged: false, startedAt: undefined },
   safe = false,
 ): Readonly<Record<string, unknown>> {
   // A reply may have no form for what a pickle brought.

@@ -20,31 +20,31 @@ import { WireError } from '../../../../protocols/errors.ts';
 import type { Job, Outcome } from '../../../../protocols/job.ts';
 import { ConfigError } from '../../../errors.ts';
 import { type Logger, logs, silent } from '../../../log.ts';
-import { persist } from '../../../retry-until-written.ts';
+import { retryUntilWritten } from '../../../retry-until-written.ts';
 import { type Agent, type Delivery, every, type Host, pause, type Source } from '../../../source.ts';
 import type { Registration, Registry } from '../../../task.ts';
 import type { CeleryBroker, Claim, QueueSpec, ResultBackend } from '../brokers/broker.ts';
 import { builtins } from './builtins.ts';
-import { type Author, Carrier, notYet, type Progress } from './write-executor.ts';
+import { type WriteOrigin, WriteExecutor, notYet, type Progress } from './write-executor.ts';
 import { RemoteControl } from '../control/control.ts';
-import { CeleryDelivery, ClaimAuthor, moment } from './delivery.ts';
+import { CeleryDelivery, ClaimOrigin, moment } from './delivery.ts';
 import { EventDispatcher } from '../control/dispatcher.ts';
 import { Gossip } from '../control/gossip.ts';
-import { Holds } from './delay-queue.ts';
+import { DelayQueue } from './delay-queue.ts';
 import { type CeleryOptions, nodename, resolveApp, type ResolvedApp, wholeNumber } from '../options.ts';
 import type { Controlled } from '../control/panel.ts';
-import { type HeldRequest, Requests } from './requests.ts';
+import { type DelayedRequest, Requests } from './requests.ts';
 import { Revoked } from './revoked.ts';
 import { reportText, settingsOf, statsOf } from '../control/self-report.ts';
 import { Successes } from './successes.ts';
 import { type TaskRule, TaskRules } from './task-rules.ts';
 
 /** A claim that waits: for its ETA, for its rate limit, or to go back to the queue. Due, it is a delivery or nothing. */
-interface Held {
+interface DelayedClaim {
   readonly claim: Claim;
   readonly due: () => Delivery | undefined;
   /** Waits for its turn. */
-  readonly request?: HeldRequest;
+  readonly request?: DelayedRequest;
   /** Waits for its ETA. */
   readonly scheduled?: { readonly eta: Date; readonly message: TaskMessage };
 }
@@ -68,7 +68,7 @@ export class CelerySource implements Source {
   readonly events: EventDispatcher;
   readonly broker: CeleryBroker;
   readonly backend: ResultBackend;
-  readonly carrier: Carrier;
+  readonly writeExecutor: WriteExecutor;
   readonly successes: Successes | undefined;
   readonly #options: CeleryOptions;
   readonly #app: ResolvedApp;
@@ -80,7 +80,7 @@ export class CelerySource implements Source {
   readonly #startedAt = performance.now();
   #queueSpecs: readonly QueueSpec[];
   readonly #configured: readonly QueueSpec[];
-  readonly #holds = new Holds<Held>();
+  readonly #delayed = new DelayQueue<DelayedClaim>();
   readonly #unknownSaid = new Map<string, number>();
   readonly #etaLimit: number;
   /** Unknown tasks held before they go back. */
@@ -144,13 +144,13 @@ export class CelerySource implements Source {
     // Each chore that fails waits for it.
     setMaxListeners(0, this.#closing.signal);
     this.#etaLimit = wholeNumber('etaLimit', options.etaLimit ?? 1000, 0);
-    this.carrier = new Carrier({
+    this.writeExecutor = new WriteExecutor({
       broker,
       backend,
       log: () => this.#log,
       limits: this.#app.limits,
       joinTimeoutMs: (options.resultChordJoinTimeout ?? 3) * 1000,
-      errback: (call, author) => this.#errback(call, author),
+      errback: (call, origin) => this.#errback(call, origin),
     });
     this.successes =
       options.workerDeduplicateSuccessfulTasks === true && backend.kind !== 'disabled' && backend.kind !== 'rpc'
@@ -193,14 +193,14 @@ export class CelerySource implements Source {
       if (ready.length > 0) return ready;
       if (this.#strangers >= STRANGERS) {
         // A queue full of other people's tasks: they pass through here a thousand at a time, not all at once.
-        await Promise.race([this.#holds.next(), pause(1_000, signal)]);
+        await Promise.race([this.#delayed.next(), pause(1_000, signal)]);
         continue;
       }
       const claiming = (this.#claiming ??= this.broker.receive(max, signal));
       // A hold that falls due must not wait for the next push; the claim under way stays, for the next call.
       let claims: readonly Claim[] | void;
       try {
-        claims = await (this.#holds.size === 0 ? claiming : Promise.race([claiming, this.#holds.next()]));
+        claims = await (this.#delayed.size === 0 ? claiming : Promise.race([claiming, this.#delayed.next()]));
       } catch (error) {
         this.#claiming = undefined;
         throw error;
@@ -225,12 +225,12 @@ export class CelerySource implements Source {
     const late = this.#claiming === claiming ? claims : [];
     this.#claiming = undefined;
     await this.broker.quiet();
-    const waiting = this.#holds.clear().map(({ claim, request }) => {
+    const waiting = this.#delayed.clear().map(({ claim, request }) => {
       if (request !== undefined) this.requests.done(request);
       return claim;
     });
     for (const claim of [...late, ...waiting].reverse()) {
-      this.#carryOut(claim, 'give back', () => this.#back(claim, 'front'));
+      this.#executeWrite(claim, 'give back', () => this.#back(claim, 'front'));
     }
     await Promise.all(this.#chores);
   }
@@ -255,7 +255,7 @@ export class CelerySource implements Source {
       log: () => this.#log,
       queues: () => this.#queueSpecs.map((queue) => asDeclared(queue, this.#options)),
       concurrency: () => this.concurrency,
-      scheduled: () => this.#holds.items.map(({ scheduled }) => scheduled).filter((held) => held !== undefined),
+      scheduled: () => this.#delayed.items.map(({ scheduled }) => scheduled).filter((held) => held !== undefined),
       taskNames: (builtins) => this.#taskNames(builtins),
       isTask: (name) => this.#registration(name) !== undefined,
       attributeOf: (task, attribute) => this.#rules.attribute(task, attribute),
@@ -376,17 +376,17 @@ export class CelerySource implements Source {
   }
 
   #due(): readonly Delivery[] {
-    if (this.#holds.size === 0) return [];
-    const due = this.#holds.due(Date.now());
+    if (this.#delayed.size === 0) return [];
+    const due = this.#delayed.due(Date.now());
     if (due.length === 0) return [];
-    this.broker.extend?.(this.#holds.size);
+    this.broker.extend?.(this.#delayed.size);
     return due.map((held) => this.#claimed(held)).filter((delivery) => delivery !== undefined);
   }
 
   /** A delivery, if the message is still ours. */
-  #claimed({ claim, due }: Held): Delivery | undefined {
+  #claimed({ claim, due }: DelayedClaim): Delivery | undefined {
     if (claim.lost !== true) return due();
-    this.#carryOut(claim, 'leave', () => this.#back(claim, 'front'));
+    this.#executeWrite(claim, 'leave', () => this.#back(claim, 'front'));
     return undefined;
   }
 
@@ -442,15 +442,15 @@ export class CelerySource implements Source {
   }
 
   /** Keep it here until then; beyond the limit, in the broker, and it comes again. Whether it is here. */
-  #hold(until: number, held: Held): boolean {
+  #hold(until: number, held: DelayedClaim): boolean {
     const { broker } = this;
     const tooLong = until - Date.now() > (broker.maxHoldMs ?? Number.POSITIVE_INFINITY);
-    if ((tooLong || this.#holds.size >= this.#etaLimit) && broker.park !== undefined) {
-      this.#carryOut(held.claim, 'park', async () => broker.park?.(held.claim, new Date(until)));
+    if ((tooLong || this.#delayed.size >= this.#etaLimit) && broker.park !== undefined) {
+      this.#executeWrite(held.claim, 'park', async () => broker.park?.(held.claim, new Date(until)));
       return false;
     }
-    this.#holds.add(until, held);
-    broker.extend?.(this.#holds.size);
+    this.#delayed.add(until, held);
+    broker.extend?.(this.#delayed.size);
     return true;
   }
 
@@ -474,7 +474,7 @@ export class CelerySource implements Source {
       { task: message.shownAs, id: message.id, queue: claim.queue },
       expired ? 'discarded: it has expired' : 'discarded: it was revoked',
     );
-    this.#carryOut(claim, 'settle', () => delivery.settle(outcome));
+    this.#executeWrite(claim, 'settle', () => delivery.settle(outcome));
     return true;
   }
 
@@ -509,30 +509,30 @@ export class CelerySource implements Source {
     }
     if (way === 'requeue') {
       this.#strangers++;
-      this.#holds.add(Date.now() + (this.#options.unknownTaskDelayMs ?? 1_000), {
+      this.#delayed.add(Date.now() + (this.#options.unknownTaskDelayMs ?? 1_000), {
         claim,
         due: () => {
           this.#strangers--;
-          this.#carryOut(claim, 'requeue', () => this.#back(claim, 'back'));
+          this.#executeWrite(claim, 'requeue', () => this.#back(claim, 'back'));
           return undefined;
         },
       });
-      this.broker.extend?.(this.#holds.size);
+      this.broker.extend?.(this.#delayed.size);
     } else if (way === 'reject') {
       const { policy } = this.#rules.resolve(message.task);
       const { write } = lifecycle.unknownTask(message, 'reject', policy, moment());
       if (this.events.tasks) this.events.task(taskUnknown(id, message.task));
-      const author = new ClaimAuthor(message, claim, policy);
-      this.#carryOut(claim, 'reject', (done) => this.carry(claim, write, author, done));
+      const origin = new ClaimOrigin(message, claim, policy);
+      this.#executeWrite(claim, 'reject', (done) => this.carry(claim, write, origin, done));
     } else {
       const write = {
         ...NO_WRITES,
         publish: [forwarded(message.wire, way.forward)],
-        inItsPlace: true,
+        replacesTask: true,
         ack: 'ack',
       } as const;
-      const author = new ClaimAuthor(message, claim, this.#rules.resolve(message.task).policy);
-      this.#carryOut(claim, 'forward', (done) => this.carry(claim, write, author, done));
+      const origin = new ClaimOrigin(message, claim, this.#rules.resolve(message.task).policy);
+      this.#executeWrite(claim, 'forward', (done) => this.carry(claim, write, origin, done));
     }
   }
 
@@ -541,7 +541,7 @@ export class CelerySource implements Source {
       thrown instanceof WireError ? thrown : new WireError('celery', 'undecodable', String(thrown), { cause: thrown });
     const { id, task } = peek(claim.message);
     const reason = error.message.replace(/^celery: /, '');
-    this.#carryOut(claim, 'quarantine', async () => {
+    this.#executeWrite(claim, 'quarantine', async () => {
       const kept = await this.broker.quarantine(claim, {
         code: error.code,
         reason,
@@ -556,7 +556,7 @@ export class CelerySource implements Source {
    * Work on a claim outside of any delivery, tried again until it is done: while this process lives its claims are refreshed,
    * and nobody else would get the message.
    */
-  #carryOut(claim: Claim, what: string, work: (done: Progress) => Promise<unknown>): void {
+  #executeWrite(claim: Claim, what: string, work: (done: Progress) => Promise<unknown>): void {
     const done = notYet();
     let said = false;
     const failed = (error: unknown): void => {
@@ -565,7 +565,7 @@ export class CelerySource implements Source {
       const fields = { queue: claim.queue, id: peek(claim.message).id, error };
       this.#log.warn(fields, `could not ${what} a message; trying again while this worker lives`);
     };
-    const chore: Promise<unknown> = persist(() => work(done), this.#closing.signal, failed).finally(() =>
+    const chore: Promise<unknown> = retryUntilWritten(() => work(done), this.#closing.signal, failed).finally(() =>
       this.#chores.delete(chore),
     );
     this.#chores.add(chore);
@@ -581,7 +581,7 @@ export class CelerySource implements Source {
   }
 
   /** Errbacks of the new style know the request, and not only its id. Source: celery/backends/base.py _call_task_errbacks. */
-  async #errback(call: ErrbackCall, { queue }: Author): Promise<void> {
+  async #errback(call: ErrbackCall, { queue }: WriteOrigin): Promise<void> {
     const registration = this.#registration(call.task);
     if (registration === undefined) return;
     const own = plain([call.args, call.kwargs], this.#app.limits) as [unknown[], Readonly<Record<string, unknown>>];
@@ -597,8 +597,8 @@ export class CelerySource implements Source {
   }
 
   /** Writes of a settled task, in their order, each once however often this is called. */
-  async carry(claim: Claim, writes: lifecycle.CeleryWrites, author: Author, done: Progress): Promise<void> {
-    await this.carrier.carry(writes, author, done);
+  async carry(claim: Claim, writes: lifecycle.CeleryWrites, origin: WriteOrigin, done: Progress): Promise<void> {
+    await this.writeExecutor.execute(writes, origin, done);
     if (done.acked) return;
     switch (writes.ack) {
       case 'reject':

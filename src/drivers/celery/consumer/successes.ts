@@ -2,7 +2,7 @@ import type { TaskMessage } from '../../../../protocols/celery/message/message.t
 import { readSuccess, type StoredSuccess } from '../../../../protocols/celery/outcome/redelivery.ts';
 import { type ContentLimits, plain } from '../../../../protocols/celery/message/serializers.ts';
 import { WireError } from '../../../../protocols/errors.ts';
-import { ChurnMap } from '../../../renewing.ts';
+import { RenewingMap } from '../../../renewing.ts';
 import type { Logger } from '../../../log.ts';
 import type { ResultBackend } from '../brokers/broker.ts';
 
@@ -35,7 +35,7 @@ export class Successes {
   readonly #max: number;
   readonly #ttlMs: number;
   /** By id, until when. */
-  readonly #here = new ChurnMap<string, number>();
+  readonly #here = new RenewingMap<string, number>();
 
   constructor(options: SuccessesOptions) {
     this.#options = options;

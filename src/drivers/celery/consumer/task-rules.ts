@@ -112,12 +112,12 @@ export class TaskRules {
   }
 
   /** How this worker signs what it publishes. */
-  publisher(): Pick<lifecycle.CeleryPolicy, 'origin' | 'replyTo' | 'route'> & { readonly mint: () => string } {
+  publisher(): Pick<lifecycle.CeleryPolicy, 'origin' | 'replyTo' | 'route'> & { readonly newId: () => string } {
     return {
       origin: originOf(),
       replyTo: this.#backend.replyTo ?? '',
       route: signatureRoute(this.#app.taskRoutes, this.#app.taskDefaultQueue),
-      mint: randomUUID,
+      newId: randomUUID,
     };
   }
 

@@ -24,7 +24,7 @@ import type { CeleryBroker, ResultBackend, ResultRequest } from '../brokers/brok
 import { startChord } from '../results/chords.ts';
 
 /** On whose behalf something is written. */
-export interface Author {
+export interface WriteOrigin {
   readonly id: string;
   readonly task: string;
   readonly queue: string;
@@ -60,7 +60,7 @@ export function notYet(): Progress {
   return { published: false, stored: false, told: false, acked: false };
 }
 
-export interface CarrierOptions {
+export interface WriteExecutorOptions {
   readonly broker: CeleryBroker;
   readonly backend: ResultBackend;
   readonly log: () => Logger;
@@ -68,59 +68,59 @@ export interface CarrierOptions {
   /** Milliseconds the results of a header are waited for, where they are read one by one. */
   readonly joinTimeoutMs: number;
   /** Run an errback of the new style. Its errors are the caller's: it is called once. */
-  readonly errback: (call: ErrbackCall, author: Author) => Promise<void>;
+  readonly errback: (call: ErrbackCall, origin: WriteOrigin) => Promise<void>;
 }
 
 /**
  * Carries out writes, in their order: the sizes of chords, messages, results, the parts of chords, errbacks. A chord is told after
  * its member's result is stored and before the member is acknowledged, so that a process that dies in between tells it again.
  */
-export class Carrier {
-  readonly #options: CarrierOptions;
+export class WriteExecutor {
+  readonly #options: WriteExecutorOptions;
 
-  constructor(options: CarrierOptions) {
+  constructor(options: WriteExecutorOptions) {
     this.#options = options;
   }
 
   /** Throws WireError, before anything is stored, where what stands in the task's place cannot be written for the broker. */
-  async carry(writes: Writes, author: Author, done: Progress): Promise<void> {
+  async execute(writes: Writes, origin: WriteOrigin, done: Progress): Promise<void> {
     if (!done.published) {
       for (const chord of writes.chords) await startChord(this.#options.backend, chord);
-      await this.#publish(writes.publish, author, done, writes.inItsPlace);
+      await this.#publish(writes.publish, origin, done, writes.replacesTask);
       done.published = true;
-      for (const problem of writes.problems) this.#say(author, problem, 'what should follow this task cannot be read');
+      for (const problem of writes.problems) this.#say(origin, problem, 'what should follow this task cannot be read');
     }
     if (!done.stored) {
       const [only] = writes.results;
-      if (writes.results.length === 1 && only !== undefined) await this.#store(only, author);
-      else if (only !== undefined) await Promise.all(writes.results.map((result) => this.#store(result, author)));
+      if (writes.results.length === 1 && only !== undefined) await this.#store(only, origin);
+      else if (only !== undefined) await Promise.all(writes.results.map((result) => this.#store(result, origin)));
       done.stored = true;
     }
     if (done.told) return;
     if (writes.chordParts.length > 0) {
       done.parts ??= writes.chordParts.map((part) => ({ part, sent: false, over: false }));
-      for (const part of done.parts) await this.#tell(part, author);
+      for (const part of done.parts) await this.#tell(part, origin);
     }
-    await this.#publish(writes.errbacks, author, done);
+    await this.#publish(writes.errbacks, origin, done);
     done.told = true;
-    for (const call of writes.errbackCalls) await this.#call(call, author);
+    for (const call of writes.errbackCalls) await this.#call(call, origin);
   }
 
   /** Each is sent once, whatever becomes of the others. */
   async #publish(
     publications: readonly Publication[],
-    author: Author,
+    origin: WriteOrigin,
     done: Progress,
-    inItsPlace = false,
+    replacesTask = false,
   ): Promise<void> {
     const [only] = publications;
     if (only === undefined) return;
-    if (publications.length === 1) return this.#send(only, author, inItsPlace);
+    if (publications.length === 1) return this.#send(only, origin, replacesTask);
     const sent = (done.sent ??= new Set());
     const left = publications.filter((publication) => !sent.has(publication));
     for (let at = 0; at < left.length; at += TOGETHER) {
       const sending = left.slice(at, at + TOGETHER).map(async (publication) => {
-        await this.#send(publication, author, inItsPlace);
+        await this.#send(publication, origin, replacesTask);
         sent.add(publication);
       });
       for (const end of await Promise.allSettled(sending)) if (end.status === 'rejected') throw end.reason;
@@ -128,40 +128,40 @@ export class Carrier {
   }
 
   /** What no queue takes, or the broker cannot hold, will not go later either. Celery loses it; here it is kept where that can be. */
-  async #send(publication: Publication, author: Author, inItsPlace: boolean): Promise<void> {
+  async #send(publication: Publication, origin: WriteOrigin, replacesTask: boolean): Promise<void> {
     const { broker } = this.#options;
     try {
       await broker.publish([publication]);
     } catch (error) {
-      if (!(error instanceof UnroutableError) && (inItsPlace || !(error instanceof WireError))) throw error;
+      if (!(error instanceof UnroutableError) && (replacesTask || !(error instanceof WireError))) throw error;
       const kept = error instanceof UnroutableError ? await broker.keep?.(publication, error.message) : undefined;
       const words = 'a message that should follow this task cannot be sent';
-      this.#say(author, error, kept === undefined ? words : `${words}. ${kept}`);
+      this.#say(origin, error, kept === undefined ? words : `${words}. ${kept}`);
     }
   }
 
-  async #store({ id, meta }: ResultWrite, author: Author): Promise<void> {
+  async #store({ id, meta }: ResultWrite, origin: WriteOrigin): Promise<void> {
     try {
       // What fails with it is told to the same caller, under its own id.
-      const to = id === author.id ? author.to : { replyTo: author.to.replyTo, correlationId: id };
+      const to = id === origin.id ? origin.to : { replyTo: origin.to.replyTo, correlationId: id };
       await this.#options.backend.store(id, meta, to);
     } catch (error) {
       // An id that the store cannot hold will not fit later either; the job has run, and must not hang on that.
       if (!(error instanceof WireError)) throw error;
-      this.#say(author, error, 'this result cannot be stored', id);
+      this.#say(origin, error, 'this result cannot be stored', id);
     }
   }
 
-  async #call(call: ErrbackCall, author: Author): Promise<void> {
+  async #call(call: ErrbackCall, origin: WriteOrigin): Promise<void> {
     try {
-      await this.#options.errback(call, author);
+      await this.#options.errback(call, origin);
     } catch (error) {
-      this.#say(author, error, `its errback '${call.task}' failed`);
+      this.#say(origin, error, `its errback '${call.task}' failed`);
     }
   }
 
   /** Count a member; the last one brings the body, or the failure of it. */
-  async #tell(progress: PartProgress, author: Author): Promise<void> {
+  async #tell(progress: PartProgress, origin: WriteOrigin): Promise<void> {
     if (progress.over) return;
     const counter = this.#options.backend.chords;
     const { part } = progress;
@@ -169,14 +169,14 @@ export class Carrier {
     if (counter === undefined || part.group === undefined || part.id === '') {
       progress.over = true;
       if (part.group === undefined || part.id === '')
-        this.#say(author, undefined, 'a member of a chord has no group or no id: the chord cannot count it');
+        this.#say(origin, undefined, 'a member of a chord has no group or no id: the chord cannot count it');
       return;
     }
     if (progress.follow === undefined) {
-      const again = progress.sent || author.redelivered ? memberPrefix(part.id) : undefined;
+      const again = progress.sent || origin.redelivered ? memberPrefix(part.id) : undefined;
       progress.sent = true;
       const count = await counter.count(part.group, { member: part.member, index: part.groupIndex, again });
-      const follow = await this.#completed(part, part.group, count, author);
+      const follow = await this.#completed(part, part.group, count, origin);
       if (follow === undefined) {
         progress.over = true;
         return;
@@ -184,7 +184,7 @@ export class Carrier {
       progress.follow = { ...follow, done: notYet() };
     }
     const { writes, done, ends } = progress.follow;
-    await this.carry(writes, author, done);
+    await this.execute(writes, origin, done);
     if (ends) await counter.end(part.group);
     progress.over = true;
   }
@@ -194,7 +194,7 @@ export class Carrier {
     part: ChordPart,
     group: string,
     count: { readonly ended: number; readonly added: string | undefined; readonly size: string | undefined },
-    author: Author,
+    origin: WriteOrigin,
   ): Promise<{ readonly writes: Writes; readonly ends: boolean } | undefined> {
     // Not started yet, or over already: who starts it writes the size before its last member is published.
     if (count.size === undefined) return undefined;
@@ -203,29 +203,33 @@ export class Carrier {
       return this.#failed(
         part,
         { reason: `Join error: the size of the chord is '${count.size.slice(0, 40)}'` },
-        author,
+        origin,
       );
     }
     if (count.ended > total) {
-      this.#say(author, undefined, `the chord of group ${group} has ${count.ended} ended members of ${total}`);
+      this.#say(origin, undefined, `the chord of group ${group} has ${count.ended} ended members of ${total}`);
       return undefined;
     }
     if (count.ended < total) return undefined;
-    const joined = await this.#join(group, author.policy.resultSerializer);
-    if (!Array.isArray(joined)) return this.#failed(part, joined as ChordFailure, author);
+    const joined = await this.#join(group, origin.policy.resultSerializer);
+    if (!Array.isArray(joined)) return this.#failed(part, joined as ChordFailure, origin);
     try {
-      return { writes: bodyOf(part.body, joined, author.policy, author.publisher()), ends: true };
+      return { writes: bodyOf(part.body, joined, origin.policy, origin.publisher()), ends: true };
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
-      const failed = this.#failed(part, { reason: `Callback error: ${error.message}` }, author);
+      const failed = this.#failed(part, { reason: `Callback error: ${error.message}` }, origin);
       return { ...failed, ends: true };
     }
   }
 
   /** The keys stay until they expire, as in the original. */
-  #failed(part: ChordPart, failure: ChordFailure, author: Author): { readonly writes: Writes; readonly ends: boolean } {
-    this.#say(author, undefined, `the chord of group ${part.group} fails: ${failure.reason}`);
-    return { writes: bodyFailed(part.body, failure, author.policy, author.publisher()), ends: false };
+  #failed(
+    part: ChordPart,
+    failure: ChordFailure,
+    origin: WriteOrigin,
+  ): { readonly writes: Writes; readonly ends: boolean } {
+    this.#say(origin, undefined, `the chord of group ${part.group} fails: ${failure.reason}`);
+    return { writes: bodyFailed(part.body, failure, origin.policy, origin.publisher()), ends: false };
   }
 
   async #join(group: string, serializer: string): Promise<readonly unknown[] | ChordFailure> {
@@ -258,7 +262,7 @@ export class Carrier {
     }
   }
 
-  #say({ id, task, queue }: Author, error: unknown, what: string, about = id): void {
+  #say({ id, task, queue }: WriteOrigin, error: unknown, what: string, about = id): void {
     this.#options.log().error({ task, id: about, queue, ...(error === undefined ? {} : { error }) }, what);
   }
 }

@@ -9,7 +9,7 @@ import { float, isoText } from '../../../../protocols/formats/values.ts';
 import type { Logger } from '../../../log.ts';
 import type { QueueSpec } from '../brokers/broker.ts';
 import type { EventDispatcher } from './dispatcher.ts';
-import type { HeldRequest, Requests } from '../consumer/requests.ts';
+import type { DelayedRequest, Requests } from '../consumer/requests.ts';
 import { taskInfo } from '../consumer/requests.ts';
 import { isStamped, type Revoked } from '../consumer/revoked.ts';
 import { queueInfo } from './self-report.ts';
@@ -260,7 +260,7 @@ async function revoke(worker: Controlled, given: unknown, terminate: boolean, si
   return ok(ended.length === 0 ? 'terminate: tasks unknown' : `terminate: ${ended.join(', ')}`);
 }
 
-function end(worker: Controlled, held: readonly HeldRequest[], terminate: boolean, signum: number | null): void {
+function end(worker: Controlled, held: readonly DelayedRequest[], terminate: boolean, signum: number | null): void {
   for (const request of held) {
     request.signum = signum;
     if (terminate) worker.log().info({ id: request.message.id, task: request.message.task }, 'terminating');

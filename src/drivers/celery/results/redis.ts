@@ -134,7 +134,7 @@ export class RedisResults implements ResultBackend {
     }
     this.#redis = redis;
     // A key written twice in one turn (STARTED, then SUCCESS) keeps its order: the script writes them one after the other.
-    this.#store = redis.fold((results: readonly Result[]) => storeResults(results, this.#expires));
+    this.#store = redis.batchPerTick((results: readonly Result[]) => storeResults(results, this.#expires));
   }
 
   async #listen(): Promise<void> {

@@ -3,11 +3,17 @@ import { encodeTask, type Publication } from '../../../protocols/celery/message/
 import { NO_WRITES } from '../../../protocols/celery/outcome/writes.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import type { CeleryBroker, ResultBackend } from '../../../src/drivers/celery/brokers/broker.ts';
-import { type Author, Carrier, notYet } from '../../../src/drivers/celery/consumer/write-executor.ts';
+import { type WriteOrigin, WriteExecutor, notYet } from '../../../src/drivers/celery/consumer/write-executor.ts';
 import { ConnectionError, UnroutableError } from '../../../src/errors.ts';
 import { silent } from '../../../src/log.ts';
 
-const AUTHOR = { id: 'author', task: 'shop.pay', queue: 'celery', redelivered: false, to: {} } as unknown as Author;
+const ORIGIN = {
+  id: 'origin',
+  task: 'shop.pay',
+  queue: 'celery',
+  redelivered: false,
+  to: {},
+} as unknown as WriteOrigin;
 
 function message(id: string): Publication {
   return encodeTask({
@@ -23,9 +29,9 @@ function message(id: string): Publication {
 
 const idOf = (publication: Publication): unknown => publication.headers.get('id');
 
-/** A carrier over a broker that refuses, each time it is asked, what `refuse` says; what it took, and what was logged. */
-function carrier(refuse: (id: unknown, attempt: number) => Error | undefined): {
-  readonly carry: Carrier['carry'];
+/** A writeExecutor over a broker that refuses, each time it is asked, what `refuse` says; what it took, and what was logged. */
+function writeExecutor(refuse: (id: unknown, attempt: number) => Error | undefined): {
+  readonly execute: WriteExecutor['execute'];
   readonly taken: unknown[];
   readonly said: unknown[];
 } {
@@ -43,7 +49,7 @@ function carrier(refuse: (id: unknown, attempt: number) => Error | undefined): {
       }
     },
   } as unknown as CeleryBroker;
-  const own = new Carrier({
+  const own = new WriteExecutor({
     broker,
     backend: {} as ResultBackend,
     log: () => ({ ...silent, error: (fields: object) => void said.push((fields as { readonly error: Error }).error) }),
@@ -51,7 +57,7 @@ function carrier(refuse: (id: unknown, attempt: number) => Error | undefined): {
     joinTimeoutMs: 0,
     errback: () => Promise.resolve(),
   });
-  return { carry: (writes, author, done) => own.carry(writes, author, done), taken, said };
+  return { execute: (writes, origin, done) => own.execute(writes, origin, done), taken, said };
 }
 
 describe('what follows a task', () => {
@@ -62,8 +68,8 @@ describe('what follows a task', () => {
     ['the broker has no room for', new WireError('celery', 'unencodable', 'too long')],
   ])('is sent but for what %s, which is told', async (_, error) => {
     for (const lost of ['b', 'd']) {
-      const { carry, taken, said } = carrier((id) => (id === lost ? error : undefined));
-      await carry(writes, AUTHOR, notYet());
+      const { execute, taken, said } = writeExecutor((id) => (id === lost ? error : undefined));
+      await execute(writes, ORIGIN, notYet());
       expect(taken).toEqual(['a', 'b', 'c', 'd'].filter((id) => id !== lost));
       expect(said).toEqual([error]);
     }
@@ -71,22 +77,22 @@ describe('what follows a task', () => {
 
   it('is not over where the broker has no room for the task itself, once more', async () => {
     const error = new WireError('celery', 'too-large', 'too long');
-    const { carry, said } = carrier(() => error);
+    const { execute, said } = writeExecutor(() => error);
     const done = notYet();
-    const again = { ...NO_WRITES, publish: [message('a')], inItsPlace: true } as const;
-    await expect(carry(again, AUTHOR, done)).rejects.toBe(error);
+    const again = { ...NO_WRITES, publish: [message('a')], replacesTask: true } as const;
+    await expect(execute(again, ORIGIN, done)).rejects.toBe(error);
     expect(done).toMatchObject({ published: false, stored: false, acked: false });
     expect(said).toEqual([]);
   });
 
   it('is sent once, however often it is tried while the connection comes and goes', async () => {
-    const { carry, taken, said } = carrier((id, attempt) =>
+    const { execute, taken, said } = writeExecutor((id, attempt) =>
       (id === 'b' && attempt <= 2) || (id === 'd' && attempt === 1) ? new ConnectionError('gone') : undefined,
     );
     const done = notYet();
     for (let failures = 0; failures < 3; failures++)
-      await expect(carry(writes, AUTHOR, done)).rejects.toThrow(ConnectionError);
-    await carry(writes, AUTHOR, done);
+      await expect(execute(writes, ORIGIN, done)).rejects.toThrow(ConnectionError);
+    await execute(writes, ORIGIN, done);
     expect(taken).toEqual(['a', 'c', 'b', 'd']);
     expect(said).toEqual([]);
   });
