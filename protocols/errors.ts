@@ -1,9 +1,19 @@
 import type { Failure } from './job.ts';
 
-/** Bytes that do not say what they should. Names the system, what was being read and, where known, at which byte. */
-export class WireError extends Error {
-  override readonly name: string = 'WireError';
+/** The root of jobglot's own errors: a stable `code`, and a message that says what was being done and what to do. */
+export class JobglotError extends Error {
+  override readonly name: string = 'JobglotError';
+  /** For programs: `config`, `connection`, `remote` … */
   readonly code: string;
+  constructor(code: string, message: string, options?: { readonly cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** Bytes that do not say what they should. Names the system, what was being read and, where known, at which byte. */
+export class WireError extends JobglotError {
+  override readonly name: string = 'WireError';
   readonly system: string;
   /** Zero-based position in the text or bytes, or undefined. */
   readonly offset: number | undefined;
@@ -14,9 +24,8 @@ export class WireError extends Error {
     message: string,
     options: { readonly offset?: number; readonly cause?: unknown } = {},
   ) {
-    super(`${system}: ${message}`, options.cause === undefined ? undefined : { cause: options.cause });
+    super(code, `${system}: ${message}`, options.cause === undefined ? undefined : { cause: options.cause });
     this.system = system;
-    this.code = code;
     this.offset = options.offset;
   }
 }

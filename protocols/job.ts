@@ -17,6 +17,11 @@ export interface Job<A extends readonly unknown[] = readonly unknown[], K = Read
   readonly timeoutMs?: number;
   /** Soft limit: past it the handler's signal is aborted, and the handler may still end in its own way. */
   readonly softTimeoutMs?: number;
+  /**
+   * What travels with the job beside its arguments, as the wire has it. Celery: the message's own headers. Sidekiq and Resque: top-level members
+   * that are not the system's own. RQ: `meta`. Active Job: `__otel_headers` among them. Absent where there is none.
+   */
+  readonly headers?: Readonly<Record<string, unknown>>;
 }
 
 /** An error as data, in the terms the wire wants: a type, perhaps its module, its arguments and a traceback text. */
@@ -48,12 +53,19 @@ export type Outcome =
   /** The hard time limit passed. */
   | { readonly kind: 'timeout'; readonly limitMs: number }
   | { readonly kind: 'expired' }
-  | { readonly kind: 'cancelled'; readonly reason: string };
+  | { readonly kind: 'cancelled'; readonly reason: string }
+  /** Run the job later. No attempt is counted, no error is recorded; the job gives up its place in the queue. */
+  | { readonly kind: 'postpone'; readonly delayMs: number; readonly reason: string }
+  /**
+   * No handler here knows the task. The job goes to the back of its queue, or of `queue` where one is given, with the same bytes. No attempt is
+   * counted, no error is recorded.
+   */
+  | { readonly kind: 'unknown'; readonly queue?: string };
 
 /** What the system holds once an outcome is written. */
 export type Disposition =
   | { readonly state: 'succeeded' | 'failed' | 'discarded' | 'cancelled' | 'requeued' | 'replaced' }
-  | { readonly state: 'retrying'; readonly at: Date };
+  | { readonly state: 'retrying' | 'postponed'; readonly at: Date };
 
 /** Where a job goes next, and what must be written for it to get there. */
 export interface Transition<Write> {

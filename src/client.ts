@@ -1,3 +1,5 @@
+import { JobglotError } from './errors.ts';
+import type { Events } from './events.ts';
 import type { Task } from './task.ts';
 
 /** The producer side: one verb; the options are the system's own, under the system's own names. */
@@ -11,12 +13,99 @@ export interface Client<Options, Receipt> {
   close(): Promise<void>;
 }
 
-/** Where results are kept, for the systems that keep them. */
-export interface ResultStore<State extends string> {
-  /** What became of it, in the system's own word. */
-  state(id: string): Promise<State>;
-  /** Wait for the result. Rejects with RemoteError where the job failed, ResultTimeoutError after `timeoutMs`. */
-  get(id: string, options?: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<unknown>;
-  /** Remove what is stored. */
-  forget(id: string): Promise<void>;
+/** A client with everything around sending. */
+export interface FullClient<Options, Receipt> extends Client<Options, Receipt>, AsyncDisposable {
+  readonly events: Events<ClientEvents>;
+  /**
+   * Send many calls of one task in few round trips: one receipt for each call, in their order. What was sent before an error stays sent.
+   */
+  enqueueMany<A extends readonly unknown[], K, R>(
+    task: Task<A, K, R> | string,
+    calls: readonly ({ readonly args?: NoInfer<A>; readonly kwargs?: NoInfer<K> } & Options)[],
+    options?: { readonly batchSize?: number },
+  ): Promise<readonly Receipt[]>;
+  /** Add middleware around what this client sends from now on. The first one added is the outermost. */
+  use(middleware: ClientMiddleware): this;
+}
+
+/**
+ * A job on its way out, in words that mean the same in every system. A middleware may change what is not read-only; the client sends what it holds after
+ * the last middleware.
+ */
+export interface Envelope {
+  readonly system: string;
+  /** The id the job will have, where the client gives one. */
+  readonly id: string | undefined;
+  /** The task's name on the wire. */
+  task: string;
+  args: readonly unknown[];
+  kwargs: Readonly<Record<string, unknown>>;
+  /** Undefined: what the system's routes or the client's default say. */
+  queue: string | undefined;
+  /** Not before then; undefined: now. */
+  at: Date | undefined;
+  /**
+   * What travels with the job beside its arguments, for `Job.headers` on the other side. Celery: message headers. Sidekiq and Resque: top-level
+   * members. RQ: `meta`.
+   */
+  readonly headers: Record<string, unknown>;
+  /** The system's own options of this call, by their own names. */
+  readonly options: Record<string, unknown>;
+}
+
+/**
+ * Runs around sending. Call `next()` once and return what it gives, or something of the same shape; throw to refuse the job. Where `next` is never called
+ * and nothing is returned, `enqueue` rejects with NotEnqueuedError (Sidekiq: its receipt says `halted`).
+ */
+export type ClientMiddleware = (envelope: Envelope, next: () => Promise<unknown>) => unknown;
+
+/** What a client tells. Each is also published on `diagnostics_channel` as `jobglot:<name>`. */
+export interface ClientEvents {
+  /** The broker has the job. */
+  'job:enqueued': {
+    readonly system: string;
+    readonly id: string | undefined;
+    readonly task: string;
+    readonly queue: string | undefined;
+    /** Not before then. */
+    readonly at: Date | undefined;
+  };
+}
+
+/** A client middleware did not pass the job on: nothing was sent. */
+export class NotEnqueuedError extends JobglotError {
+  override readonly name: string = 'NotEnqueuedError';
+  constructor(system: string, task: string) {
+    super('not-enqueued', `${system}: '${task}' was not enqueued: a client middleware did not call next()`);
+  }
+}
+
+/**
+ * Sends one envelope through middleware, the first one outermost. Resolves with what the outermost returned, or with `halted()` where nothing was sent and
+ * nothing returned. Rejects with what a middleware or `send` threw.
+ */
+export async function sendThrough<Receipt>(
+  middleware: readonly ClientMiddleware[],
+  envelope: Envelope,
+  send: (envelope: Envelope) => Promise<Receipt>,
+  halted: () => Receipt = () => {
+    throw new NotEnqueuedError(envelope.system, envelope.task);
+  },
+): Promise<Receipt> {
+  let sent = false;
+  const call = async (index: number): Promise<unknown> => {
+    const layer = middleware[index];
+    if (layer === undefined) {
+      sent = true;
+      return send(envelope);
+    }
+    let called = false;
+    return layer(envelope, () => {
+      if (called) return Promise.reject(new Error('next() was called twice in one client middleware'));
+      called = true;
+      return call(index + 1);
+    });
+  };
+  const receipt = await call(0);
+  return receipt === undefined && !sent ? halted() : (receipt as Receipt);
 }

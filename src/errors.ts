@@ -1,17 +1,6 @@
-import { WireError } from '../protocols/errors.ts';
+import { JobglotError, WireError } from '../protocols/errors.ts';
 
-export { WireError };
-
-/** The root of jobglot's own errors: a stable `code`, and a message that says what was being done and what to do. */
-export class JobglotError extends Error {
-  override readonly name: string = 'JobglotError';
-  /** For programs: `config`, `connection`, `remote` … */
-  readonly code: string;
-  constructor(code: string, message: string, options?: { readonly cause?: unknown }) {
-    super(message, options);
-    this.code = code;
-  }
-}
+export { JobglotError, WireError };
 
 /** An option, a flag or a config file is wrong. Thrown before anything is opened. */
 export class ConfigError extends JobglotError {

@@ -1,5 +1,7 @@
 export type { Disposition, Failure, Job, Outcome } from '../protocols/job.ts';
-export type { Client, ResultStore } from './client.ts';
+export type { RetryPolicy } from '../protocols/retry.ts';
+export { type Client, type ClientEvents, type ClientMiddleware, type Envelope, NotEnqueuedError } from './client.ts';
+export type { Executor } from './executor.ts';
 export { type Config, defineConfig } from './config.ts';
 export {
   CanceledJobError,
@@ -17,15 +19,15 @@ export {
   UnroutableError,
   WireError,
 } from './errors.ts';
+export type * from './inspector.ts';
 export { createLogger, type Logger, type LoggerOptions, type LogLevel, silent } from './log.ts';
-export { Discard, Fail, Reject, Replace, Retry } from './signals.ts';
-export type { Agent, Delivery, Host, PoisonReport, Source } from './source.ts';
+export { Discard, Fail, Postpone, Reject, Replace, Retry } from './signals.ts';
+export type { Agent, Delivery, Host, PoisonReport, Source, UnknownTaskPolicy } from './source.ts';
 export {
   defineTask,
   type Handler,
   type Registration,
   type Registry,
-  type RetryPolicy,
   type SystemName,
   type Task,
   type TaskContext,

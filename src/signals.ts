@@ -86,3 +86,22 @@ export class Replace extends Error {
     this.by = by;
   }
 }
+
+/**
+ * Run this job later, after `delayMs`: it is not the time for it. No attempt is counted, no error is recorded, and the system's own tools show an
+ * ordinary scheduled job. A handler or a middleware throws it. Throws RangeError unless `delayMs` is a number of milliseconds from now.
+ */
+export class Postpone extends Error {
+  static override [Symbol.hasInstance](thrown: unknown): boolean {
+    return marked(thrown, 'Postpone');
+  }
+  override readonly name: string = 'Postpone';
+  readonly jobglotSignal: string = 'Postpone';
+  readonly delayMs: number;
+  constructor(options: { readonly delayMs: number; readonly reason?: string }) {
+    super(options.reason ?? 'postponed by its handler');
+    if (!(options.delayMs >= 0 && options.delayMs < 8.64e15))
+      throw new RangeError(`Postpone: delayMs must be milliseconds from now, not ${options.delayMs}`);
+    this.delayMs = options.delayMs;
+  }
+}

@@ -18,7 +18,24 @@ export interface Delivery {
   release(): Promise<void>;
   /** Record a state of the handler's own (progress), for systems that keep states. */
   update?(state: string, meta: unknown): Promise<void>;
+  /**
+   * Why nobody here can run this job although its task may have a handler: `it has a rate limit`. The worker treats it as an unknown task. Undefined:
+   * whether the task has a handler decides.
+   */
+  readonly unknown?: string;
+  /**
+   * What the system itself does with a task it does not know: the outcome for `unknownTask: 'reject'`. Absent: `{ kind: 'fail' }` with an
+   * UnknownTaskError.
+   */
+  rejectUnknown?(why: string): Outcome;
 }
+
+/**
+ * What the worker does with a job that no handler here can run. `requeue`: it goes to the back of its queue for other workers, after a pause that
+ * grows each time the same job comes back. `reject`: it ends as the system itself ends a task it does not know. `hold`: this worker keeps the claim
+ * until it stops, then gives it back. `{ forward }`: it goes to another queue.
+ */
+export type UnknownTaskPolicy = 'requeue' | 'reject' | 'hold' | { readonly forward: string };
 
 /** Where deliveries come from: one system, one connection, some queues. */
 export interface Source {
@@ -31,6 +48,12 @@ export interface Source {
   readonly agents: readonly Agent[];
   /** Tasks that the system itself brings, found after the user's own. */
   readonly tasks?: Registry;
+  /** @default 'requeue' */
+  readonly unknownTask?: UnknownTaskPolicy;
+  /** The first pause before an unknown task goes back. @default 1 000 */
+  readonly unknownTaskDelayMs?: number;
+  /** Told how many unknown tasks the worker holds, where a broker bounds what is claimed (prefetch). */
+  holding?(count: number): void;
   open(host: Host): Promise<void>;
   /** Up to `max`; waits for at least one; [] when `signal` aborts or there is nothing for now. */
   receive(max: number, signal: AbortSignal): Promise<readonly Delivery[]>;

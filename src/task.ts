@@ -1,4 +1,5 @@
 import type { Failure, Job } from '../protocols/job.ts';
+import type { RetryPolicy } from '../protocols/retry.ts';
 import { ConfigError } from './errors.ts';
 import type { Logger } from './log.ts';
 
@@ -70,18 +71,6 @@ export type Handler<
   K = Readonly<Record<string, unknown>>,
   R = unknown,
 > = (job: Job<A, K>, context: TaskContext) => R | Promise<R>;
-
-/** When to run a failed job again, where the system leaves that to the worker (Celery; Resque with a scheduler). */
-export interface RetryPolicy {
-  /** How many retries after the first run; null is forever. @default 3 */
-  readonly max?: number | null;
-  /** Milliseconds before retry number `attempt` (1 is the first retry). @default 180 000 */
-  readonly delayMs?: number | ((attempt: number) => number);
-  /** Exponential: `factor · 2^retries` milliseconds, at most `maxMs`. Wins over `delayMs`. */
-  readonly backoff?: { readonly factorMs?: number; readonly maxMs?: number; readonly jitter?: boolean };
-  /** Which errors are retried by themselves. @default every error, when a policy is given */
-  readonly on?: (error: unknown) => boolean;
-}
 
 /** What a worker should know about one task. Options of one system only are said so, and ignored by the others. */
 export interface TaskOptions {

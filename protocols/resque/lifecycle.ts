@@ -56,6 +56,9 @@ export function settle(
     case 'discard':
     case 'expired':
       return { disposition: { state: 'discarded' }, write: { ...NOTHING, commands: forgetAttempts(run, policy) } };
+    case 'postpone':
+    case 'unknown':
+      return requeue(run, policy);
     case 'reject':
       return outcome.requeue ? requeue(run, policy) : fail(run, plain('Rejected', outcome.reason), policy, moment);
     case 'replace':

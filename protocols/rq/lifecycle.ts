@@ -84,6 +84,9 @@ export function settle(run: Execution, outcome: Outcome, policy: RqPolicy, now: 
       return outcome.requeue
         ? { disposition: { state: 'requeued' }, write: giveBack(run, now, 'tail') }
         : failed(run, `Job rejected by its handler: ${outcome.reason}`, policy, now);
+    case 'postpone':
+    case 'unknown':
+      return { disposition: { state: 'requeued' }, write: giveBack(run, now, 'tail') };
     case 'replace':
       return failed(
         run,

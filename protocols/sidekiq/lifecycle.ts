@@ -86,6 +86,9 @@ export function settle(
       return failed(message, timeoutError(outcome.limitMs), policy, moment, {});
     case 'replace':
       return failed(message, NO_REPLACEMENT, policy, moment, { verdict: 'kill' });
+    case 'postpone':
+    case 'unknown':
+      return ended(message, { state: 'requeued' }, requeue(policy.keys, message.queue, message.bytes, 'back'));
     case 'reject':
       return outcome.requeue
         ? ended(message, { state: 'requeued' }, requeue(policy.keys, message.queue, message.bytes, 'back'))

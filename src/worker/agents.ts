@@ -1,15 +1,16 @@
 import type { Logger } from '../log.ts';
 import { type Agent, pause } from '../source.ts';
 import { backoff } from '../backoff.ts';
-import type { Events } from './events.ts';
+import type { Events } from '../events.ts';
+import type { WorkerEvents } from './events.ts';
 
 /** Keeps agents alive for as long as the worker: restarts with back-off what rejects or ends too early; stops all in reverse. */
 export class Agents {
   readonly #log: Logger;
-  readonly #events: Events;
+  readonly #events: Events<WorkerEvents>;
   readonly #running: { readonly stop: AbortController; readonly done: Promise<void> }[] = [];
 
-  constructor(log: Logger, events: Events) {
+  constructor(log: Logger, events: Events<WorkerEvents>) {
     this.#log = log;
     this.#events = events;
   }

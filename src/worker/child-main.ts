@@ -2,7 +2,7 @@ import process from 'node:process';
 import { toFailure } from '../../protocols/errors.ts';
 import { ConfigError, UnknownTaskError } from '../errors.ts';
 import { createLogger } from '../log.ts';
-import { Discard, Fail, Reject, Replace, Retry } from '../signals.ts';
+import { Discard, Fail, Postpone, Reject, Replace, Retry } from '../signals.ts';
 import type { Registry, TaskContext } from '../task.ts';
 import type { FromChild, Thrown, ToChild } from './child-messages.ts';
 
@@ -69,6 +69,7 @@ function thrownOf(error: unknown): Thrown {
   if (error instanceof Retry) return { failure, name, signal: { kind: 'Retry', delayMs: error.delayMs, cause } };
   if (error instanceof Fail) return { failure, name, signal: { kind: 'Fail', cause } };
   if (error instanceof Discard) return { failure, name, signal: { kind: 'Discard' } };
+  if (error instanceof Postpone) return { failure, name, signal: { kind: 'Postpone', delayMs: error.delayMs } };
   if (error instanceof Reject) return { failure, name, signal: { kind: 'Reject', requeue: error.requeue } };
   if (error instanceof Replace) return { failure, name, signal: { kind: 'Replace', by: error.by } };
   return { failure, name, signal: undefined };

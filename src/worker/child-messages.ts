@@ -21,6 +21,7 @@ export interface Thrown {
     | { readonly kind: 'Retry'; readonly delayMs: number | undefined; readonly cause: Failure | undefined }
     | { readonly kind: 'Fail'; readonly cause: Failure | undefined }
     | { readonly kind: 'Discard' }
+    | { readonly kind: 'Postpone'; readonly delayMs: number }
     | { readonly kind: 'Reject'; readonly requeue: boolean }
     | { readonly kind: 'Replace'; readonly by: unknown }
     | undefined;

@@ -3,7 +3,7 @@ import { constants } from 'node:os';
 import { pathToFileURL } from 'node:url';
 import type { Failure, Job } from '../../protocols/job.ts';
 import { ChildDiedError, JobTimeoutError } from '../errors.ts';
-import { Discard, Fail, Reject, Replace, Retry } from '../signals.ts';
+import { Discard, Fail, Postpone, Reject, Replace, Retry } from '../signals.ts';
 import type { TaskContext } from '../task.ts';
 import type { FromChild, Thrown, ToChild } from './child-messages.ts';
 import type { Middleware } from './middleware.ts';
@@ -164,6 +164,8 @@ function rebuilt({ failure, name, signal }: Thrown): Error {
       return new Fail(signal.cause === undefined ? failure.message : errorOf(signal.cause, signal.cause.type));
     case 'Discard':
       return new Discard(failure.message);
+    case 'Postpone':
+      return new Postpone({ delayMs: signal.delayMs, reason: failure.message });
     case 'Reject':
       return new Reject(failure.message, { requeue: signal.requeue });
     case 'Replace':

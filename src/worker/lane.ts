@@ -6,7 +6,8 @@ import { type Delivery, pause, type Source } from '../source.ts';
 import type { Handler, Registration, Registry } from '../task.ts';
 import { RenewingSet } from '../renewing.ts';
 import { backoff } from '../backoff.ts';
-import type { Events } from './events.ts';
+import type { Events } from '../events.ts';
+import type { WorkerEvents } from './events.ts';
 import { compose, type Middleware } from './middleware.ts';
 import { CancelledError, type Ended, Run, ShutdownError } from './runner.ts';
 
@@ -15,7 +16,7 @@ export interface LaneOptions {
   readonly tasks: Registry;
   readonly middleware: readonly Middleware[];
   readonly log: Logger;
-  readonly events: Events;
+  readonly events: Events<WorkerEvents>;
   /** How long a cancelled handler may take to notice its signal. */
   readonly cancelGraceMs: number;
 }
@@ -238,6 +239,8 @@ export class Lane {
     if (failed) log.error({ ...fields, ...why(outcome) }, `failed in ${seconds(ms)}`);
     else if (disposition.state === 'retrying')
       log.info({ ...fields, ...why(outcome) }, `to be retried at ${moment(disposition.at)}`);
+    else if (disposition.state === 'postponed')
+      log.debug({ ...fields, ...why(outcome) }, `postponed until ${moment(disposition.at)}`);
     else log.info({ ...fields, ...why(outcome) }, `${disposition.state} in ${seconds(ms)}`);
   }
 
@@ -293,6 +296,7 @@ function why(outcome: Outcome): { readonly error?: string; readonly reason?: str
     case 'success':
     case 'replace':
     case 'expired':
+    case 'unknown':
       return {};
     case 'error':
     case 'fail':
@@ -302,6 +306,7 @@ function why(outcome: Outcome): { readonly error?: string; readonly reason?: str
     case 'discard':
     case 'reject':
     case 'cancelled':
+    case 'postpone':
       return { reason: outcome.reason };
     case 'timeout':
       return { reason: `hard time limit (${outcome.limitMs / 1000}s) exceeded` };

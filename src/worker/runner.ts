@@ -2,7 +2,7 @@ import { toFailure } from '../../protocols/errors.ts';
 import type { Failure, Job, Outcome } from '../../protocols/job.ts';
 import { ConfigError, JobTimeoutError, UnknownTaskError } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import { Discard, Fail, Reject, Replace, Retry } from '../signals.ts';
+import { Discard, Fail, Postpone, Reject, Replace, Retry } from '../signals.ts';
 import { type Delivery, pause } from '../source.ts';
 import type { Handler, Registration, TaskContext } from '../task.ts';
 import { backoff } from '../backoff.ts';
@@ -143,6 +143,7 @@ export class Run implements TaskContext {
       !(
         error instanceof Fail ||
         error instanceof Discard ||
+        error instanceof Postpone ||
         error instanceof Reject ||
         error instanceof Replace ||
         error instanceof Retry
@@ -161,6 +162,7 @@ export class Run implements TaskContext {
       return { kind: 'fail', error: toFailure(error.cause instanceof Error ? error.cause : error) };
     if (error instanceof Discard) return { kind: 'discard', reason: error.message };
     if (error instanceof Replace) return { kind: 'replace', by: error.by };
+    if (error instanceof Postpone) return { kind: 'postpone', delayMs: error.delayMs, reason: error.message };
     if (error instanceof Reject) return { kind: 'reject', reason: error.message, requeue: error.requeue };
     const { retry } = registration.options;
     return {

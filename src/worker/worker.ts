@@ -6,7 +6,8 @@ import { type Logger, silent } from '../log.ts';
 import { type Host, pause, type PoisonReport, type Source } from '../source.ts';
 import type { Tasks } from '../task.ts';
 import { Agents } from './agents.ts';
-import { Events, type WorkerEvents, type WorkerState } from './events.ts';
+import { Events } from '../events.ts';
+import type { WorkerEvents, WorkerState } from './events.ts';
 import { Lane } from './lane.ts';
 import type { Middleware } from './middleware.ts';
 
@@ -29,7 +30,7 @@ export interface WorkerOptions {
  * installed. At least once: a job whose worker dies is run again by its system's own recovery.
  */
 export class Worker implements AsyncDisposable {
-  readonly events: Events = new Events();
+  readonly events: Events<WorkerEvents> = new Events();
   readonly #options: WorkerOptions;
   readonly #middleware: Middleware[];
   readonly #log: Logger;

@@ -228,7 +228,8 @@ export function taskEnded(
   outcome: Outcome,
   ended: {
     /** What the system holds now; an outcome may have become another, as a value that cannot be written. */
-    readonly state: 'succeeded' | 'failed' | 'discarded' | 'cancelled' | 'requeued' | 'replaced' | 'retrying';
+    readonly state:
+      'succeeded' | 'failed' | 'discarded' | 'cancelled' | 'requeued' | 'replaced' | 'retrying' | 'postponed';
     /** Seconds the handler ran. */
     readonly runtime: number;
     /** Of a `terminate`. */
@@ -250,6 +251,7 @@ export function taskEnded(
       const terminated = outcome.kind === 'cancelled' && outcome.reason !== 'revoked';
       return taskRevoked(uuid, { terminated, signum: terminated ? ended.signum : null, expired });
     }
+    case 'postponed':
     case 'requeued':
     case 'replaced':
     case 'discarded':
@@ -277,6 +279,8 @@ function failureOf(
     case 'reject':
     case 'expired':
     case 'cancelled':
+    case 'postpone':
+    case 'unknown':
       return { exception: outcome.kind, traceback: null };
   }
 }

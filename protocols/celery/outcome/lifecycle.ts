@@ -81,6 +81,9 @@ export function settle(
       return replace(message, outcome.by, policy, moment);
     case 'reject':
       return reject(message, outcome.reason, outcome.requeue, policy, moment);
+    case 'postpone':
+    case 'unknown':
+      return reject(message, outcome.kind, true, policy, moment);
   }
 }
 

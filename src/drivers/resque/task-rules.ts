@@ -1,6 +1,7 @@
 import type { RetryRules } from '../../../protocols/resque/lifecycle.ts';
 import { ConfigError } from '../../errors.ts';
-import type { Registration, Registry, RetryPolicy } from '../../task.ts';
+import type { RetryPolicy } from '../../../protocols/retry.ts';
+import type { Registration, Registry } from '../../task.ts';
 
 /** How jobs of one class are run here. */
 export interface ClassRule {

@@ -136,6 +136,8 @@ export class RqDelivery implements Delivery {
       case 'reject':
       case 'replace':
       case 'expired':
+      case 'postpone':
+      case 'unknown':
         return outcome;
     }
   }

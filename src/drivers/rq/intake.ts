@@ -13,7 +13,8 @@ import {
 import type { Claimed, Settlement } from '../../../protocols/rq/redis.ts';
 import type { SerializerName } from '../../../protocols/rq/serializers.ts';
 import type { PoisonReport } from '../../source.ts';
-import type { Registration, RetryPolicy } from '../../task.ts';
+import type { RetryPolicy } from '../../../protocols/retry.ts';
+import type { Registration } from '../../task.ts';
 import type { RedisConnection } from '../../transports/redis.ts';
 import { CURRENT, type CurrentJob, RunningJob } from './current.ts';
 import { type DeliveryHost, RqDelivery } from './delivery.ts';

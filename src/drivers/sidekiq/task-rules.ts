@@ -1,7 +1,8 @@
 import type { SidekiqPolicy } from '../../../protocols/sidekiq/lifecycle.ts';
 import type { TimeLimits } from '../../../protocols/sidekiq/message.ts';
 import { backoff } from '../../backoff.ts';
-import type { Registration, Registry, RetryPolicy, TaskOptions } from '../../task.ts';
+import type { RetryPolicy } from '../../../protocols/retry.ts';
+import type { Registration, Registry, TaskOptions } from '../../task.ts';
 import { ITERABLE } from './iterable.ts';
 
 /** How jobs of one class are run here. */

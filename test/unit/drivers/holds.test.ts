@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { DelayQueue } from '../../../src/drivers/celery/consumer/delay-queue.ts';
+import { DelayQueue } from '../../../src/delay-queue.ts';
 
 beforeEach(() => {
   vi.useFakeTimers({ now: 0 });

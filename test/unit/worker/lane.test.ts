@@ -1,14 +1,15 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { silent } from '../../../src/log.ts';
-import { Events } from '../../../src/worker/events.ts';
+import { Events } from '../../../src/events.ts';
+import type { WorkerEvents } from '../../../src/worker/events.ts';
 import { Lane } from '../../../src/worker/lane.ts';
 import { Gate, ScriptedSource, tasksOf } from './scripted.ts';
 
 const ids = (from: number, to: number): { readonly id: string }[] =>
   Array.from({ length: to - from + 1 }, (_, index) => ({ id: `${from + index}` }));
 
-function laneOf(source: ScriptedSource, gate: Gate, events = new Events()): Lane {
+function laneOf(source: ScriptedSource, gate: Gate, events = new Events<WorkerEvents>()): Lane {
   const lane = new Lane({
     source,
     tasks: tasksOf(gate.handler),
@@ -123,7 +124,7 @@ describe('a lane', () => {
   test('an outcome that cannot be written is tried again until it sticks; its slot is free meanwhile', async () => {
     const source = new ScriptedSource({ concurrency: 1 });
     const gate = new Gate();
-    const events = new Events();
+    const events = new Events<WorkerEvents>();
     const unsettled: string[] = [];
     events.on('job:unsettled', ({ job }) => unsettled.push(job.id));
     const lane = laneOf(source, gate, events);
@@ -169,7 +170,7 @@ describe('a lane', () => {
   test('a source that does not answer is asked again, said once, and said to be back', async () => {
     const source = new ScriptedSource({ concurrency: 1 });
     const gate = new Gate();
-    const events = new Events();
+    const events = new Events<WorkerEvents>();
     const said: string[] = [];
     events.on('source:down', ({ error }) => said.push(`down ${(error as Error).message}`));
     events.on('source:up', () => said.push('up'));

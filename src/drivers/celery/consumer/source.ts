@@ -30,7 +30,7 @@ import { RemoteControl } from '../control/control.ts';
 import { CeleryDelivery, ClaimOrigin, moment } from './delivery.ts';
 import { EventDispatcher } from '../control/dispatcher.ts';
 import { Gossip } from '../control/gossip.ts';
-import { DelayQueue } from './delay-queue.ts';
+import { DelayQueue } from '../../../delay-queue.ts';
 import { type CeleryOptions, nodename, resolveApp, type ResolvedApp, wholeNumber } from '../options.ts';
 import type { Controlled } from '../control/panel.ts';
 import { type DelayedRequest, Requests } from './requests.ts';

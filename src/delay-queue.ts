@@ -1,5 +1,5 @@
 /**
- * What waits for its time: a binary heap and one timer. Bounded by whoever adds.
+ * Items that wait for their time: a binary heap and one timer. The caller bounds its size.
  */
 export class DelayQueue<Item> {
   readonly #heap: { readonly at: number; readonly item: Item }[] = [];
