@@ -1,3 +1,4 @@
+import type { RetryPolicy } from '../protocols/retry.ts';
 import { ConfigError } from './errors.ts';
 
 /** What is wrong with a value, as the end of a sentence that begins with its name: `must be a whole number, 1 or more`. Undefined: nothing. */
@@ -17,6 +18,17 @@ export function checkOptions(where: string, value: unknown, checks: Readonly<Rec
     const wrong = option === undefined ? undefined : (checks[name] as Check)(option);
     if (wrong !== undefined) throw new ConfigError(`${where}: ${name} ${wrong}, not ${shown(option)}`);
   }
+}
+
+/**
+ * A RetryPolicy as a caller passed it; undefined is none. Throws ConfigError, as `checkOptions` does. `where` begins its message:
+ * `tasks.handle: 'shop.charge': retry`.
+ */
+export function checkRetryPolicy(where: string, value: unknown): void {
+  if (value === undefined) return;
+  checkOptions(where, value, RETRY_POLICY);
+  const { backoff } = value as RetryPolicy;
+  if (backoff !== undefined) checkOptions(`${where}.backoff`, backoff, RETRY_BACKOFF);
 }
 
 /** The middle of an error message about a name that nobody knows. */
@@ -112,6 +124,18 @@ export function object(checks: Readonly<Record<string, Check>>): Check {
     return undefined;
   };
 }
+
+const RETRY_POLICY: Checks<RetryPolicy> = {
+  max: either(oneOf(null), wholeNumber(0)),
+  delayMs: either(callable, milliseconds),
+  backoff: record,
+  on: callable,
+};
+const RETRY_BACKOFF: Checks<NonNullable<RetryPolicy['backoff']>> = {
+  factorMs: milliseconds,
+  maxMs: amount('milliseconds', { infinite: true }),
+  jitter: boolean,
+};
 
 /** A value for an error message: short, on one line, and never with what may be a password. */
 function shown(value: unknown): string {

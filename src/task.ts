@@ -1,5 +1,6 @@
 import type { Failure, Job } from '../protocols/job.ts';
 import type { RetryPolicy } from '../protocols/retry.ts';
+import { checkRetryPolicy } from './check.ts';
 import { ConfigError } from './errors.ts';
 import type { Logger } from './log.ts';
 
@@ -124,7 +125,7 @@ export class Tasks implements Registry {
   readonly #byName = new Map<string, Registration>();
   readonly #bySystem = new Map<string, Map<string, Registration>>();
 
-  /** Register a handler for a task, or for several tasks of one shape. Throws ConfigError when a name is taken. */
+  /** Register a handler for a task, or for several tasks of one shape. Throws ConfigError when a name is taken, or an option cannot be. */
   handle<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | readonly Task<A, K, R>[],
     handler: Handler<NoInfer<A>, NoInfer<K>, NoInfer<R>>,
@@ -136,6 +137,7 @@ export class Tasks implements Registry {
         throw new ConfigError(
           `Tasks.handle: not a task: ${String(one)}. Pass one made by defineTask('proj.tasks.add')`,
         );
+      checkRetryPolicy(`tasks.handle: '${one.name}': retry`, options.retry);
       const registration: Registration = {
         task: one as unknown as Task,
         handler: handler as unknown as Handler,

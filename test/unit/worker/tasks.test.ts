@@ -52,4 +52,35 @@ describe('the registry of tasks', () => {
       new ConfigError("Tasks.handle: not a task: proj.tasks.add. Pass one made by defineTask('proj.tasks.add')"),
     );
   });
+
+  test.each<[unknown, string]>([
+    [{ maxx: 3 }, "retry: unknown option 'maxx'; did you mean 'max'?"],
+    [{ max: -1 }, 'retry: max must be null, or a whole number, 0 or more, not -1'],
+    [{ max: 1.5 }, 'retry: max must be null, or a whole number, 0 or more, not 1.5'],
+    [{ max: '3' }, 'retry: max must be null, or a whole number, 0 or more, not "3"'],
+    [{ max: Infinity }, 'retry: max must be null, or a whole number, 0 or more, not Infinity'],
+    [{ delayMs: -1 }, 'retry: delayMs must be a function, or a number of milliseconds, 0 or more, not -1'],
+    [{ delayMs: Number.NaN }, 'retry: delayMs must be a function, or a number of milliseconds, 0 or more, not NaN'],
+    [{ delay: 1 }, "retry: unknown option 'delay'; known are backoff, delayMs, max, on"],
+    [{ backoff: true }, 'retry: backoff must be an object, not true'],
+    [{ backoff: { factor: 2 } }, "retry.backoff: unknown option 'factor'; did you mean 'factorMs'?"],
+    [{ backoff: { factorMs: '1s' } }, 'retry.backoff: factorMs must be a number of milliseconds, 0 or more, not "1s"'],
+    [{ backoff: { jitter: 0.5 } }, 'retry.backoff: jitter must be true or false, not 0.5'],
+    [{ on: [Error] }, 'retry: on must be a function, not a list'],
+    [3, 'retry: options must be an object, not 3'],
+  ])('the retry policy %j is refused', (retry, message) => {
+    const handle = (): unknown => new Tasks().handle(defineTask('send'), handler, { retry: retry as never });
+    expect(handle).toThrow(new ConfigError(`tasks.handle: 'send': ${message}`));
+  });
+
+  test.each([
+    {},
+    { max: null },
+    { max: 0, delayMs: 0 },
+    { delayMs: (attempt: number) => attempt, on: () => true },
+    { backoff: {} },
+    { backoff: { factorMs: 0, maxMs: Infinity, jitter: false } },
+  ])('the retry policy %j is taken', (retry) => {
+    expect(new Tasks().handle(defineTask('send'), handler, { retry }).find('rq', 'send')?.options.retry).toBe(retry);
+  });
 });
