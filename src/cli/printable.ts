@@ -6,6 +6,11 @@ export function printable(text: string): string {
   );
 }
 
+/** The same for a text that must stay on one line: line ends and tabs are shown, too. */
+export function oneLine(text: string): string {
+  return printable(text.replaceAll('\n', '\\n').replaceAll('\t', '\\t'));
+}
+
 /** A duration for a reader: `0.4 s`, `75 s`. */
 export function seconds(ms: number): string {
   return ms < 10_000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms / 1000)} s`;

@@ -1,4 +1,6 @@
+import { isUtf8 } from 'node:buffer';
 import * as json from '../../protocols/formats/json.ts';
+import { pythonRepr } from '../../protocols/formats/python-repr.ts';
 import { EXIT } from './exit.ts';
 import { printable } from './printable.ts';
 
@@ -9,15 +11,20 @@ export interface Seen {
 }
 
 export function show({ lines, plain }: Seen, asJson: boolean | undefined, out: (text: string) => void): number {
-  if (asJson === true) out(`${json.stringify(plain, { replace: plainly })}\n`);
+  if (asJson === true) out(`${json.stringify(plain, { replace: losslessly })}\n`);
   else for (const line of lines) out(`${printable(line)}\n`);
   return EXIT.ok;
 }
 
-/** Bytes as their text, dates as ISO 8601. */
-function plainly(value: object): unknown {
-  if (value instanceof Date) return value.toISOString();
-  return value instanceof Uint8Array ? Buffer.from(value).toString() : undefined;
+/**
+ * What JSON has no form for: bytes are their text, or `{ base64 }` where they are not UTF-8; dates are ISO 8601; an object of another language is its
+ * text as Python would show it.
+ */
+export function losslessly(value: object): unknown {
+  if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString();
+  if (!(value instanceof Uint8Array)) return pythonRepr(value);
+  const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+  return isUtf8(bytes) ? bytes.toString() : { base64: bytes.toString('base64') };
 }
 
 /** One command on what is closed behind it. */
