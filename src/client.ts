@@ -2,12 +2,49 @@ import { JobglotError } from './errors.ts';
 import type { Events } from './events.ts';
 import type { Task } from './task.ts';
 
+/**
+ * One call of a task: its arguments, and the system's own options beside them. Arguments and keywords that the task needs must be there; others may be
+ * left out. A task that is named by a string, or declared without types, takes any.
+ */
+export type Call<A extends readonly unknown[], K, Options> = Positional<A> & Keywords<K> & Options;
+
+/** What `enqueue` takes after the task. A call may be left out where the task needs neither arguments nor keywords. */
+export type CallArguments<A extends readonly unknown[], K, Options> = [] extends A
+  ? Empty extends K
+    ? [call?: Call<A, K, Options>]
+    : [call: Call<A, K, Options>]
+  : [call: Call<A, K, Options>];
+
+/** A call of a task that the code at hand does not know: what a client makes a message of. Every `Call` is one. */
+export type AnyCall<Options> = { readonly args?: readonly unknown[]; readonly kwargs?: unknown } & Options;
+
+/** Added to the options of a system whose jobs have positional arguments only: a call with keywords does not compile. */
+export interface NoKeywords {
+  readonly kwargs?: never;
+}
+
+/** The call without keywords: where this is a K, none is needed. */
+type Empty = Readonly<Record<never, never>>;
+type Positional<A extends readonly unknown[]> = [] extends A
+  ? { readonly args?: NoInfer<Readonly<A>> }
+  : { readonly args: NoInfer<Readonly<A>> };
+// Named here: inside the condition the compiler would read its `unknown` as K.
+type AnyKeywords = { readonly kwargs?: Readonly<Record<string, unknown>> };
+type Keywords<K> = unknown extends K
+  ? AnyKeywords
+  : Empty extends K
+    ? { readonly kwargs?: NoInfer<K> }
+    : { readonly kwargs: NoInfer<K> };
+
 /** The producer side: one verb; the options are the system's own, under the system's own names. */
 export interface Client<Options, Receipt> {
-  /** Send a job. Resolves when the broker has it. Rejects with ConnectionError where it does not answer, ConfigError for options that cannot be. */
+  /**
+   * Send a job. Resolves when the broker has it. Rejects with ConnectionError where the broker does not answer, with ConfigError for options that are
+   * wrong.
+   */
   enqueue<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    call: { readonly args?: NoInfer<A>; readonly kwargs?: NoInfer<K> } & Options,
+    ...call: CallArguments<A, K, Options>
   ): Promise<Receipt>;
   /** Close the connections. */
   close(): Promise<void>;
@@ -21,7 +58,7 @@ export interface FullClient<Options, Receipt> extends Client<Options, Receipt>, 
    */
   enqueueMany<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    calls: readonly ({ readonly args?: NoInfer<A>; readonly kwargs?: NoInfer<K> } & Options)[],
+    calls: readonly Call<A, K, Options>[],
     options?: { readonly batchSize?: number },
   ): Promise<readonly Receipt[]>;
   /** Add middleware around what this client sends from now on. The first one added is the outermost. */

@@ -1,6 +1,15 @@
 export type { Disposition, Failure, Job, Outcome } from '../protocols/job.ts';
 export type { RetryPolicy } from '../protocols/retry.ts';
-export { type Client, type ClientEvents, type ClientMiddleware, type Envelope, NotEnqueuedError } from './client.ts';
+export {
+  type Call,
+  type CallArguments,
+  type Client,
+  type ClientEvents,
+  type ClientMiddleware,
+  type Envelope,
+  type NoKeywords,
+  NotEnqueuedError,
+} from './client.ts';
 export type { Executor } from './executor.ts';
 export { type Config, defineConfig } from './config.ts';
 export {

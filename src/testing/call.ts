@@ -11,6 +11,7 @@ import {
 } from '../../protocols/celery/message/message.ts';
 import { acceptSet, defaultLimits } from '../../protocols/celery/message/serializers.ts';
 import { isoText } from '../../protocols/formats/values.ts';
+import type { AnyCall } from '../client.ts';
 import { ConfigError } from '../errors.ts';
 import { type Task, taskName } from '../task.ts';
 
@@ -53,8 +54,6 @@ export interface CallSignature {
   readonly immutable?: boolean;
 }
 
-export type Call<A, K> = { readonly args?: A; readonly kwargs?: K } & CallOptions;
-
 /** How calls are written: the settings of the application that is tested. */
 export interface WireOptions {
   /** @default 'json' */
@@ -66,9 +65,9 @@ export interface WireOptions {
 }
 
 /** The message the real client would publish. Throws WireError `unencodable` for arguments the wire cannot hold. */
-export function publicationOf<A, K>(
+export function publicationOf(
   task: Pick<Task, 'name' | 'names'> | string,
-  call: Call<A, K>,
+  call: AnyCall<CallOptions>,
   wire: WireOptions,
 ): Publication {
   const name = taskName(task, 'celery');
@@ -79,7 +78,7 @@ export function publicationOf<A, K>(
   const fields: Mutable<TaskCall> = {
     task: name,
     id,
-    args: (call.args ?? []) as readonly unknown[],
+    args: call.args ?? [],
     kwargs: (call.kwargs ?? {}) as Readonly<Record<string, unknown>>,
     origin: `gen${process.pid}@testing`,
     serializer: call.serializer ?? wire.serializer ?? 'json',

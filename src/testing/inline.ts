@@ -4,13 +4,13 @@ import * as lifecycle from '../../protocols/celery/outcome/lifecycle.ts';
 import type { Publication, TaskMessage } from '../../protocols/celery/message/message.ts';
 import { decodeMeta, PROPAGATE_STATES, READY_STATES, type TaskMeta } from '../../protocols/celery/outcome/result.ts';
 import type { Disposition, Moment, Outcome } from '../../protocols/job.ts';
-import type { Client } from '../client.ts';
+import type { AnyCall, Call, CallArguments, Client } from '../client.ts';
 import { RemoteError, ResultTimeoutError, UnknownTaskError } from '../errors.ts';
 import { type Logger, silent } from '../log.ts';
 import type { Delivery } from '../source.ts';
 import type { Registration, Registry, Task } from '../task.ts';
 import { Run } from '../worker/runner.ts';
-import { type Call, type CallOptions, jobOf, publicationOf, received, type WireOptions } from './call.ts';
+import { type CallOptions, jobOf, publicationOf, received, type WireOptions } from './call.ts';
 
 /** What is written as which type, and where handlers log. */
 export interface InlineOptions extends WireOptions {
@@ -52,8 +52,12 @@ export class InlineClient implements Client<CallOptions, InlineResult> {
   /** Rejects with UnknownTaskError where nobody handles the task, with WireError for arguments the wire cannot hold. */
   async enqueue<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    call: Call<NoInfer<A>, NoInfer<K>> = {},
+    ...[call]: CallArguments<A, K, CallOptions>
   ): Promise<InlineResult<R>> {
+    return this.#enqueue<R>(task, call ?? {});
+  }
+
+  async #enqueue<R>(task: Parameters<typeof publicationOf>[0], call: AnyCall<CallOptions>): Promise<InlineResult<R>> {
     const publication = publicationOf(task, call, this.#options);
     const message = received(publication);
     if (this.#tasks.find('celery', message.task) === undefined) throw new UnknownTaskError('celery', message.task);
@@ -64,10 +68,10 @@ export class InlineClient implements Client<CallOptions, InlineResult> {
   /** One after the other. */
   async enqueueMany<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    calls: readonly Call<NoInfer<A>, NoInfer<K>>[],
+    calls: readonly Call<A, K, CallOptions>[],
   ): Promise<readonly InlineResult<R>[]> {
     const results: InlineResult<R>[] = [];
-    for (const call of calls) results.push(await this.enqueue<A, K, R>(task, call));
+    for (const call of calls) results.push(await this.#enqueue<R>(task, call));
     return results;
   }
 

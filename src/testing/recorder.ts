@@ -1,7 +1,7 @@
-import type { Client } from '../client.ts';
+import type { AnyCall, Call, CallArguments, Client } from '../client.ts';
 import { ConfigError } from '../errors.ts';
 import { type Task, taskName } from '../task.ts';
-import { type Call, type CallOptions, publicationOf, received, type WireOptions } from './call.ts';
+import { type CallOptions, publicationOf, received, type WireOptions } from './call.ts';
 
 /** What was enqueued: the arguments as a worker would see them, and the options as they were passed. */
 export type Recorded<A extends readonly unknown[] = readonly unknown[], K = Readonly<Record<string, unknown>>> = Omit<
@@ -42,14 +42,14 @@ export class Recorder implements Client<CallOptions, RecordedReceipt> {
   // Everything that throws here rejects there.
   async enqueue<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    call: Call<NoInfer<A>, NoInfer<K>> = {},
+    ...[call]: CallArguments<A, K, CallOptions>
   ): Promise<RecordedReceipt<R>> {
-    return this.#record<R>(task, call);
+    return this.#record<R>(task, call ?? {});
   }
 
   async enqueueMany<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    calls: readonly Call<NoInfer<A>, NoInfer<K>>[],
+    calls: readonly Call<A, K, CallOptions>[],
   ): Promise<readonly RecordedReceipt<R>[]> {
     return calls.map((call) => this.#record<R>(task, call));
   }
@@ -70,7 +70,7 @@ export class Recorder implements Client<CallOptions, RecordedReceipt> {
 
   async close(): Promise<void> {}
 
-  #record<R>(task: Parameters<typeof taskName>[0], call: Call<unknown, unknown>): RecordedReceipt<R> {
+  #record<R>(task: Parameters<typeof taskName>[0], call: AnyCall<CallOptions>): RecordedReceipt<R> {
     const { args: _args, kwargs: _kwargs, queue: _queue, ...options } = call;
     const publication = publicationOf(task, call, this.#wire);
     const message = received(publication);

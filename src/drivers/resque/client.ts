@@ -6,7 +6,7 @@ import type { Exchange } from '../../../protocols/redis.ts';
 import { decodePayload, encodeDelayed, encodePayload, type Payload } from '../../../protocols/resque/message.ts';
 import * as wire from '../../../protocols/resque/redis.ts';
 import * as delayed from '../../../protocols/resque/schedule.ts';
-import type { Client } from '../../client.ts';
+import type { AnyCall, Call, CallArguments, Client, NoKeywords } from '../../client.ts';
 import { ConfigError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import { type Task, taskName } from '../../task.ts';
@@ -59,12 +59,10 @@ export interface PerformLaterOptions extends Omit<EnqueueOptions, 'id'> {
   readonly rails?: RailsVersion;
 }
 
-type LaterCall<A, K> = { readonly args?: A; readonly kwargs?: K } & PerformLaterOptions;
-type Call<A, K> = { readonly args?: A; readonly kwargs?: K } & EnqueueOptions;
 type Named<A extends readonly unknown[], K, R> = Task<A, K, R> | string;
 
 /** Enqueues jobs for Resque, in Ruby or here. Connects at the first call. */
-export class ResqueClient implements Client<EnqueueOptions, boolean>, AsyncDisposable {
+export class ResqueClient implements Client<EnqueueOptions & NoKeywords, boolean>, AsyncDisposable {
   readonly #app: ResolvedApp;
   readonly #options: ResqueClientOptions;
   readonly #log: Logger;
@@ -84,13 +82,13 @@ export class ResqueClient implements Client<EnqueueOptions, boolean>, AsyncDispo
    */
   async enqueue<A extends readonly unknown[], K, R>(
     task: Named<A, K, R>,
-    call: Call<NoInfer<A>, NoInfer<K>> = {},
+    ...[call]: CallArguments<A, K, EnqueueOptions & NoKeywords>
   ): Promise<boolean> {
-    const { args = [], kwargs, at, in: seconds, id } = call;
+    const { args = [], kwargs, at, in: seconds, id }: AnyCall<EnqueueOptions> = call ?? {};
     if (kwargs !== undefined && Object.keys(kwargs as object).length > 0)
       throw new ConfigError('resque: a job has positional arguments only; put kwargs into the last of args');
     const name = taskName(task, 'resque');
-    const queue = this.#queueOf(name, call.queue);
+    const queue = this.#queueOf(name, call?.queue);
     const payload = encodePayload(name, args, id);
     const due = dueAt(at, seconds);
     return due === undefined || due.getTime() <= Date.now()
@@ -104,9 +102,9 @@ export class ResqueClient implements Client<EnqueueOptions, boolean>, AsyncDispo
    */
   async performLater<A extends readonly unknown[], K, R>(
     task: Named<A, K, R>,
-    call: LaterCall<NoInfer<A>, NoInfer<K>> = {},
+    ...[call]: CallArguments<A, K, PerformLaterOptions>
   ): Promise<string | undefined> {
-    return this.#later(taskName(task, 'resque'), call)();
+    return this.#later(taskName(task, 'resque'), call ?? {})();
   }
 
   /**
@@ -115,7 +113,7 @@ export class ResqueClient implements Client<EnqueueOptions, boolean>, AsyncDispo
    */
   async performAllLater<A extends readonly unknown[], K, R>(
     task: Named<A, K, R>,
-    calls: readonly LaterCall<NoInfer<A>, NoInfer<K>>[],
+    calls: readonly Call<A, K, PerformLaterOptions>[],
   ): Promise<readonly (string | undefined)[]> {
     const name = taskName(task, 'resque');
     const sends = calls.map((call) => this.#later(name, call));
@@ -124,7 +122,11 @@ export class ResqueClient implements Client<EnqueueOptions, boolean>, AsyncDispo
   }
 
   /** `Resque.enqueue_to`. */
-  enqueueTo<A extends readonly unknown[], K, R>(queue: string, task: Named<A, K, R>, ...args: A): Promise<boolean> {
+  enqueueTo<A extends readonly unknown[], K, R>(
+    queue: string,
+    task: Named<A, K, R>,
+    ...args: NoInfer<A>
+  ): Promise<boolean> {
     return this.enqueue(task as string, { queue, args });
   }
 
@@ -132,18 +134,18 @@ export class ResqueClient implements Client<EnqueueOptions, boolean>, AsyncDispo
   enqueueAt<A extends readonly unknown[], K, R>(
     at: Date,
     task: Named<A, K, R>,
-    call: { readonly args?: NoInfer<A> } & Omit<EnqueueOptions, 'at' | 'in'> = {},
+    ...[call]: CallArguments<A, K, Omit<EnqueueOptions, 'at' | 'in'> & NoKeywords>
   ): Promise<boolean> {
-    return this.enqueue(task as string, { ...call, at });
+    return this.enqueue(task as string, { ...(call as EnqueueOptions), at });
   }
 
   /** `Resque.enqueue_in`, of resque-scheduler. */
   enqueueIn<A extends readonly unknown[], K, R>(
     seconds: number,
     task: Named<A, K, R>,
-    call: { readonly args?: NoInfer<A> } & Omit<EnqueueOptions, 'at' | 'in'> = {},
+    ...[call]: CallArguments<A, K, Omit<EnqueueOptions, 'at' | 'in'> & NoKeywords>
   ): Promise<boolean> {
-    return this.enqueue(task as string, { ...call, in: seconds });
+    return this.enqueue(task as string, { ...(call as EnqueueOptions), in: seconds });
   }
 
   /** `Resque.push`: an object as it is, for classes of another. */
@@ -262,7 +264,7 @@ export class ResqueClient implements Client<EnqueueOptions, boolean>, AsyncDispo
   }
 
   /** What sends a job of Active Job, which is checked here and now. */
-  #later(name: string, call: LaterCall<readonly unknown[], unknown>): () => Promise<string | undefined> {
+  #later(name: string, call: AnyCall<PerformLaterOptions>): () => Promise<string | undefined> {
     const { args = [], kwargs, at, in: seconds, jobId = randomUUID(), rails, priority, locale, timezone } = call;
     const queue = this.#queueOf(name, call.queue);
     const due = dueAt(at, seconds);

@@ -14,7 +14,7 @@ import type { SerializerLimits, SerializerName } from '../../../protocols/rq/ser
 import { isQueueName } from '../../../protocols/rq/keys.ts';
 import * as workers from '../../../protocols/rq/workers.ts';
 import type { Exchange } from '../../../protocols/redis.ts';
-import type { Client } from '../../client.ts';
+import type { AnyCall, Call, CallArguments, Client } from '../../client.ts';
 import { ConfigError, ConnectionError, DuplicateJobError, WireError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import { pause } from '../../source.ts';
@@ -53,8 +53,6 @@ export interface EnqueueOptions extends JobOptions {
   /** @default the client's, 'pickle' */
   readonly serializer?: SerializerName;
 }
-
-type RqCall<A, K> = { readonly args?: A; readonly kwargs?: K } & EnqueueOptions;
 
 /** A job that `enqueueMany` is to send. Others may depend on it: `dependsOn: prepared`. */
 export interface Prepared<R = unknown> {
@@ -110,9 +108,9 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
    */
   async enqueue<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    call: RqCall<NoInfer<A>, NoInfer<K>> = {},
+    ...call: CallArguments<A, K, EnqueueOptions>
   ): Promise<EnqueuedJob<R>> {
-    const prepared = this.prepare(task, call);
+    const prepared = this.prepare(task, ...call);
     const [job] = await this.enqueueMany([prepared]);
     if (job?.registered === 'duplicate') throw new DuplicateJobError('rq', prepared.id);
     return job as EnqueuedJob<R>;
@@ -121,10 +119,17 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
   /** A job of any task, for `enqueueMany`. Throws as `enqueue` does, but sends nothing. */
   prepare<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    call: RqCall<NoInfer<A>, NoInfer<K>> = {},
+    ...[call]: CallArguments<A, K, EnqueueOptions>
   ): Prepared<R> {
     const funcName = taskName(task as Parameters<typeof taskName>[0], 'rq');
-    const { args = [], kwargs = {}, in: within, at, queue = this.#options.queue ?? 'default', ...options } = call;
+    const {
+      args = [],
+      kwargs = {},
+      in: within,
+      at,
+      queue = this.#options.queue ?? 'default',
+      ...options
+    }: AnyCall<EnqueueOptions> = call ?? {};
     return asConfig(() => {
       if (funcName === '') throw new ConfigError("rq: a job needs the name of a function: 'app.tasks.send'");
       if (within !== undefined && at !== undefined)
@@ -156,12 +161,12 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
    */
   enqueueMany<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    calls: readonly RqCall<NoInfer<A>, NoInfer<K>>[],
+    calls: readonly Call<A, K, EnqueueOptions>[],
   ): Promise<readonly EnqueuedJob<R>[]>;
   enqueueMany(prepared: readonly Prepared[]): Promise<readonly EnqueuedJob[]>;
   async enqueueMany(
     what: Task | string | readonly Prepared[],
-    calls: readonly RqCall<readonly unknown[], Readonly<Record<string, unknown>>>[] = [],
+    calls: readonly EnqueueOptions[] = [],
   ): Promise<readonly EnqueuedJob[]> {
     const prepared = Array.isArray(what)
       ? (what as readonly Prepared[])

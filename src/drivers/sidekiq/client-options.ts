@@ -1,5 +1,6 @@
 import type { RailsVersion } from '../../../protocols/formats/active-job/index.ts';
 import type { Item, JobOptions, Timing } from '../../../protocols/sidekiq/options.ts';
+import type { Call } from '../../client.ts';
 import type { Logger } from '../../log.ts';
 import type { SidekiqAppOptions } from './options.ts';
 
@@ -40,7 +41,7 @@ export interface PerformLaterOptions extends Omit<EnqueueOptions, 'wrapped' | 'd
 }
 
 /** One job of Active Job. */
-export type LaterCall<A, K> = { readonly args?: A; readonly kwargs?: K } & PerformLaterOptions;
+export type LaterCall<A extends readonly unknown[], K> = Call<A, K, PerformLaterOptions>;
 
 /** What became of a job. */
 export interface Pushed {

@@ -4,7 +4,7 @@ import { type Dialect, NEUTRAL } from '../../../protocols/sidekiq/dialect.ts';
 import * as iteration from '../../../protocols/sidekiq/iteration.ts';
 import { item, type Item, payload, payloads, type Timing } from '../../../protocols/sidekiq/options.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
-import type { Client } from '../../client.ts';
+import type { AnyCall, Call, CallArguments, Client, NoKeywords } from '../../client.ts';
 import { ConfigError, ConnectionError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import { pause } from '../../source.ts';
@@ -13,7 +13,7 @@ import { RedisConnection } from '../../transports/redis.ts';
 import type {
   ClientMiddleware,
   EnqueueOptions,
-  LaterCall,
+  PerformLaterOptions,
   Pushed,
   PushedLater,
   SidekiqClientOptions,
@@ -23,15 +23,13 @@ import { newJid } from './jid.ts';
 import { type ResolvedApp, resolveApp } from './options.ts';
 import { Spool } from './spool.ts';
 
-type Call<A, K> = { readonly args?: A; readonly kwargs?: K } & EnqueueOptions;
-
 /** How long a call waits for the first connection where jobs can be buffered. */
 const PATIENCE_MS = 1_000;
 /** How long one look at the processes counts. */
 const DIALECT_MS = 60_000;
 
 /** Enqueues jobs for Sidekiq, in Ruby or here. Connects at the first call. */
-export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDisposable {
+export class SidekiqClient implements Client<EnqueueOptions & NoKeywords, Pushed>, AsyncDisposable {
   readonly #app: ResolvedApp;
   readonly #options: SidekiqClientOptions;
   readonly #middleware: ClientMiddleware[];
@@ -74,10 +72,10 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
    */
   async enqueue<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    call: Call<NoInfer<A>, NoInfer<K>> = {},
+    ...[call]: CallArguments<A, K, EnqueueOptions & NoKeywords>
   ): Promise<Pushed> {
     const now = new Date();
-    const one = this.#item(task, call, now);
+    const one = this.#item(task, call ?? {}, now);
     await this.#ready();
     return this.#sendItem(one, now);
   }
@@ -99,12 +97,12 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
    */
   async performLater<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    call: LaterCall<NoInfer<A>, NoInfer<K>> = {},
+    ...[call]: CallArguments<A, K, PerformLaterOptions>
   ): Promise<PushedLater> {
     const jobClass = taskName(task, 'sidekiq');
     await this.#ready();
     const now = new Date();
-    const { one, jobId } = this.#activeItem(jobClass, call, now);
+    const { one, jobId } = this.#activeItem(jobClass, call ?? {}, now);
     return { ...(await this.#sendItem(one, now)), jobId };
   }
 
@@ -114,7 +112,7 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
    */
   async performAllLater<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    calls: readonly LaterCall<NoInfer<A>, NoInfer<K>>[],
+    calls: readonly Call<A, K, PerformLaterOptions>[],
     { batchSize = 1_000 }: { readonly batchSize?: number } = {},
   ): Promise<readonly PushedLater[]> {
     checkBatch('performAllLater', batchSize);
@@ -161,7 +159,7 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
       return { ...(when === undefined ? {} : { at: when }), ...(after === undefined ? {} : { in: after }) };
     };
     const itemOf = (index: number): Item =>
-      this.#item(task, { ...common, ...timeOf(index), args: args[index] } as Call<A, K>, now);
+      this.#item(task, { ...common, ...timeOf(index), args: args[index] as A }, now);
     const alike = this.#middleware.length === 0 && !Array.isArray(at) && !Array.isArray(delay);
     // Checked before anything is sent; what all have in common is checked and written once.
     if (!alike) {
@@ -246,10 +244,10 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
     await this.close();
   }
 
-  #item<A, K>(task: Parameters<typeof taskName>[0], call: Call<A, K>, now: Date): Item {
-    const { args = [], kwargs, ...options } = call as Call<readonly unknown[], Readonly<Record<string, unknown>>>;
+  #item(task: Parameters<typeof taskName>[0], call: AnyCall<EnqueueOptions>, now: Date): Item {
+    const { args = [], kwargs, ...options } = call;
     const name = taskName(task, 'sidekiq');
-    if (kwargs !== undefined && Object.keys(kwargs).length > 0)
+    if (kwargs !== undefined && Object.keys(kwargs as object).length > 0)
       throw new ConfigError(
         `sidekiq: '${name}': a job of Sidekiq has no keyword arguments; pass an object as the last of args`,
       );
@@ -264,11 +262,11 @@ export class SidekiqClient implements Client<EnqueueOptions, Pushed>, AsyncDispo
   /** The dialect has to be known by now. */
   #activeItem(
     jobClass: string,
-    call: LaterCall<readonly unknown[], unknown>,
+    call: AnyCall<PerformLaterOptions>,
     now: Date,
   ): { readonly one: Item; readonly jobId: string } {
     const { args = [], kwargs, priority, locale, timezone, jobId = randomUUID(), rails, ...options } = call;
-    const wrapper = { ...options, args: [], wrapped: jobClass } as Call<unknown, unknown>;
+    const wrapper = { ...options, args: [], wrapped: jobClass };
     const one = this.#item(this.#dialect.activeJobWrapper, wrapper, now);
     const inner = {
       ...{ jobClass, jobId, queue: one.queue, args, priority, locale, timezone, at: one.at },

@@ -14,7 +14,7 @@ import {
 import { acceptSet } from '../../../../protocols/celery/message/serializers.ts';
 import { readSignature, signatureToMap } from '../../../../protocols/celery/canvas/signature.ts';
 import { isoText } from '../../../../protocols/formats/values.ts';
-import type { Client } from '../../../client.ts';
+import type { AnyCall, Call, CallArguments, Client } from '../../../client.ts';
 import { ConfigError, ConnectionError } from '../../../errors.ts';
 import { type Logger, silent } from '../../../log.ts';
 import { pause } from '../../../source.ts';
@@ -56,8 +56,6 @@ export interface PublishRetry {
   readonly intervalMax?: number;
 }
 
-type Call<A, K> = { readonly args?: A; readonly kwargs?: K } & EnqueueOptions;
-
 /** Sends tasks to Celery workers, whatever their language, and awaits their results. Connects at the first call. */
 export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, ResultReader, AsyncDisposable {
   readonly broker: CeleryBroker;
@@ -94,17 +92,17 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, Result
    */
   async enqueue<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    call: Call<NoInfer<A>, NoInfer<K>> = {},
+    ...[call]: CallArguments<A, K, EnqueueOptions>
   ): Promise<AsyncResult<R>> {
-    const id = idOf(call);
-    await this.#publish(() => [this.#publication(task, call, id)]);
+    const id = idOf(call ?? {});
+    await this.#publish(() => [this.#publication(task, call ?? {}, id)]);
     return new AsyncResult<R>(this, id);
   }
 
   /** Send many calls of one task in one round trip. */
   async enqueueMany<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    calls: readonly Call<NoInfer<A>, NoInfer<K>>[],
+    calls: readonly Call<A, K, EnqueueOptions>[],
   ): Promise<readonly AsyncResult<R>[]> {
     const ids = calls.map(idOf);
     const publications = function* (this: CeleryClient): Iterable<Publication> {
@@ -117,7 +115,7 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, Result
   /** The message that `enqueue` would send, for whoever sends it in a way of their own; `taskId` names it. */
   message<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    call: Call<NoInfer<A>, NoInfer<K>> & { readonly taskId: string },
+    call: Call<A, K, EnqueueOptions & { readonly taskId: string }>,
   ): Publication {
     return this.#publication(task, call, call.taskId);
   }
@@ -309,7 +307,7 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, Result
     }));
   }
 
-  #publication<A, K>(task: Parameters<typeof taskName>[0], call: Call<A, K>, id: string): Publication {
+  #publication(task: Parameters<typeof taskName>[0], call: AnyCall<EnqueueOptions>, id: string): Publication {
     const name = taskName(task, 'celery');
     const args = (call.args ?? []) as readonly unknown[];
     const kwargs = (call.kwargs ?? {}) as Readonly<Record<string, unknown>>;
