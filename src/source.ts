@@ -22,12 +22,18 @@ export interface Delivery {
    * Why nobody here can run this job although its task may have a handler: `it has a rate limit`. The worker treats it as an unknown task. Undefined:
    * whether the task has a handler decides.
    */
-  readonly unknown?: string;
+  readonly unknown?: string | undefined;
   /**
    * What the system itself does with a task it does not know: the outcome for `unknownTask: 'reject'`. Absent: `{ kind: 'fail' }` with an
    * UnknownTaskError.
    */
   rejectUnknown?(why: string): Outcome;
+  /**
+   * By what an unknown task is recognised when it comes back, where `job.id` is new at each delivery: a digest of its bytes, for one. @default `job.id`
+   */
+  readonly unknownKey?: string | undefined;
+  /** How many bytes this delivery keeps in memory, about; bounds how many unknown tasks are held. @default not counted */
+  readonly bytes?: number | undefined;
 }
 
 /**
@@ -49,10 +55,13 @@ export interface Source {
   /** Tasks that the system itself brings, found after the user's own. */
   readonly tasks?: Registry;
   /** @default 'requeue' */
-  readonly unknownTask?: UnknownTaskPolicy;
+  readonly unknownTask?: UnknownTaskPolicy | undefined;
   /** The first pause before an unknown task goes back. @default 1 000 */
-  readonly unknownTaskDelayMs?: number;
-  /** Told how many unknown tasks the worker holds, where a broker bounds what is claimed (prefetch). */
+  readonly unknownTaskDelayMs?: number | undefined;
+  /**
+   * Told how many unknown tasks the worker holds, where a broker bounds what is claimed (prefetch). At most once a turn of the event loop. One that goes
+   * back is counted until that is written.
+   */
   holding?(count: number): void;
   open(host: Host): Promise<void>;
   /** Up to `max`; waits for at least one; [] when `signal` aborts or there is nothing for now. */
@@ -78,6 +87,11 @@ export interface Host {
    * False when no such job is here.
    */
   cancel(jobId: string, reason: string, which?: 'any' | 'waiting'): boolean;
+  /**
+   * How many unknown tasks of this source are claimed here and wait: for a worker that stops when nothing else is left. One that goes back is counted
+   * until that is written.
+   */
+  unknownHeld(source: Source): number;
   /** The source's `concurrency` or `prefetch` has changed. */
   resized(): void;
   /** A message that could not become a delivery, and where its bytes are now. */

@@ -10,6 +10,7 @@ import type { Events } from '../events.ts';
 import type { WorkerEvents } from './events.ts';
 import { compose, type Middleware } from './middleware.ts';
 import { CancelledError, type Ended, Run, ShutdownError } from './runner.ts';
+import { UnknownTasks } from './unknown-tasks.ts';
 
 export interface LaneOptions {
   readonly source: Source;
@@ -21,6 +22,13 @@ export interface LaneOptions {
   readonly cancelGraceMs: number;
 }
 
+/** How a task is run here. */
+interface Found {
+  readonly registration: Registration;
+  /** Inside its middleware. */
+  readonly handler: Handler;
+}
+
 /**
  * One source with its slots. The loop: free slots, `receive(free)`, start each without awaiting; when full, wait for one to end.
  * A slot is a running handler; a settle under way does not hold one, but unsettled deliveries are bounded too, so that a
@@ -29,13 +37,16 @@ export interface LaneOptions {
 export class Lane {
   readonly source: Source;
   readonly #options: LaneOptions;
-  readonly #handlers = new Map<string, { readonly registration: Registration; readonly handler: Handler }>();
+  readonly #handlers = new Map<string, Found>();
   readonly #running = new RenewingSet<Run>();
   readonly #troubled = new WeakSet<Run>();
   readonly #fetching = new AbortController();
   readonly #giveUp = new AbortController();
+  readonly #unknown: UnknownTasks;
   #waiting: Delivery[] = [];
   #next = 0;
+  /** How many known deliveries have been taken. */
+  #taken = 0;
   #unsettled = 0;
   #processed = 0;
   #room: (() => void) | undefined;
@@ -46,6 +57,12 @@ export class Lane {
   constructor(options: LaneOptions) {
     this.#options = options;
     this.source = options.source;
+    const { source, log } = options;
+    this.#unknown = new UnknownTasks({
+      source,
+      log,
+      settle: (delivery, outcome) => this.#settleUnknown(delivery, outcome),
+    });
     // Each outcome that cannot be written waits for it.
     setMaxListeners(0, this.#giveUp.signal);
   }
@@ -55,6 +72,10 @@ export class Lane {
   }
   get processed(): number {
     return this.#processed;
+  }
+  /** How many jobs are claimed here that no handler can run. */
+  get unknownHeld(): number {
+    return this.#unknown.size;
   }
   /** `performance.now()` of the last answer of the source, empty or not. */
   get lastReceiveAt(): number {
@@ -76,6 +97,7 @@ export class Lane {
   /** Stop asking; give back what waits. Running handlers go on. */
   async quiet(): Promise<void> {
     this.#fetching.abort();
+    this.#unknown.stop();
     this.#room?.();
     try {
       await this.source.quiet();
@@ -89,7 +111,8 @@ export class Lane {
 
   /** Resolves when nothing runs and nothing is left to settle. */
   async drained(): Promise<void> {
-    while (this.#running.size > 0 || this.#unsettled > 0) await new Promise<void>((resolve) => (this.#idle = resolve));
+    while (this.#running.size > 0 || this.#unsettled > 0 || this.#unknown.writing > 0)
+      await new Promise<void>((resolve) => (this.#idle = resolve));
   }
 
   /** Ask every running handler to end; those that do because of it are given back. */
@@ -120,6 +143,10 @@ export class Lane {
       this.#waiting.splice(this.#waiting.indexOf(delivery, this.#next), 1);
       void this.#finish(new Run(delivery, this.source.system, this.#options.log), { kind: 'cancelled', reason }, 0);
     }
+    for (const delivery of this.#unknown.cancel(jobId)) {
+      found = true;
+      void this.#finish(new Run(delivery, this.source.system, this.#options.log), { kind: 'cancelled', reason }, 0);
+    }
     if (which === 'waiting') return found;
     for (const run of this.#running) {
       if (run.job.id !== jobId) continue;
@@ -144,6 +171,10 @@ export class Lane {
         this.#room = undefined;
         continue;
       }
+      if (!this.#unknown.hasRoom) {
+        await this.#unknown.room(signal);
+        continue;
+      }
       try {
         const deliveries = await source.receive(want, signal);
         this.#lastReceiveAt = performance.now();
@@ -165,10 +196,26 @@ export class Lane {
   }
 
   #take(deliveries: readonly Delivery[]): void {
-    this.#waiting =
-      this.#next === 0 ? this.#waiting.concat(deliveries) : this.#waiting.slice(this.#next).concat(deliveries);
+    const known = deliveries.some((delivery) => this.#isUnknown(delivery)) ? this.#holdUnknown(deliveries) : deliveries;
+    this.#taken += known.length;
+    this.#waiting = this.#next === 0 ? this.#waiting.concat(known) : this.#waiting.slice(this.#next).concat(known);
     this.#next = 0;
     this.#pump();
+  }
+
+  /** Returns the known ones. The others never take a slot, and never a place among those that wait for one. */
+  #holdUnknown(deliveries: readonly Delivery[]): readonly Delivery[] {
+    const known: Delivery[] = [];
+    for (const delivery of deliveries) {
+      if (this.#isUnknown(delivery)) this.#unknown.take(delivery, this.#taken + known.length);
+      else known.push(delivery);
+    }
+    return known;
+  }
+
+  #isUnknown(delivery: Delivery): boolean {
+    if (delivery.lost === true) return false;
+    return delivery.unknown !== undefined || this.#find(delivery.job.task) === undefined;
   }
 
   #pump(): void {
@@ -195,9 +242,10 @@ export class Lane {
 
   async #work(run: Run): Promise<void> {
     const { delivery } = run;
-    const found = this.#find(delivery.job.task);
+    // Unknown tasks never come here.
+    const { registration, handler } = this.#find(delivery.job.task) as Found;
     const started = performance.now();
-    const ended = await run.execute(found?.registration, found?.handler, (error) => this.#report(run, error));
+    const ended = await run.execute(registration, handler, (error) => this.#report(run, error));
     this.#running.delete(run);
     await this.#finish(run, ended, performance.now() - started);
   }
@@ -234,6 +282,8 @@ export class Lane {
     }
     if (events.wanted('job:settled')) events.emit('job:settled', { system, job, outcome, disposition, ms });
     const failed = disposition.state === 'failed';
+    // A line a task and minute says that they go back, not one for each of thousands.
+    if (outcome.kind === 'unknown') return;
     if (!logs(log, failed ? 'error' : 'info')) return;
     const fields = { system, task: job.task, id: job.id, queue: job.queue, ms: Math.round(ms * 10) / 10 };
     if (failed) log.error({ ...fields, ...why(outcome) }, `failed in ${seconds(ms)}`);
@@ -242,6 +292,13 @@ export class Lane {
     else if (disposition.state === 'postponed')
       log.debug({ ...fields, ...why(outcome) }, `postponed until ${moment(disposition.at)}`);
     else log.info({ ...fields, ...why(outcome) }, `${disposition.state} in ${seconds(ms)}`);
+  }
+
+  /** It took no slot, and is not counted as processed. */
+  async #settleUnknown(delivery: Delivery, outcome: Outcome): Promise<void> {
+    if (delivery.lost === true) await this.#release(delivery);
+    else await this.#settle(new Run(delivery, this.source.system, this.#options.log), outcome, 0);
+    this.#idle?.();
   }
 
   async #release(delivery: Delivery): Promise<void> {
@@ -262,11 +319,20 @@ export class Lane {
     const waiting = this.#waiting.slice(this.#next);
     this.#waiting = [];
     this.#next = 0;
+    const first = this.#taken - waiting.length;
+    const all: Delivery[] = [];
+    // In the order of their arrival, known and unknown ones together.
+    let next = 0;
+    for (const { delivery, order } of this.#unknown.drain()) {
+      while (next < waiting.length && first + next < order) all.push(waiting[next++] as Delivery);
+      all.push(delivery);
+    }
+    all.push(...waiting.slice(next));
     // The first one waited longest: released last to the head of its queue, it runs first again.
-    await Promise.all(waiting.reverse().map((delivery) => this.#release(delivery)));
+    await Promise.all(all.reverse().map((delivery) => this.#release(delivery)));
   }
 
-  #find(task: string): { readonly registration: Registration; readonly handler: Handler } | undefined {
+  #find(task: string): Found | undefined {
     let found = this.#handlers.get(task);
     if (found === undefined) {
       const registration =

@@ -1,6 +1,6 @@
 import { toFailure } from '../../protocols/errors.ts';
 import type { Failure, Job, Outcome } from '../../protocols/job.ts';
-import { ConfigError, JobTimeoutError, UnknownTaskError } from '../errors.ts';
+import { ConfigError, JobTimeoutError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { Discard, Fail, Postpone, Reject, Replace, Retry } from '../signals.ts';
 import { type Delivery, pause } from '../source.ts';
@@ -76,8 +76,8 @@ export class Run implements TaskContext {
 
   /** Begin, run the handler, and say what it came to. A start that cannot be written is tried again, and told to `failed`. */
   async execute(
-    registration: Registration | undefined,
-    handler: Handler | undefined,
+    registration: Registration,
+    handler: Handler,
     failed: (error: unknown) => void = () => {},
   ): Promise<Ended> {
     for (let attempt = 0; ; attempt++) {
@@ -93,9 +93,6 @@ export class Run implements TaskContext {
         if (this.#reason instanceof CancelledError) return { kind: 'cancelled', reason: this.#reason.message };
         if (this.#reason !== undefined) return undefined;
       }
-    }
-    if (registration === undefined || handler === undefined) {
-      return { kind: 'error', error: toFailure(new UnknownTaskError(this.system, this.job.task)), retriable: false };
     }
     const { timeoutMs, softTimeoutMs } = this.job;
     // #call never rejects; whichever comes first, the handler or a forced end, counts.

@@ -219,6 +219,7 @@ export class Worker implements AsyncDisposable {
       tasks: this.#options.tasks,
       log: this.#log,
       cancel: (jobId, reason, which) => this.#lanes.some((lane) => lane.cancel(jobId, reason, which)),
+      unknownHeld: (source) => this.#lanes.find((lane) => lane.source === source)?.unknownHeld ?? 0,
       resized: () => this.#lanes.forEach((lane) => lane.resized()),
       poison: (report: PoisonReport) => {
         const { reason, kept, ...fields } = report;

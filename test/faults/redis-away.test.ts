@@ -46,6 +46,7 @@ const HOST: Host = {
   tasks: new Tasks(),
   log: silent,
   cancel: () => false,
+  unknownHeld: () => 0,
   resized: () => {},
   poison: () => {},
   quiet: () => {},

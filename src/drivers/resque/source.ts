@@ -7,7 +7,7 @@ import * as wire from '../../../protocols/resque/redis.ts';
 import { RenewingSet } from '../../renewing.ts';
 import { type Logger, silent } from '../../log.ts';
 import { retryUntilWritten } from '../../retry-until-written.ts';
-import { type Agent, type Delivery, type Host, pause, type Source } from '../../source.ts';
+import { type Agent, type Delivery, type Host, pause, type Source, type UnknownTaskPolicy } from '../../source.ts';
 import { PushWatch } from '../../transports/redis-push.ts';
 import { heartbeats, keptWords, prune, pruner, rescue } from './upkeep.ts';
 import { ClassRules } from './task-rules.ts';
@@ -78,6 +78,10 @@ export class ResqueSource implements Source {
   /** Ids of our workers, as Resque has them. */
   get workers(): readonly string[] {
     return this.#process.slots.ids;
+  }
+
+  get unknownTask(): UnknownTaskPolicy {
+    return this.#options.unknownTask === 'fail' ? 'reject' : 'requeue';
   }
 
   async open(host: Host): Promise<void> {

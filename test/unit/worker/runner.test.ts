@@ -12,14 +12,14 @@ beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
 function runOf(
-  handler: Handler | undefined,
+  handler: Handler,
   job: Partial<Job> = {},
   options: TaskOptions = {},
 ): { readonly run: Run; readonly ended: Promise<Ended>; readonly delivery: ScriptedDelivery; readonly log: string[] } {
   const log: string[] = [];
   const delivery = new ScriptedDelivery(log, { id: '1', ...job });
   const run = new Run(delivery, 'scripted', silent);
-  const registration = handler && { task: defineTask('work'), handler, options };
+  const registration = { task: defineTask('work'), handler, options };
   return { run, delivery, log, ended: run.execute(registration, handler) };
 }
 
@@ -122,14 +122,6 @@ describe('what a handler does and what it comes to', () => {
     const touchy = Object.defineProperty(new Error('x'), 'message', { get: () => trap() });
     for (const error of [secretive, touchy])
       expect(await runOf(thrower(error)).ended).toMatchObject({ kind: 'error', retriable: false });
-  });
-
-  test('is not known: the job fails as an unknown task', async () => {
-    expect(await runOf(undefined).ended).toMatchObject({
-      kind: 'error',
-      retriable: false,
-      error: { type: 'UnknownTaskError' },
-    });
   });
 
   test('is told the system, the log and the signal, and may record states', async () => {

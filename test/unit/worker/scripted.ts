@@ -1,5 +1,5 @@
 import type { Disposition, Job, Outcome } from '../../../protocols/job.ts';
-import type { Agent, Delivery, Host, Source } from '../../../src/source.ts';
+import type { Agent, Delivery, Host, Source, UnknownTaskPolicy } from '../../../src/source.ts';
 import { defineTask, type Handler, type TaskOptions, Tasks } from '../../../src/task.ts';
 
 /** A source in memory that does what a test tells it, and writes down what it was told. */
@@ -9,7 +9,11 @@ export class ScriptedSource implements Source {
   readonly prefetch: number;
   readonly queues = ['default'];
   readonly agents: readonly Agent[];
+  readonly unknownTask?: UnknownTaskPolicy;
+  readonly unknownTaskDelayMs?: number;
   host: Host | undefined;
+  /** How many unknown tasks the worker says that it holds. */
+  held = 0;
   /** Waiting to be received, the next one first. */
   readonly queue: ScriptedDelivery[] = [];
   /** Everything that happened, in order: `begin 1`, `settle 1 success`, `release 2`, `quiet`, `close`. */
@@ -27,12 +31,16 @@ export class ScriptedSource implements Source {
       readonly concurrency?: number;
       readonly prefetch?: number;
       readonly agents?: readonly Agent[];
+      readonly unknownTask?: UnknownTaskPolicy;
+      readonly unknownTaskDelayMs?: number;
     } = {},
   ) {
     this.system = options.system ?? 'scripted';
     this.concurrency = options.concurrency ?? 2;
     this.prefetch = options.prefetch ?? 0;
     this.agents = options.agents ?? [];
+    if (options.unknownTask !== undefined) this.unknownTask = options.unknownTask;
+    if (options.unknownTaskDelayMs !== undefined) this.unknownTaskDelayMs = options.unknownTaskDelayMs;
   }
 
   push(...jobs: readonly (Partial<Job> & { readonly id: string })[]): readonly ScriptedDelivery[] {
@@ -40,6 +48,10 @@ export class ScriptedSource implements Source {
     this.queue.push(...deliveries);
     this.#wake?.();
     return deliveries;
+  }
+
+  holding(count: number): void {
+    this.held = count;
   }
 
   async open(host: Host): Promise<void> {
@@ -52,8 +64,12 @@ export class ScriptedSource implements Source {
     this.asked.push(max);
     while (this.queue.length === 0 && this.failure === undefined && !signal.aborted) {
       await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-        signal.addEventListener('abort', () => resolve(), { once: true });
+        const wake = (): void => {
+          signal.removeEventListener('abort', wake);
+          resolve();
+        };
+        this.#wake = wake;
+        signal.addEventListener('abort', wake, { once: true });
       });
     }
     if (this.failure !== undefined) {
@@ -85,6 +101,11 @@ export class ScriptedDelivery implements Delivery {
   settleFailures = 0;
   beginFailures = 0;
   releaseFailures = 0;
+  lost = false;
+  unknown: string | undefined;
+  unknownKey: string | undefined;
+  bytes: number | undefined;
+  declare rejectUnknown?: (why: string) => Outcome;
   /** A settle takes as long as this. */
   settling: Promise<void> | undefined;
   readonly #log: string[];
