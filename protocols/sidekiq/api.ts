@@ -42,6 +42,21 @@ export function stats(keys: Keyspace): Exchange<Stats> {
   };
 }
 
+/** Jobs run and failed since Sidekiq began to count. */
+export function counters(keys: Keyspace): Exchange<{ readonly processed: number; readonly failed: number }> {
+  return {
+    commands: [
+      ['GET', keys.processed],
+      ['GET', keys.failed],
+    ],
+    atomic: false,
+    read: (replies) => {
+      const [processed = 0, failed = 0] = replies.map((reply) => Number(reply === null ? 0 : String(reply as Buffer)));
+      return { processed, failed };
+    },
+  };
+}
+
 /** A queue of the set `queues`. */
 export interface QueueState {
   readonly name: string;

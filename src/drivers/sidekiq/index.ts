@@ -23,6 +23,7 @@ export type {
 } from './client-options.ts';
 export { SidekiqClient } from './client.ts';
 export { sidekiqJob } from './current.ts';
+export { SidekiqInspector, type SidekiqInspectorOptions } from './inspector.ts';
 export { iterable, type Iterable, type IterableOptions } from './iterable.ts';
 export { SidekiqSource } from './source.ts';
 export type { DialectName } from '../../../protocols/sidekiq/dialect.ts';
