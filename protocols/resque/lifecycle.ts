@@ -8,6 +8,7 @@ import {
 } from './failure.ts';
 import type { Failure, Moment, Outcome, Transition } from '../job.ts';
 import type { Command } from '../redis.ts';
+import { DEFAULT_RETRY_DELAY_MS, retryAllowed, retryDelayMs, type RetryPolicy } from '../retry.ts';
 import type { Keyspace } from './keys.ts';
 import { again as activeJobAgain } from './active-job.ts';
 import { encodeDelayed } from './message.ts';
@@ -48,7 +49,7 @@ export function settle(
     case 'fail':
       return fail(run, outcome.error, policy, moment);
     case 'retry':
-      return retry(run, outcome.error ?? asked(policy), outcome.delayMs, policy, moment);
+      return retry(run, outcome.error ?? askedFor(policy), outcome.delayMs, policy, moment);
     case 'timeout':
       return fail(run, timedOut(outcome.limitMs), policy, moment);
     case 'cancelled':
@@ -89,15 +90,8 @@ export interface ResqueRun {
 export interface ResquePolicy {
   readonly keys: Keyspace;
   readonly failures: readonly FailureBackend[];
-  /** Undefined where nobody moves delayed jobs: then a retry cannot be had. */
-  readonly retry: RetryRules | undefined;
-}
-
-export interface RetryRules {
-  /** Retries after the first run; null is for ever. */
-  readonly max: number | null;
-  /** Before retry number `attempt` (1 is the first). */
-  readonly delayMs: (attempt: number, random: number) => number;
+  /** Undefined where no scheduler moves delayed jobs: then no job is retried. */
+  readonly retry: Pick<RetryPolicy, 'max' | 'delayMs' | 'backoff'> | undefined;
 }
 
 /** What becomes of the job, beside the end of its claim and of `worker:<id>`. */
@@ -111,9 +105,6 @@ export interface ResqueWrites {
 
 /** The last moment there is. A second that is no number could not be written, and its job would never end. */
 const LATEST = 8.64e15;
-
-/** Milliseconds before a retry where a policy gives no number. */
-const USUAL_MS = 180_000;
 
 const NOTHING: ResqueWrites = { commands: [], processed: true, failure: undefined };
 
@@ -157,12 +148,13 @@ function retry(
   policy: ResquePolicy,
   moment: Moment,
 ): Transition<ResqueWrites> {
-  const { keys, retry: rules } = policy;
-  if (rules === undefined || (run.retryName === undefined && run.activeJob !== true))
+  const { keys, retry: wanted } = policy;
+  if (wanted === undefined || (run.retryName === undefined && run.activeJob !== true))
     return fail(run, failure, policy, moment);
-  if (rules.max !== null && run.attempt > rules.max) return fail(run, failure, policy, moment);
-  const wanted = delayMs ?? rules.delayMs(run.attempt, moment.random);
-  const wait = Number.isNaN(Number(wanted)) ? USUAL_MS : Math.max(0, Number(wanted));
+  if (!retryAllowed(wanted, run.attempt)) return fail(run, failure, policy, moment);
+  const asked = Number(delayMs ?? retryDelayMs(wanted, run.attempt, moment.random) ?? DEFAULT_RETRY_DELAY_MS);
+  // A function of the user's may return anything.
+  const wait = Number.isNaN(asked) ? DEFAULT_RETRY_DELAY_MS : Math.max(0, asked);
   const at = new Date(Math.min(moment.now.getTime() + wait, LATEST));
   if (run.activeJob === true || run.retryName === undefined)
     return enqueuedAgain(run, failure, wait > 0 ? at : undefined, policy, moment);
@@ -240,9 +232,9 @@ function recordOf(
   return { failedAt: now, payload, worker, queue };
 }
 
-function asked({ retry: rules }: ResquePolicy): Failure {
+function askedFor({ retry: wanted }: ResquePolicy): Failure {
   const why =
-    rules === undefined ? ', but no scheduler is configured. Pass scheduler: true, or throw an Error instead' : '';
+    wanted === undefined ? ', but no scheduler is configured. Pass scheduler: true, or throw an Error instead' : '';
   return plain('Retry', `the handler asked to be run again${why}`);
 }
 

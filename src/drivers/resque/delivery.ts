@@ -23,7 +23,7 @@ export interface ClaimedPayload {
   readonly payload: Payload;
   /** Name of its retry key, where attempts are counted. */
   readonly retryName: string | undefined;
-  readonly retry: lifecycle.RetryRules | undefined;
+  readonly retry: lifecycle.ResquePolicy['retry'];
 }
 
 /** One job in the hands of its handler. */

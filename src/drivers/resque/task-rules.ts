@@ -1,14 +1,13 @@
-import type { RetryRules } from '../../../protocols/resque/lifecycle.ts';
-import { ConfigError } from '../../errors.ts';
 import type { RetryPolicy } from '../../../protocols/retry.ts';
+import { ConfigError } from '../../errors.ts';
 import type { Registration, Registry } from '../../task.ts';
 
 /** How jobs of one class are run here. */
 export interface ClassRule {
   readonly timeoutMs: number | undefined;
   readonly softTimeoutMs: number | undefined;
-  /** Undefined: nobody moves delayed jobs, and nothing is retried. */
-  readonly retry: RetryRules | undefined;
+  /** Undefined: no scheduler moves delayed jobs, and nothing is retried. */
+  readonly retry: RetryPolicy | undefined;
 }
 
 /** Rules by class, made once for each that is handled here. */
@@ -43,20 +42,6 @@ export class ClassRules {
   }
 
   #ruleOf({ options: { timeoutMs, softTimeoutMs, retry } }: Registration): ClassRule {
-    return { timeoutMs, softTimeoutMs, retry: this.#retries ? rulesOf(retry ?? {}) : undefined };
+    return { timeoutMs, softTimeoutMs, retry: this.#retries ? (retry ?? {}) : undefined };
   }
-}
-
-/** As every system reads a policy: three times, after three minutes. */
-function rulesOf({ max = 3, delayMs = 180_000, backoff }: RetryPolicy): RetryRules {
-  if (backoff === undefined)
-    return { max, delayMs: typeof delayMs === 'number' ? () => delayMs : (attempt) => delayMs(attempt) };
-  const { factorMs = 1_000, maxMs = 600_000, jitter = true } = backoff;
-  return {
-    max,
-    delayMs: (attempt, random) => {
-      const ceiling = Math.min(maxMs, factorMs * 2 ** Math.min(attempt - 1, 30));
-      return jitter ? Math.floor(ceiling * random) : ceiling;
-    },
-  };
 }
