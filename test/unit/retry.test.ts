@@ -19,11 +19,11 @@ const SYSTEMS: Readonly<Record<string, Settle>> = {
 };
 
 const NOW = new Date('2026-11-21T10:00:00.000Z');
-const ERROR: Outcome = { kind: 'error', error: { type: 'Boom', message: 'no', traceback: '' }, retriable: true };
+const ERROR = { kind: 'error', error: { type: 'Boom', message: 'no', traceback: '' }, retriable: true } as const;
 
 describe.each(Object.entries(SYSTEMS))('a retry policy in %s', (_, settle) => {
   /** Milliseconds before the next run, of runs 1 to 5; null where the job has failed. */
-  const delays = (policy: RetryPolicy, random = 0.5, outcome = ERROR): readonly (number | null)[] =>
+  const delays = (policy: RetryPolicy, random = 0.5, outcome: Outcome = ERROR): readonly (number | null)[] =>
     [1, 2, 3, 4, 5].map((attempt) => {
       const disposition = settle(policy, attempt, outcome, { now: NOW, random, newId: () => '' });
       if (disposition.state === 'retrying') return disposition.at.getTime() - NOW.getTime();
@@ -87,7 +87,7 @@ describe.each(Object.entries(SYSTEMS))('a retry policy in %s', (_, settle) => {
   });
 
   test('retries no error that its `on` refuses', () => {
-    const refused: Outcome = { ...ERROR, retriable: false } as Outcome;
+    const refused: Outcome = { ...ERROR, retriable: false };
     expect(delays({ on: () => false, delayMs: 7_000 }, 0.5, refused)).toEqual([null, null, null, null, null]);
   });
 });
