@@ -28,6 +28,8 @@ import { pushDelayed } from './schedule.ts';
  *     timeout            gone                                     recorded     +1
  *     cancelled          gone                                     DirtyExit
  *     discard, expired   gone                                     –                     as DontPerform
+ *     postpone           delayed, or kept claimed                 –                     kept claimed without a scheduler
+ *     unknown            at the back of its queue, or of another  –
  *     reject             in its queue again, or as error
  *     replace            gone                                     recorded     +1       there is no such thing in Resque
  *
@@ -58,8 +60,9 @@ export function settle(
     case 'expired':
       return { disposition: { state: 'discarded' }, write: { ...NOTHING, commands: forgetAttempts(run, policy) } };
     case 'postpone':
+      return postpone(run, outcome.delayMs, policy, moment);
     case 'unknown':
-      return requeue(run, policy);
+      return requeue(run, policy, outcome.queue);
     case 'reject':
       return outcome.requeue ? requeue(run, policy) : fail(run, plain('Rejected', outcome.reason), policy, moment);
     case 'replace':
@@ -101,6 +104,8 @@ export interface ResqueWrites {
   readonly processed: boolean;
   /** What a function as failure backend is told. */
   readonly failure: FailureRecord | undefined;
+  /** Nothing is written: the process keeps the claim until then, and runs the job again. */
+  readonly heldUntil?: Date;
 }
 
 /** The last moment there is. A second that is no number could not be written, and its job would never end. */
@@ -202,12 +207,29 @@ function enqueuedAgain(
   };
 }
 
-/** Back to its queue, behind the others, as if it had not been run. */
-function requeue(run: ResqueRun, { keys }: ResquePolicy): Transition<ResqueWrites> {
+/** The same job at a later time: a scheduler of either language moves it. Without one, the process that has claimed it keeps it. */
+function postpone(
+  { queue, payload }: ResqueRun,
+  delayMs: number,
+  { keys, retry: wanted }: ResquePolicy,
+  { now }: Moment,
+): Transition<ResqueWrites> {
+  const at = new Date(Math.min(now.getTime() + delayMs, LATEST));
+  const write = { processed: false, failure: undefined };
+  if (delayMs <= 0)
+    return { disposition: { state: 'postponed', at }, write: { ...write, commands: putBehind(keys, queue, payload) } };
+  if (wanted === undefined)
+    return { disposition: { state: 'postponed', at }, write: { ...write, commands: [], heldUntil: at } };
+  const commands = pushDelayed(keys, encodeDelayed(payload, queue), at);
+  return { disposition: { state: 'postponed', at }, write: { ...write, commands } };
+}
+
+/** To the back of its queue, or of another, as if it had not been run. */
+function requeue(run: ResqueRun, { keys }: ResquePolicy, queue: string = run.queue): Transition<ResqueWrites> {
   return {
     disposition: { state: 'requeued' },
     write: {
-      commands: putBehind(keys, run.queue, run.payload),
+      commands: putBehind(keys, queue, run.payload),
       processed: false,
       failure: undefined,
     },

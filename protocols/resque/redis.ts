@@ -137,6 +137,15 @@ export function pauseAll(keys: Keyspace, paused: boolean): Exchange<void> {
   return { commands: [paused ? ['SET', keys.pause, 'true'] : ['DEL', keys.pause]], atomic: false, read: nothing };
 }
 
+/** Whether every worker is paused: as Ruby reads the key. worker.rb pause_all?. */
+export function isPaused(keys: Keyspace): Exchange<boolean> {
+  return {
+    commands: [['GET', keys.pause]],
+    atomic: false,
+    read: ([value]) => /^\s*true\s*$/i.test(String(value as Buffer | null)),
+  };
+}
+
 /** How many failures there are, in each list that may have some. */
 export function failureCounts(keys: Keyspace, queueNames: readonly string[]): Exchange<readonly number[]> {
   return {

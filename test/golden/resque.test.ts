@@ -131,6 +131,21 @@ describe('a client', () => {
     expect(ours).toEqual(sent);
   });
 
+  test.each(['sched-enqueue-at', 'sched-enqueue-in-with-queue'])('%s: a job postponed to then is the same', (name) => {
+    const sent = writes(capture(SET, name));
+    const ours = sent
+      .filter(([command]) => command === 'RPUSH')
+      .flatMap(([, key, item]) => {
+        const { queue, payload } = decodeDelayed(Buffer.from(item as string));
+        const due = Number(key!.split(':').at(-1)) * 1000;
+        const run = { queue, payload: payload.text, attempt: 1, worker: 'w:1:q', retryName: undefined };
+        const moment = { now: new Date(due - 1_500), random: 0, newId: () => '' };
+        const outcome: Outcome = { kind: 'postpone', delayMs: 1_500, reason: '' };
+        return texts(settle(run, outcome, { keys, failures: ['redis'], retry: {} }, moment).write.commands);
+      });
+    expect(ours).toEqual(sent);
+  });
+
   test('takes delayed jobs back', () => {
     const one = capture(SET, 'sched-remove-delayed');
     const item = '{"class":"OkJob","args":[1],"queue":"default"}';

@@ -10,6 +10,7 @@ import * as wire from '../../../protocols/resque/redis.ts';
 import type { RenewingSet } from '../../renewing.ts';
 import type { Delivery } from '../../source.ts';
 import type { Holder } from '../../transports/redis-claims.ts';
+import type { PostponedJobs } from './postponed.ts';
 import type { ResqueProcess } from './process.ts';
 import type { Occupant } from './slots.ts';
 
@@ -26,6 +27,14 @@ export interface ClaimedPayload {
   readonly retry: lifecycle.ResquePolicy['retry'];
 }
 
+/** Where a source keeps its deliveries. */
+export interface Holding {
+  /** Each is here for as long as it runs. */
+  readonly running: RenewingSet<ResqueDelivery>;
+  /** Those that run again later. */
+  readonly postponed: PostponedJobs;
+}
+
 /** One job in the hands of its handler. */
 export class ResqueDelivery implements Delivery, Holder, Occupant {
   readonly job: ResqueJob;
@@ -34,19 +43,18 @@ export class ResqueDelivery implements Delivery, Holder, Occupant {
   /** Others have the job: it is not to be started. */
   lost = false;
   readonly #process: ResqueProcess;
-  readonly #running: RenewingSet<ResqueDelivery>;
+  readonly #holding: Holding;
   #worker: string | undefined;
   #begun = false;
   #transition: Transition<lifecycle.ResqueWrites> | undefined;
   #told: Promise<void> | undefined;
   #writes = 0;
 
-  /** `running` has it for as long as it runs. */
-  constructor(process: ResqueProcess, claimed: ClaimedPayload, job: ResqueJob, running: RenewingSet<ResqueDelivery>) {
+  constructor(process: ResqueProcess, claimed: ClaimedPayload, job: ResqueJob, holding: Holding) {
     this.#process = process;
     this.claimed = claimed;
     this.job = job;
-    this.#running = running;
+    this.#holding = holding;
     process.claims.holds(claimed.claim, this);
   }
 
@@ -61,9 +69,14 @@ export class ResqueDelivery implements Delivery, Holder, Occupant {
   begin(): undefined {
     this.startedAt = new Date();
     this.#begun = true;
-    this.#running.add(this);
+    this.#holding.running.add(this);
     this.#process.claims.begins(this.claimed.claim);
     this.#process.begin(this);
+  }
+
+  /** The same claim, to be run once more. */
+  again(): ResqueDelivery {
+    return new ResqueDelivery(this.#process, this.claimed, this.job, this.#holding);
   }
 
   lose(): void {
@@ -74,7 +87,12 @@ export class ResqueDelivery implements Delivery, Holder, Occupant {
     const worker = this.#leave();
     // Decided once: a write that is tried again writes the same bytes.
     const transition = (this.#transition ??= this.#decide(outcome, worker));
-    const { commands, processed, failure } = transition.write;
+    const { commands, processed, failure, heldUntil } = transition.write;
+    if (heldUntil !== undefined) {
+      if (this.lost || this.#holding.postponed.add(this, heldUntil, this.#process.log)) return transition.disposition;
+      await this.putBehind();
+      return REQUEUED;
+    }
     if (commands.length === 0 && processed) {
       await this.#process.done(this.claimed.claim, worker);
       return outcome.kind === 'success' ? SUCCEEDED : transition.disposition;
@@ -109,7 +127,7 @@ export class ResqueDelivery implements Delivery, Holder, Occupant {
 
   #leave(): string {
     if (this.#worker !== undefined) return this.#worker;
-    this.#running.delete(this);
+    this.#holding.running.delete(this);
     return (this.#worker = this.#begun ? this.#process.leave(this) : this.#process.slots.idOf(this));
   }
 

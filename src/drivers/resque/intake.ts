@@ -5,9 +5,8 @@ import type { Failure } from '../../../protocols/job.ts';
 import { type ResqueJob, toActiveJob, wrappedClass } from '../../../protocols/resque/active-job.ts';
 import { className, decodePayload, type Payload, toJob } from '../../../protocols/resque/message.ts';
 import { attemptOf, retryIdentifier, retryKeys, retryName } from '../../../protocols/resque/retry.ts';
-import type { RenewingSet } from '../../renewing.ts';
 import type { ClassRule, ClassRules } from './task-rules.ts';
-import { ResqueDelivery } from './delivery.ts';
+import { type Holding, ResqueDelivery } from './delivery.ts';
 import type { ResqueProcess } from './process.ts';
 
 /** What claimed payloads turned out to be. */
@@ -36,13 +35,12 @@ interface Read {
 export class Intake {
   readonly #process: ResqueProcess;
   readonly #rules: ClassRules;
-  readonly #running: RenewingSet<ResqueDelivery>;
+  readonly #holding: Holding;
 
-  /** `running` has each delivery for as long as it runs. */
-  constructor(process: ResqueProcess, rules: ClassRules, running: RenewingSet<ResqueDelivery>) {
+  constructor(process: ResqueProcess, rules: ClassRules, holding: Holding) {
     this.#process = process;
     this.#rules = rules;
-    this.#running = running;
+    this.#holding = holding;
   }
 
   /** Rejects with ConnectionError where attempts cannot be read; then nobody holds the claims. */
@@ -78,7 +76,7 @@ export class Intake {
         this.#process,
         { queue, claim, payload, retryName: name, retry: rule?.retry },
         limited(job, rule),
-        this.#running,
+        this.#holding,
       );
     const id = `${this.#process.name}:${claim}`;
     const plain = toJob(payload, queue, id, attempt);

@@ -9,11 +9,13 @@ import { type Logger, silent } from '../../log.ts';
 import { retryUntilWritten } from '../../retry-until-written.ts';
 import { type Agent, type Delivery, type Host, pause, type Source, type UnknownTaskPolicy } from '../../source.ts';
 import { PushWatch } from '../../transports/redis-push.ts';
+import { WakeUp } from '../../wake-up.ts';
 import { heartbeats, keptWords, prune, pruner, rescue } from './upkeep.ts';
 import { ClassRules } from './task-rules.ts';
 import type { ResqueDelivery } from './delivery.ts';
 import { Intake, type Sorted } from './intake.ts';
 import { PollInterval } from './polls.ts';
+import { PostponedJobs } from './postponed.ts';
 import { type ResqueOptions, type ResolvedWorker, resolveApp, resolveWorker, type WorkerHooks } from './options.ts';
 import { FOLLOWS, ResqueProcess } from './process.ts';
 import { SchedulerAgent } from './scheduler.ts';
@@ -47,6 +49,8 @@ export class ResqueSource implements Source {
   /** Jobs of unknown classes that came since the last one that is handled here. */
   #strangersInARow = 0;
   readonly #running = new RenewingSet<ResqueDelivery>();
+  readonly #postponed = new PostponedJobs();
+  readonly #wakeUp = new WakeUp();
   #title: string | undefined;
 
   constructor(options: ResqueOptions) {
@@ -66,6 +70,10 @@ export class ResqueSource implements Source {
       ...pruner(this.#process),
       ...(this.#scheduler === undefined ? [] : [this.#scheduler]),
     ];
+    this.#postponed.onDue = () => {
+      this.#watch?.poke();
+      this.#wakeUp.signal();
+    };
     // Each chore that fails waits for it.
     setMaxListeners(0, this.#closing.signal);
   }
@@ -88,7 +96,7 @@ export class ResqueSource implements Source {
     this.#host = host;
     this.#log = host.log;
     const rules = new ClassRules(host.tasks, this.#options.scheduler !== undefined);
-    this.#intake = new Intake(this.#process, rules, this.#running);
+    this.#intake = new Intake(this.#process, rules, { running: this.#running, postponed: this.#postponed });
     const { hooks, queues, push, pruneMs } = this.#options;
     await this.#process.open(host);
     await this.#scheduler?.open(host.identity, this.#log, (report) => host.poison(report));
@@ -120,6 +128,8 @@ export class ResqueSource implements Source {
     const seen = this.#watch?.seen ?? 0;
     await this.#process.whenReady(signal);
     await this.#process.claims.recoverLostReplies();
+    const due = await this.#postponedJobs(max);
+    if (due.length > 0) return due;
     const { claimed, aside, paused, news } = await this.#claim(max);
     for (const one of aside) this.#tooLarge(one);
     const deliveries = await this.#deliveries(claimed);
@@ -134,7 +144,7 @@ export class ResqueSource implements Source {
       await this.#hook('queueEmpty');
     }
     if (this.#polls.over) return this.#end(signal);
-    await this.#wait(seen, signal);
+    await this.#wait(seen, signal, paused);
     return [];
   }
 
@@ -143,6 +153,8 @@ export class ResqueSource implements Source {
     this.#paused?.resume();
     this.#watch?.poke();
     this.#strangers.releaseAll();
+    // The soonest is released last, to the head of its queue.
+    for (const delivery of this.#postponed.close().toReversed()) this.#executeWrite(() => delivery.release());
     await Promise.all(this.#chores);
     await this.#hook('shutdown');
   }
@@ -209,12 +221,20 @@ export class ResqueSource implements Source {
     return { ...taken.value, news: now.length !== names.length || now.some((queue, at) => queue !== names[at]) };
   }
 
-  async #wait(seen: number, signal: AbortSignal): Promise<void> {
+  /** Postponed jobs whose time has come; none while every worker is paused. */
+  async #postponedJobs(max: number): Promise<readonly ResqueDelivery[]> {
+    if (!this.#postponed.isDue || (await this.#process.run(wire.isPaused(this.#process.keys)))) return [];
+    return this.#postponed.take(max);
+  }
+
+  async #wait(seen: number, signal: AbortSignal, paused: boolean): Promise<void> {
     const { push } = this.#options;
     const intervalMs = this.#polls.next();
-    if (!push) await pause(intervalMs, signal);
-    // Where the server cannot tell of pushes, a look costs less than a job that waits.
-    else if (this.#watch?.active !== true) await pause(Math.min(POLLING_MS, intervalMs), signal);
+    // It became due while the queues were asked.
+    if (!paused && this.#postponed.isDue) return;
+    if (!push) await this.#wakeUp.wait(intervalMs, signal);
+    // Where the server cannot tell of pushes, a poll costs less than a job that waits.
+    else if (this.#watch?.active !== true) await this.#wakeUp.wait(Math.min(POLLING_MS, intervalMs), signal);
     else await this.#watch.next(seen, intervalMs, signal);
   }
 

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import type { Outcome } from '../../../protocols/job.ts';
 import { keyspace } from '../../../protocols/resque/keys.ts';
 import { type ResquePolicy, type ResqueRun, settle } from '../../../protocols/resque/lifecycle.ts';
 import { decodeDelayed, decodePayload, encodeDelayed, encodePayload } from '../../../protocols/resque/message.ts';
@@ -137,6 +138,72 @@ describe('the end of a run', () => {
     const { disposition, write } = settle(run, { kind: 'reject', reason: '', requeue: true }, plain, moment);
     expect([disposition.state, write.processed]).toEqual(['requeued', false]);
     expect(write.commands).toContainEqual(['RPUSH', 'resque:queue:q', run.payload]);
+  });
+  test.each<[ResquePolicy['retry'], number, unknown]>([
+    [
+      {},
+      1_500,
+      {
+        commands: [
+          ['RPUSH', 'resque:delayed:1795219202', '{"class":"A","args":[],"queue":"q"}'],
+          expect.anything(),
+          expect.anything(),
+        ],
+      },
+    ],
+    [undefined, 1_500, { commands: [], heldUntil: new Date(moment.now.getTime() + 1_500) }],
+    [
+      {},
+      0,
+      {
+        commands: [
+          ['SADD', 'resque:queues', 'q'],
+          ['RPUSH', 'resque:queue:q', run.payload],
+        ],
+      },
+    ],
+    [
+      undefined,
+      0,
+      {
+        commands: [
+          ['SADD', 'resque:queues', 'q'],
+          ['RPUSH', 'resque:queue:q', run.payload],
+        ],
+      },
+    ],
+  ])(
+    'postponed, with the retries %j and by %d ms, it is delayed or kept, and counts for nothing',
+    (retry, delayMs, write) => {
+      const ended = settle(
+        { ...run, attempt: 2, retryName: 'resque-retry:A' },
+        { kind: 'postpone', delayMs, reason: '' },
+        { ...plain, retry },
+        moment,
+      );
+      expect(ended.disposition).toEqual({ state: 'postponed', at: new Date(moment.now.getTime() + delayMs) });
+      expect(ended.write).toEqual({ processed: false, failure: undefined, ...(write as object) });
+    },
+  );
+  test('postponed beyond the last moment there is, it has a second all the same', () => {
+    const { write } = settle(run, { kind: 'postpone', delayMs: 8.639e15, reason: '' }, { ...plain, retry: {} }, moment);
+    expect(write.commands[0]?.[1]).toBe('resque:delayed:8640000000000');
+  });
+  test.each([
+    [undefined, 'q'],
+    ['elsewhere', 'elsewhere'],
+  ])('unknown, it goes to the back of its queue or of %s, with the same bytes', (queue, target) => {
+    const outcome: Outcome = { kind: 'unknown', ...(queue === undefined ? {} : { queue }) };
+    const { disposition, write } = settle({ ...run, attempt: 2, retryName: 'resque-retry:A' }, outcome, plain, moment);
+    expect(disposition).toEqual({ state: 'requeued' });
+    expect(write).toEqual({
+      commands: [
+        ['SADD', 'resque:queues', target],
+        ['RPUSH', `resque:queue:${target}`, run.payload],
+      ],
+      processed: false,
+      failure: undefined,
+    });
   });
   test('a retry waits in the second after its delay, never before', () => {
     const policy: ResquePolicy = {
