@@ -10,7 +10,7 @@ import * as wire from '../../../protocols/resque/redis.ts';
 import type { RenewingSet } from '../../renewing.ts';
 import type { Delivery } from '../../source.ts';
 import type { Holder } from '../../transports/redis-claims.ts';
-import type { PostponedJobs } from './postponed.ts';
+import type { PostponedJob, PostponedJobs } from './postponed.ts';
 import type { ResqueProcess } from './process.ts';
 import type { Occupant } from './slots.ts';
 
@@ -32,11 +32,11 @@ export interface Holding {
   /** Each is here for as long as it runs. */
   readonly running: RenewingSet<ResqueDelivery>;
   /** Those that run again later. */
-  readonly postponed: PostponedJobs;
+  readonly postponed: PostponedJobs<ResqueDelivery>;
 }
 
 /** One job in the hands of its handler. */
-export class ResqueDelivery implements Delivery, Holder, Occupant {
+export class ResqueDelivery implements Delivery, Holder, Occupant, PostponedJob {
   readonly job: ResqueJob;
   readonly claimed: ClaimedPayload;
   startedAt: Date = new Date(0);
@@ -75,8 +75,8 @@ export class ResqueDelivery implements Delivery, Holder, Occupant {
   }
 
   /** The same claim, to be run once more. */
-  again(): ResqueDelivery {
-    return new ResqueDelivery(this.#process, this.claimed, this.job, this.#holding);
+  again(): this {
+    return new ResqueDelivery(this.#process, this.claimed, this.job, this.#holding) as this;
   }
 
   lose(): void {

@@ -1,17 +1,24 @@
 import { DelayQueue } from '../../delay-queue.ts';
 import type { Logger } from '../../log.ts';
-import type { ResqueDelivery } from './delivery.ts';
 
 /** How many jobs one process keeps at once. */
 const MOST = 1_000;
+
+/** A claimed job as it is kept. */
+export interface PostponedJob {
+  /** Other processes have the job. */
+  readonly lost: boolean;
+  /** The same claim, to be run once more. */
+  again(): this;
+}
 
 /**
  * Jobs that are to run later, where no scheduler moves delayed jobs. Each stays claimed by this process, so that the rescue of another process finds
  * it when this one dies; when its time comes it runs again here. Nothing is written meanwhile.
  */
-export class PostponedJobs {
-  readonly #later = new DelayQueue<ResqueDelivery>();
-  #due: ResqueDelivery[] = [];
+export class PostponedJobs<Job extends PostponedJob> {
+  readonly #later = new DelayQueue<Job>();
+  #due: Job[] = [];
   #waits = false;
   #closed = false;
   #saidAt = Number.NEGATIVE_INFINITY;
@@ -34,7 +41,7 @@ export class PostponedJobs {
   }
 
   /** False: it cannot be kept here, because the worker stops or too many are kept. */
-  add(delivery: ResqueDelivery, at: Date, log: Logger): boolean {
+  add(delivery: Job, at: Date, log: Logger): boolean {
     if (this.#closed) return false;
     if (this.full) {
       this.#tell(log);
@@ -46,14 +53,14 @@ export class PostponedJobs {
   }
 
   /** Up to `max` jobs whose time has come, each as a delivery of its own. */
-  take(max: number): readonly ResqueDelivery[] {
+  take(max: number): readonly Job[] {
     this.#collect();
     const taken = this.#due.splice(0, max);
     return taken.filter(({ lost }) => !lost).map((delivery) => delivery.again());
   }
 
   /** The worker stops: takes all out, the soonest first. From now on none is kept. */
-  close(): readonly ResqueDelivery[] {
+  close(): readonly Job[] {
     this.#closed = true;
     return [...this.#due.splice(0), ...this.#later.clear()];
   }

@@ -49,7 +49,7 @@ export class ResqueSource implements Source {
   /** Jobs of unknown classes that came since the last one that is handled here. */
   #strangersInARow = 0;
   readonly #running = new RenewingSet<ResqueDelivery>();
-  readonly #postponed = new PostponedJobs();
+  readonly #postponed = new PostponedJobs<ResqueDelivery>();
   readonly #wakeUp = new WakeUp();
   #title: string | undefined;
 
