@@ -8,15 +8,27 @@ export type Check = (value: unknown) => string | undefined;
 export type Checks<Options = Readonly<Record<string, unknown>>> = Readonly<Record<keyof Options & string, Check>>;
 
 /**
+ * Names that other software gives to an option, and the right name here: `{ broker_url: 'broker' }`. Case, `-` and `_` do not matter. The right name may
+ * also say where the option belongs: `brokerTransportOptions.visibilityTimeout`.
+ */
+export type OtherNames = Readonly<Record<string, string>>;
+
+/**
  * Options as a caller passed them, checked once where they come in. An option that is undefined counts as left out. Throws ConfigError, which names
  * the option, what it may be, and for an unknown name the nearest right one. `where` begins its message: `sidekiq`, `celery: enqueue`.
  */
-export function checkOptions(where: string, value: unknown, checks: Readonly<Record<string, Check>>): void {
+export function checkOptions(
+  where: string,
+  value: unknown,
+  checks: Readonly<Record<string, Check>>,
+  otherNames: OtherNames = {},
+): void {
   if (!isRecord(value)) throw new ConfigError(`${where}: options must be an object, not ${shown(value)}`);
   for (const [name, option] of Object.entries(value)) {
-    if (!Object.hasOwn(checks, name)) throw new ConfigError(`${where}: ${unknownOption(name, Object.keys(checks))}`);
+    if (!Object.hasOwn(checks, name))
+      throw new ConfigError(`${where}: ${unknownOption(name, Object.keys(checks), otherNames)}`);
     const wrong = option === undefined ? undefined : (checks[name] as Check)(option);
-    if (wrong !== undefined) throw new ConfigError(`${where}: ${name} ${wrong}, not ${shown(option)}`);
+    if (wrong !== undefined) throw new ConfigError(`${where}: ${name} ${withValue(wrong, option)}`);
   }
 }
 
@@ -31,9 +43,9 @@ export function checkRetryPolicy(where: string, value: unknown): void {
   if (backoff !== undefined) checkOptions(`${where}.backoff`, backoff, RETRY_BACKOFF);
 }
 
-/** The middle of an error message about a name that nobody knows. */
-export function unknownOption(name: string, known: readonly string[]): string {
-  const near = nearest(name, known);
+/** The middle of an error message about an unknown name. */
+export function unknownOption(name: string, known: readonly string[], otherNames: OtherNames = {}): string {
+  const near = otherName(name, otherNames) ?? nearest(name, known);
   return near === undefined
     ? `unknown option '${name}'; known are ${known.toSorted().join(', ')}`
     : `unknown option '${name}'; did you mean '${near}'?`;
@@ -43,7 +55,6 @@ export function unknownOption(name: string, known: readonly string[]): string {
  * The known name that was most probably meant: the same but for case, `-` and `_`, or a few letters away. Undefined where none is near.
  */
 export function nearest(name: string, known: readonly string[]): string | undefined {
-  const plain = (text: string): string => text.toLowerCase().replaceAll(/[-_]/g, '');
   const wanted = plain(name);
   let best: { readonly name: string; readonly distance: number } | undefined;
   for (const one of known) {
@@ -52,6 +63,15 @@ export function nearest(name: string, known: readonly string[]): string | undefi
       best = { name: one, distance };
   }
   return best?.name;
+}
+
+function otherName(name: string, otherNames: OtherNames): string | undefined {
+  const wanted = plain(name);
+  return Object.entries(otherNames).find(([other]) => plain(other) === wanted)?.[1];
+}
+
+function plain(text: string): string {
+  return text.toLowerCase().replaceAll(/[-_]/g, '');
 }
 
 export const anything: Check = () => undefined;
@@ -113,13 +133,13 @@ export function listOf(check: Check, what: string): Check {
 }
 
 /** An object with these options and no others. The message names the option inside. */
-export function object(checks: Readonly<Record<string, Check>>): Check {
+export function object(checks: Readonly<Record<string, Check>>, otherNames: OtherNames = {}): Check {
   return (value) => {
     if (!isRecord(value)) return 'must be an object';
     for (const [key, option] of Object.entries(value)) {
-      if (!Object.hasOwn(checks, key)) return `has an ${unknownOption(key, Object.keys(checks))}`;
+      if (!Object.hasOwn(checks, key)) return `has an ${unknownOption(key, Object.keys(checks), otherNames)}`;
       const wrong = option === undefined ? undefined : (checks[key] as Check)(option);
-      if (wrong !== undefined) return `has an option '${key}' that ${wrong}`;
+      if (wrong !== undefined) return `has an option '${key}' that ${withValue(wrong, option)}`;
     }
     return undefined;
   };
@@ -136,6 +156,11 @@ const RETRY_BACKOFF: Checks<NonNullable<RetryPolicy['backoff']>> = {
   maxMs: amount('milliseconds', { infinite: true }),
   jitter: boolean,
 };
+
+/** A message that says what a value must be also says what it is. */
+function withValue(wrong: string, value: unknown): string {
+  return wrong.startsWith('must ') ? `${wrong}, not ${shown(value)}` : wrong;
+}
 
 /** A value for an error message: short, on one line, and never with what may be a password. */
 function shown(value: unknown): string {

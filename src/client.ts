@@ -125,9 +125,7 @@ export async function sendThrough<Receipt>(
   middleware: readonly ClientMiddleware[],
   envelope: Envelope,
   send: (envelope: Envelope) => Promise<Receipt>,
-  halted: () => Receipt = () => {
-    throw new NotEnqueuedError(envelope.system, envelope.task);
-  },
+  halted: (envelope: Envelope) => Receipt = notEnqueued,
 ): Promise<Receipt> {
   let sent = false;
   const call = async (index: number): Promise<unknown> => {
@@ -144,5 +142,57 @@ export async function sendThrough<Receipt>(
     });
   };
   const receipt = await call(0);
-  return receipt === undefined && !sent ? halted() : (receipt as Receipt);
+  return receipt === undefined && !sent ? halted(envelope) : (receipt as Receipt);
+}
+
+/**
+ * Sends many envelopes through middleware, each on its own. Those that come out of the last middleware in one turn of the event loop are sent together,
+ * in their order; so a middleware that lets one pass after the other works too. Resolves with a receipt for each envelope. Rejects with the
+ * first error, once every envelope has ended; what was sent stays sent.
+ */
+export async function sendManyThrough<Receipt>(
+  middleware: readonly ClientMiddleware[],
+  envelopes: readonly Envelope[],
+  send: (batch: readonly Envelope[]) => Promise<readonly Receipt[]>,
+  halted: (envelope: Envelope) => Receipt = notEnqueued,
+): Promise<readonly Receipt[]> {
+  interface Waiting {
+    readonly at: number;
+    readonly envelope: Envelope;
+    readonly resolve: (receipt: Receipt) => void;
+    readonly reject: (error: unknown) => void;
+  }
+  let waiting: Waiting[] = [];
+  const flush = async (): Promise<void> => {
+    const batch = waiting.sort((a, b) => a.at - b.at);
+    waiting = [];
+    try {
+      const receipts = await send(batch.map(({ envelope }) => envelope));
+      for (const [index, { resolve }] of batch.entries()) resolve(receipts[index] as Receipt);
+    } catch (error) {
+      for (const { reject } of batch) reject(error);
+    }
+  };
+  const ends = await Promise.allSettled(
+    envelopes.map((one, at) =>
+      sendThrough(
+        middleware,
+        one,
+        (envelope) =>
+          new Promise<Receipt>((resolve, reject) => {
+            if (waiting.length === 0) setImmediate(() => void flush());
+            waiting.push({ at, envelope, resolve, reject });
+          }),
+        halted,
+      ),
+    ),
+  );
+  return ends.map((end) => {
+    if (end.status === 'rejected') throw end.reason;
+    return end.value;
+  });
+}
+
+function notEnqueued({ system, task }: Envelope): never {
+  throw new NotEnqueuedError(system, task);
 }
