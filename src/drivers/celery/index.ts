@@ -1,5 +1,5 @@
-import { ConfigError } from '../../errors.ts';
 import { backendFor, brokerFor } from './connect.ts';
+import { checkPart, WORKER_CHECKS } from './option-checks.ts';
 import type { CeleryOptions } from './options.ts';
 import { CelerySource } from './consumer/source.ts';
 
@@ -61,7 +61,6 @@ export { DateTime, Decimal, float, Numeral, PlainDate, PlainTime, Uuid } from '.
  * Throws ConfigError for options that cannot work. Nothing is opened before the worker starts.
  */
 export function celery(options: CeleryOptions): CelerySource {
-  if (options.broker === '' || options.broker === undefined)
-    throw new ConfigError("celery: broker is missing; pass a URL such as 'redis://localhost:6379/0'");
+  checkPart('celery', options, WORKER_CHECKS);
   return new CelerySource(options, brokerFor(options), backendFor(options));
 }

@@ -48,6 +48,14 @@ export interface CeleryAppOptions extends AmqpTopology {
   readonly eventExchange?: string;
 }
 
+/** How often and after how many seconds a client sends again: Celery's `task_publish_retry_policy`. */
+export interface PublishRetry {
+  readonly maxRetries?: number;
+  readonly intervalStart?: number;
+  readonly intervalStep?: number;
+  readonly intervalMax?: number;
+}
+
 /** When a beat sends what. Names are Celery's and RedBeat's settings in camelCase, units theirs (seconds). */
 export interface BeatSettings {
   readonly beatSchedule?: BeatSchedule;

@@ -332,12 +332,15 @@ test.each<[Partial<BeatOptions>, string]>([
   [{ beatSchedule: { x: { task: 't', schedule: '0 0 30 2 *' } } }, "the beat entry 'x': unable to rollover"],
   [
     { beatSchedule: { x: { task: 't', schedule: 1, options: { qeue: 'a' } } } },
-    "the beat entry 'x': there is no option 'qeue'",
+    "the beat entry 'x': unknown option 'qeue'; did you mean 'queue'?",
   ],
   [{ timezone: 'Mars/Olympus' }, "timezone: there is no time zone 'Mars/Olympus'"],
-  [{ beatMaxLoopInterval: -1 }, 'beatMaxLoopInterval must be a number of seconds above 0, not -1'],
+  [{ beatMaxLoopInterval: -1 }, 'beatMaxLoopInterval must be a number of seconds, 0 or more, not -1'],
   [{ beatScheduler: 'redis' }, 'need a Redis, and the broker is none; pass beatRedisUrl'],
-  [{ beatScheduler: 'shelve' as 'file' }, "beatScheduler is one of redis, redbeat, file and memory, not 'shelve'"],
+  [
+    { beatScheduler: 'shelve' as 'file' },
+    "beatScheduler must be 'redis', 'redbeat', 'file' or 'memory', not \"shelve\"",
+  ],
 ])('the option %j is refused', (options, message) => {
   expect(() => new Beat({ broker: 'memory://', ...options })).toThrow(message);
 });

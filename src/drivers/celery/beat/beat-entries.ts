@@ -1,6 +1,7 @@
 import { repr } from '../../../../protocols/celery/message/repr.ts';
 import { type BeatEntry, readEntry, type ScheduleLike } from '../../../../protocols/celery/schedule/schedule.ts';
 import { WireError } from '../../../../protocols/errors.ts';
+import { anything, boolean, type Checks, checkOptions, record, unknownOption } from '../../../check.ts';
 import { ConfigError } from '../../../errors.ts';
 import { type Task, taskName } from '../../../task.ts';
 import type { EnqueueOptions } from '../client/task-options.ts';
@@ -21,7 +22,16 @@ export interface BeatScheduleEntry {
 /** Entries by name: Celery's `beat_schedule`. The name is what the entry's state is kept under. */
 export type BeatSchedule = Readonly<Record<string, BeatScheduleEntry>>;
 
-/** Celery's names of an entry's options, and ours. */
+const ENTRY: Checks<BeatScheduleEntry> = {
+  task: anything,
+  schedule: anything,
+  args: anything,
+  kwargs: anything,
+  options: record,
+  relative: boolean,
+};
+
+/** Celery's names of an entry's options, and those of this client. */
 const OPTIONS: Readonly<Record<string, keyof EnqueueOptions>> = {
   countdown: 'countdown',
   eta: 'eta',
@@ -66,6 +76,7 @@ const NUMBERS: ReadonlySet<string> = new Set([
 export function entriesOf(schedule: BeatSchedule): readonly BeatEntry[] {
   return Object.entries(schedule).map(([name, value]) => {
     try {
+      checkOptions('celery', value, ENTRY);
       const task: unknown = (value as Partial<BeatScheduleEntry> | null)?.task;
       const named =
         typeof task === 'object' && task !== null ? { ...value, task: taskName(task as Task, 'celery') } : value;
@@ -84,7 +95,8 @@ function celeryOptions(options: Readonly<Record<string, unknown>>): Readonly<Rec
     known.map(([name, value]) => {
       if (Object.hasOwn(OPTIONS, name)) return [name, value];
       const celery = CELERY_NAMES.get(name);
-      if (celery === undefined) throw new ConfigError(`there is no option '${name}'`);
+      if (celery === undefined)
+        throw new ConfigError(unknownOption(name, [...Object.keys(OPTIONS), ...CELERY_NAMES.keys()]));
       return [celery, value];
     }),
   );

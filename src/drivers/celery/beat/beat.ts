@@ -20,6 +20,7 @@ import { callOf, entriesOf, reasonOf } from './beat-entries.ts';
 import { type BeatStore, FileBeatStore, MemoryBeatStore, type Scheduled, type Step } from './beat-store.ts';
 import { type BeatRedis, besideBroker, elsewhere, RedBeatStore, RedisBeatStore } from './beat-store-redis.ts';
 import { CeleryClient, type CeleryClientOptions } from '../client/client.ts';
+import { checkPart, CLIENT_CHECKS } from '../option-checks.ts';
 import type { BeatSettings, CeleryAppOptions } from '../options.ts';
 
 /** The broker, and what is sent when. */
@@ -64,9 +65,10 @@ export class Beat implements AsyncDisposable {
   #running: { readonly stop: AbortController; readonly done: Promise<void> } | undefined;
 
   constructor(options: BeatOptions) {
+    checkPart('celery: Beat', options, CLIENT_CHECKS);
     this.#log = options.log ?? silent;
     this.#zone = zoneNamed(options.timezone ?? 'UTC');
-    this.#maxIntervalMs = 1000 * positive('beatMaxLoopInterval', options.beatMaxLoopInterval || MAX_LOOP_SECONDS);
+    this.#maxIntervalMs = 1000 * (options.beatMaxLoopInterval || MAX_LOOP_SECONDS);
     this.#startingDeadlineMs =
       options.beatCronStartingDeadline === undefined ? undefined : options.beatCronStartingDeadline * 1000;
     this.client = new CeleryClient(options);
@@ -349,7 +351,7 @@ function storeFor(options: BeatOptions, client: CeleryClient, zone: Zone, maxInt
       const ownPrefix = options.beatRedisUrl === undefined ? (redis?.prefix ?? '') : '';
       return new RedisBeatStore(where, {
         prefix: ownPrefix + (options.beatKeyPrefix ?? 'jobglot:beat:'),
-        lockMs: 1000 * positive('beatLockTimeout', options.beatLockTimeout ?? LOCK_SECONDS),
+        lockMs: 1000 * (options.beatLockTimeout ?? LOCK_SECONDS),
       });
     }
     case 'redbeat':
@@ -358,17 +360,13 @@ function storeFor(options: BeatOptions, client: CeleryClient, zone: Zone, maxInt
         lockMs:
           options.redbeatLockTimeout === undefined
             ? REDBEAT_LOCK_LOOPS * maxIntervalMs
-            : 1000 * positive('redbeatLockTimeout', options.redbeatLockTimeout),
+            : 1000 * options.redbeatLockTimeout,
         zone,
       });
     case 'file':
       return new FileBeatStore(options.beatScheduleFilename ?? 'celerybeat-schedule.json');
     case 'memory':
       return new MemoryBeatStore();
-    default:
-      throw new ConfigError(
-        `celery: beatScheduler is one of redis, redbeat, file and memory, not '${String(scheduler satisfies never)}'`,
-      );
   }
 }
 
@@ -387,9 +385,4 @@ function zoneNamed(name: string): Zone {
   } catch (cause) {
     throw new ConfigError(`celery: timezone: ${reasonOf(cause)}`, { cause });
   }
-}
-
-function positive(name: string, value: number): number {
-  if (Number.isFinite(value) && value > 0) return value;
-  throw new ConfigError(`celery: ${name} must be a number of seconds above 0, not ${value}`);
 }

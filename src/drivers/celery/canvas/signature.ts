@@ -29,7 +29,9 @@ import type {
   Suffixes,
   Taking,
 } from './signature-types.ts';
-import { type SignatureOptions, wireOptions } from '../client/task-options.ts';
+import { checkCall } from '../option-checks.ts';
+import type { SignatureOptions } from '../client/task-options.ts';
+import { wireOptions } from '../client/wire-options.ts';
 
 /** What `signature` may say beside the arguments. */
 export interface SignatureCall<K = Readonly<Record<string, unknown>>> extends SignatureOptions {
@@ -49,9 +51,11 @@ export function signature<A extends readonly unknown[], K, R, const S extends Su
   args?: S,
   call: SignatureCall<NoInfer<K>> = {},
 ): Signature<Awaiting<A, S>, AsyncResult<R>, null> {
+  const name = taskName(task, 'celery');
+  checkCall(name, args === undefined ? call : { ...call, args });
   const { kwargs, link: links, linkError: errbacks, ...options } = call;
   const made: WireSignature = {
-    task: taskName(task, 'celery'),
+    task: name,
     args: args ?? [],
     kwargs: new Map(Object.entries(kwargs ?? {})),
     options: wireOptions(options),

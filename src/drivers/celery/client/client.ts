@@ -14,8 +14,19 @@ import {
 import { acceptSet } from '../../../../protocols/celery/message/serializers.ts';
 import { readSignature, signatureToMap } from '../../../../protocols/celery/canvas/signature.ts';
 import { isoText } from '../../../../protocols/formats/values.ts';
-import type { AnyCall, Call, CallArguments, Client } from '../../../client.ts';
+import { checkOptions, wholeNumber } from '../../../check.ts';
+import {
+  type AnyCall,
+  type Call,
+  type CallArguments,
+  type ClientEvents,
+  type ClientMiddleware,
+  type FullClient,
+  sendManyThrough,
+  sendThrough,
+} from '../../../client.ts';
 import { ConfigError, ConnectionError } from '../../../errors.ts';
+import { Events } from '../../../events.ts';
 import { type Logger, silent } from '../../../log.ts';
 import { pause } from '../../../source.ts';
 import { type Task, taskName } from '../../../task.ts';
@@ -33,13 +44,18 @@ import { chordsOf, startChord } from '../results/chords.ts';
 import { backendFor, brokerFor } from '../connect.ts';
 import { EventDispatcher } from '../control/dispatcher.ts';
 import { Mailbox } from '../control/mailbox.ts';
-import { type CeleryAppOptions, originOf, resolveApp, type ResolvedApp } from '../options.ts';
+import { CALL_NAMES, checkCall, checkPart, CLIENT_CHECKS, ENQUEUE_CHECKS } from '../option-checks.ts';
+import { type CeleryAppOptions, originOf, type PublishRetry, resolveApp, type ResolvedApp } from '../options.ts';
+import { callOf, enqueued, envelopeOf, workflowEnvelope } from './envelope.ts';
 import { destination, signatureRoute } from './routes.ts';
 import type { Signature, SignatureLike, Taking } from '../canvas/signature-types.ts';
-import { type EnqueueOptions, inSeconds, priority, wireOptions } from './task-options.ts';
+import { type EnqueueOptions, inSeconds } from './task-options.ts';
+import { wireOptions } from './wire-options.ts';
 
-/** The broker, where results are, and how tasks are sent. */
+/** The broker, where results are, and how tasks are sent. Options of a worker and of a beat are accepted and not read. */
 export interface CeleryClientOptions extends CeleryAppOptions {
+  /** Around each task that this client sends; the first one is the outermost. @default none */
+  readonly middleware?: readonly ClientMiddleware[];
   /**
    * Send again when the broker does not answer: Celery's `task_publish_retry_policy`, in seconds. A connection lost with the
    * answer on its way sends a task twice. False sends once. @default { maxRetries: 3, intervalStart: 0, intervalStep: 0.2, intervalMax: 1 }
@@ -49,34 +65,40 @@ export interface CeleryClientOptions extends CeleryAppOptions {
   readonly log?: Logger;
 }
 
-export interface PublishRetry {
-  readonly maxRetries?: number;
-  readonly intervalStart?: number;
-  readonly intervalStep?: number;
-  readonly intervalMax?: number;
-}
+const CHORD_UNLOCK = 'celery.chord_unlock';
 
-/** Sends tasks to Celery workers, whatever their language, and awaits their results. Connects at the first call. */
-export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, ResultReader, AsyncDisposable {
+/** How many tasks `enqueueMany` sends in one round trip. */
+const BATCH_SIZE = 1_000;
+
+/**
+ * Sends tasks to Celery workers in any language, and waits for their results. Connects at the first call. Throws ConfigError for options that it does not
+ * know or that cannot be.
+ */
+export class CeleryClient implements FullClient<EnqueueOptions, AsyncResult>, ResultReader {
+  /** Emits `job:enqueued` for each task that the broker has taken. */
+  readonly events: Events<ClientEvents> = new Events<ClientEvents>();
   readonly broker: CeleryBroker;
   readonly backend: ResultBackend;
   readonly #app: ResolvedApp;
   readonly #log: Logger;
   readonly #origin = originOf();
   readonly #publishRetry: PublishRetry | false;
-  readonly #events: EventDispatcher | undefined;
+  readonly #dispatcher: EventDispatcher | undefined;
+  readonly #middleware: ClientMiddleware[];
   readonly #controlExchange: string;
   #mailbox: Mailbox | undefined;
   #opened: Promise<void> | undefined;
 
   constructor(options: CeleryClientOptions) {
+    checkPart('celery: CeleryClient', options, CLIENT_CHECKS);
+    this.#middleware = [...(options.middleware ?? [])];
     this.#app = resolveApp(options);
     this.#log = options.log ?? silent;
     this.#publishRetry = options.taskPublishRetry ?? {};
     this.broker = brokerFor(options);
     this.backend = backendFor(options);
     if (options.taskSendSentEvent === true && this.broker.broadcast !== undefined)
-      this.#events = new EventDispatcher({
+      this.#dispatcher = new EventDispatcher({
         hostname: this.#origin,
         clock: new LamportClock(),
         broadcast: this.broker.broadcast,
@@ -87,53 +109,84 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, Result
   }
 
   /**
-   * Send one task. Resolves when the broker has it. Throws WireError `unencodable` for arguments the serializer cannot hold,
-   * ConnectionError when the broker does not answer; then it is not known to be sent.
+   * Send one task. Resolves when the broker has it. Throws ConfigError for a call that cannot be, WireError `unencodable` for arguments that
+   * the serializer cannot write, NotEnqueuedError where a middleware did not pass the task on, and what a middleware throws. Throws
+   * ConnectionError when the broker does not answer; it is then unknown whether the task was sent.
    */
   async enqueue<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    ...[call]: CallArguments<A, K, EnqueueOptions>
+    ...[given]: CallArguments<A, K, EnqueueOptions>
   ): Promise<AsyncResult<R>> {
-    const id = idOf(call ?? {});
-    await this.#publish(() => [this.#publication(task, call ?? {}, id)]);
+    const name = taskName(task, 'celery');
+    const call: AnyCall<EnqueueOptions> = given === undefined ? {} : given;
+    checkCall(name, call);
+    const id = idOf(call);
+    if (this.#middleware.length > 0)
+      return sendThrough(this.#middleware, envelopeOf(name, call, id), async (envelope) => {
+        const last = callOf(envelope);
+        await this.#publish(() => [this.#publication(envelope.task, last, id)]);
+        return new AsyncResult<R>(this, id);
+      });
+    await this.#publish(() => [this.#publication(name, call, id)]);
     return new AsyncResult<R>(this, id);
   }
 
-  /** Send many calls of one task in one round trip. */
+  /**
+   * Send many calls of one task, `batchSize` (1 000) in each round trip: one result for each call, in their order. Throws what `enqueue` throws. A call that
+   * cannot be is found before anything is sent; batches that were sent before another error stay sent.
+   */
   async enqueueMany<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
     calls: readonly Call<A, K, EnqueueOptions>[],
+    { batchSize = BATCH_SIZE }: { readonly batchSize?: number } = {},
   ): Promise<readonly AsyncResult<R>[]> {
-    const ids = calls.map(idOf);
-    const publications = function* (this: CeleryClient): Iterable<Publication> {
-      for (const [index, call] of calls.entries()) yield this.#publication(task, call, ids[index] as string);
-    };
-    await this.#publish(publications.bind(this));
-    return ids.map((id) => new AsyncResult<R>(this, id));
+    const wrong = wholeNumber(1)(batchSize);
+    if (wrong !== undefined) throw new ConfigError(`celery: enqueueMany: batchSize ${wrong}, not ${batchSize}`);
+    const name = taskName(task, 'celery');
+    for (const call of calls) checkCall(name, call);
+    const results: AsyncResult<R>[] = [];
+    for (let at = 0; at < calls.length; at += batchSize)
+      results.push(...(await this.#sendBatch<R>(name, calls.slice(at, at + batchSize))));
+    return results;
   }
 
-  /** The message that `enqueue` would send, for whoever sends it in a way of their own; `taskId` names it. */
+  /** Add middleware around what this client sends from now on. The first one added is the outermost. */
+  use(middleware: ClientMiddleware): this {
+    this.#middleware.push(middleware);
+    return this;
+  }
+
+  /** The message that `enqueue` would send, for a caller that publishes it by itself: no middleware, no event. `taskId` is its id. */
   message<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
     call: Call<A, K, EnqueueOptions & { readonly taskId: string }>,
   ): Publication {
-    return this.#publication(task, call, call.taskId);
+    const name = taskName(task, 'celery');
+    checkCall(name, call);
+    return this.#publication(name, call, call.taskId);
   }
 
-  /** The result of a task sent earlier, or by somebody else. */
+  /** The result of a task that was sent earlier, or by another program. */
   result<R = unknown>(id: string): AsyncResult<R> {
     return new AsyncResult<R>(this, id);
   }
 
   /**
-   * Send a workflow: a signature, chain, group or chord, with more options that win over its own. Resolves when the broker has what
-   * begins it, to the result of what ends it: of a chain its last step's, of a chord its body's, of a group that of all members.
+   * Send a workflow: a signature, chain, group or chord, with more options that win over its own. Resolves when the broker has the tasks that
+   * begin it. The result is that of the last step of a chain, of the body of a chord, or of all members of a group.
+   *
+   * Each task that is sent now goes through the middleware and is told of by `job:enqueued`: the first step of a chain, each member of a group, the
+   * header of a chord. Later steps travel inside these messages; workers send them. Middleware may change the task's name, arguments, queue, time, headers
+   * and most options, not its id, its group or its links. A middleware that refuses one member of a group rejects the whole call; members that
+   * were sent stay sent, so a chord may wait for a member that never comes.
+   *
    * Throws WireError `bad-signature`, `no-chords` where the result backend cannot have chords, and what `enqueue` throws.
    */
   async apply<Start, Receipt>(
     canvas: Signature<Start, Receipt> & Taking<Signature<Start, Receipt>, []>,
     options: EnqueueOptions = {},
   ): Promise<Receipt> {
+    checkOptions('celery: apply', options, ENQUEUE_CHECKS, CALL_NAMES);
     const { link, linkError, ...others } = options;
     const extra = new Map(wireOptions(others));
     if (link !== undefined) extra.set('link', signatures(link));
@@ -146,12 +199,27 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, Result
     const { chords, calls, result } = apply(readSignature(canvas), { options: extra }, this.#publisher());
     if (result === undefined) throw new ConfigError('celery: an empty chain has no result');
     const { typedJson: typed } = this.#app;
-    await this.#publish(
-      () => calls.map((call) => encodeTask(call, { typed })),
-      async () => {
-        for (const chord of chords) await startChord(this.backend, chord);
-      },
-    );
+    // A chord's size is known before its first member can end.
+    let counted = false;
+    const countChords = async (): Promise<void> => {
+      if (!counted) for (const chord of chords) await startChord(this.backend, chord);
+      counted = true;
+    };
+    if (this.#middleware.length === 0) {
+      await this.#publish(() => calls.map((call) => encodeTask(call, { typed })), countChords);
+    } else {
+      // The task that watches over a chord is Celery's own. It is sent last, so that it never waits for members that were refused.
+      const watching = calls.filter(({ task }) => task === CHORD_UNLOCK);
+      const own = calls.filter(({ task }) => task !== CHORD_UNLOCK).map(workflowEnvelope);
+      const tasks = new Map(own.map((task) => [task.envelope, task]));
+      await sendManyThrough<unknown>(this.#middleware, [...tasks.keys()], async (batch) => {
+        const messages = batch.map((envelope) => tasks.get(envelope)?.publication(typed) as Publication);
+        await this.#publish(() => messages, countChords);
+        return batch;
+      });
+      if (watching.length > 0)
+        await this.#publish(() => watching.map((call) => encodeTask(call, { typed })), countChords);
+    }
     return resultOf(this, result) as Receipt;
   }
 
@@ -255,6 +323,30 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, Result
     );
   }
 
+  /** Calls that were checked, in one round trip. */
+  async #sendBatch<R>(task: string, calls: readonly AnyCall<EnqueueOptions>[]): Promise<readonly AsyncResult<R>[]> {
+    const ids = calls.map(idOf);
+    if (this.#middleware.length > 0)
+      return sendManyThrough(
+        this.#middleware,
+        calls.map((call, at) => envelopeOf(task, call, ids[at] as string)),
+        async (batch) => {
+          const last = batch.map((envelope) => ({
+            task: envelope.task,
+            id: envelope.id as string,
+            call: callOf(envelope),
+          }));
+          await this.#publish(() => last.map((one) => this.#publication(one.task, one.call, one.id)));
+          return last.map(({ id }) => new AsyncResult<R>(this, id));
+        },
+      );
+    const publications = function* (this: CeleryClient): Iterable<Publication> {
+      for (const [at, call] of calls.entries()) yield this.#publication(task, call, ids[at] as string);
+    };
+    await this.#publish(publications.bind(this));
+    return ids.map((id) => new AsyncResult<R>(this, id));
+  }
+
   async #publish(publications: () => Iterable<Publication>, before?: () => Promise<void>): Promise<void> {
     const {
       maxRetries = 3,
@@ -266,10 +358,13 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, Result
       try {
         await this.#open();
         await before?.();
-        if (this.#events === undefined) return await this.broker.publish(publications());
+        const wanted = this.events.wanted('job:enqueued');
+        // Many messages need not be in memory at once where nobody asks for them afterwards.
+        if (this.#dispatcher === undefined && !wanted) return await this.broker.publish(publications());
         const sent = [...publications()];
         await this.broker.publish(sent);
-        return await this.#tell(this.#events, sent);
+        if (wanted) for (const publication of sent) this.events.emit('job:enqueued', enqueued(publication));
+        return this.#dispatcher === undefined ? undefined : await this.#tell(this.#dispatcher, sent);
       } catch (error) {
         if (!(error instanceof ConnectionError) || retries >= maxRetries) throw error;
         await pause(Math.min(intervalMax, intervalStart + intervalStep * retries) * 1000);
@@ -307,11 +402,9 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, Result
     }));
   }
 
-  #publication(task: Parameters<typeof taskName>[0], call: AnyCall<EnqueueOptions>, id: string): Publication {
-    const name = taskName(task, 'celery');
+  #publication(name: string, call: AnyCall<EnqueueOptions>, id: string): Publication {
     const args = (call.args ?? []) as readonly unknown[];
     const kwargs = (call.kwargs ?? {}) as Readonly<Record<string, unknown>>;
-    if (id === '') throw new ConfigError(`celery: the taskId of '${name}' is empty; a Python worker would end on it`);
     const to = destination(this.#app.taskRoutes, this.#app.taskDefaultQueue, name, call, args, kwargs);
     const fields: Mutable<TaskCall> = {
       task: name,
@@ -323,14 +416,14 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, Result
       exchange: to.exchange,
       routingKey: to.routingKey,
       queueKey: to.queueKey,
-      priority: priority(call.priority ?? to.priority ?? 0),
+      priority: call.priority ?? to.priority ?? 0,
     };
     const compression = call.compression ?? this.#app.taskCompression;
     if (compression !== null) fields.compression = compression;
     if (call.countdown !== undefined || call.eta !== undefined)
-      fields.eta = isoText(call.eta ?? inSeconds('countdown', call.countdown as number));
+      fields.eta = isoText(call.eta ?? inSeconds(call.countdown as number));
     if (call.expires !== undefined) {
-      const until = typeof call.expires === 'number' ? inSeconds('expires', call.expires) : call.expires;
+      const until = typeof call.expires === 'number' ? inSeconds(call.expires) : call.expires;
       fields.expires = isoText(until);
       fields.expiration = String(Math.max(0, until.getTime() - Date.now()));
     }
@@ -356,7 +449,7 @@ export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, Result
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 
-function idOf(call: EnqueueOptions): string {
+function idOf(call: { readonly taskId?: string }): string {
   return call.taskId ?? randomUUID();
 }
 

@@ -1,5 +1,3 @@
-import type { ExactMap } from '../../../../protocols/celery/message/message.ts';
-import { ConfigError } from '../../../errors.ts';
 import type { SignatureLike } from '../canvas/signature-types.ts';
 
 /** Options of Celery's `apply_async`, in camelCase; seconds where Celery has seconds. */
@@ -60,59 +58,7 @@ export interface EnqueueOptions extends SignatureOptions {
   readonly linkError?: SignatureLike | readonly SignatureLike[];
 }
 
-const WIRE_NAMES: Readonly<Record<keyof SignatureOptions, string>> = {
-  countdown: 'countdown',
-  eta: 'eta',
-  expires: 'expires',
-  queue: 'queue',
-  exchange: 'exchange',
-  routingKey: 'routing_key',
-  priority: 'priority',
-  headers: 'headers',
-  timeLimit: 'time_limit',
-  softTimeLimit: 'soft_time_limit',
-  ignoreResult: 'ignore_result',
-  serializer: 'serializer',
-  compression: 'compression',
-  taskId: 'task_id',
-  shadow: 'shadow',
-  groupId: 'group_id',
-  groupIndex: 'group_index',
-  rootId: 'root_id',
-  parentId: 'parent_id',
-  replyTo: 'reply_to',
-  argsrepr: 'argsrepr',
-  kwargsrepr: 'kwargsrepr',
-  retries: 'retries',
-};
-
-/** Options as they are in a signature, in the order they were given. Throws ConfigError for those that are none, or cannot be. */
-export function wireOptions(options: SignatureOptions): ExactMap {
-  const wire = new Map<string, unknown>();
-  for (const [name, value] of Object.entries(options)) {
-    if (value === undefined) continue;
-    if (!Object.hasOwn(WIRE_NAMES, name)) throw new ConfigError(`celery: '${name}' is no option of a task`);
-    wire.set(WIRE_NAMES[name as keyof SignatureOptions], checked(name, value));
-  }
-  return wire;
-}
-
-function checked(name: string, value: unknown): unknown {
-  if (name === 'priority') return priority(value as number);
-  if (name === 'countdown' || (name === 'expires' && typeof value === 'number')) inSeconds(name, value as number);
-  if (name === 'taskId' && value === '')
-    throw new ConfigError('celery: a taskId is empty; a Python worker would end on it');
-  return value;
-}
-
-export function inSeconds(name: string, seconds: number): Date {
-  const date = new Date(Date.now() + seconds * 1000);
-  if (Number.isNaN(date.getTime()))
-    throw new ConfigError(`celery: ${name} must be a number of seconds, not ${seconds}`);
-  return date;
-}
-
-export function priority(value: number): number {
-  if (Number.isInteger(value) && value >= 0 && value <= 255) return value;
-  throw new ConfigError(`celery: priority must be a whole number from 0 to 9, not ${value}`);
+/** So many seconds from now. */
+export function inSeconds(seconds: number): Date {
+  return new Date(Date.now() + seconds * 1000);
 }

@@ -1,9 +1,21 @@
 import { LamportClock } from '../../../../protocols/celery/control/clock.ts';
 import { acceptSet } from '../../../../protocols/celery/message/serializers.ts';
+import {
+  amount,
+  callable,
+  type Checks,
+  checkOptions,
+  names,
+  oneOf,
+  record,
+  text,
+  wholeNumber,
+} from '../../../check.ts';
 import { ConfigError } from '../../../errors.ts';
 import { type Logger, silent } from '../../../log.ts';
 import type { Broadcasting, CeleryBroker } from '../brokers/broker.ts';
 import { brokerFor } from '../connect.ts';
+import { checkPart, CONTROL_CHECKS } from '../option-checks.ts';
 import { Mailbox } from './mailbox.ts';
 import { type CeleryAppOptions, resolveApp } from '../options.ts';
 
@@ -24,6 +36,17 @@ export interface ControlOptions {
   /** Told of each answer as it comes. */
   readonly onReply?: (node: string, reply: unknown) => void;
 }
+
+/** Options of one question to the workers. */
+const ASK_CHECKS: Checks<ControlOptions> = {
+  destination: names,
+  pattern: text,
+  matcher: oneOf('glob', 'pcre'),
+  timeoutMs: amount('milliseconds', { infinite: true }),
+  limit: wholeNumber(1),
+  signal: record,
+  onReply: callable,
+};
 
 /** Answers by node. What a node refuses is `{ error: text }`, as Celery has it. */
 export type ControlReplies<Reply = unknown> = ReadonlyMap<string, Reply>;
@@ -62,6 +85,7 @@ export class CeleryControl implements AsyncDisposable {
   #opened: Promise<void> | undefined;
 
   constructor(options: CeleryControlOptions) {
+    checkPart('celery: CeleryControl', options, CONTROL_CHECKS);
     const app = resolveApp(options);
     this.#log = options.log ?? silent;
     this.broker = brokerFor(options);
@@ -82,6 +106,7 @@ export class CeleryControl implements AsyncDisposable {
     args: Readonly<Record<string, unknown>> = {},
     options: ControlOptions = {},
   ): Promise<ControlReplies> {
+    checkOptions(`celery: ${method}`, options, ASK_CHECKS);
     await this.open();
     const { timeoutMs = 1_000, limit, signal, onReply } = options;
     const replies = await this.#mailbox.call(
@@ -102,6 +127,7 @@ export class CeleryControl implements AsyncDisposable {
     args: Readonly<Record<string, unknown>> = {},
     options: Pick<ControlOptions, 'destination' | 'pattern' | 'matcher'> = {},
   ): Promise<void> {
+    checkOptions(`celery: ${method}`, options, ASK_CHECKS);
     await this.open();
     await this.#mailbox.cast({ method, arguments: args, ...targetOf(options) });
   }

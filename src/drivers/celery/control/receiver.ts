@@ -9,6 +9,7 @@ import { type Logger, silent } from '../../../log.ts';
 import type { Broadcasting, CeleryBroker } from '../brokers/broker.ts';
 import { brokerFor } from '../connect.ts';
 import { broadcastOf } from './control-client.ts';
+import { checkPart, EVENTS_CHECKS } from '../option-checks.ts';
 import { type CeleryAppOptions, resolveApp } from '../options.ts';
 
 /** The broker, and which events. */
@@ -42,6 +43,7 @@ export class CeleryEvents implements AsyncIterable<HeardEvent>, AsyncDisposable 
   #end: (() => Promise<void>) | undefined;
 
   constructor(options: CeleryEventsOptions) {
+    checkPart('celery: CeleryEvents', options, EVENTS_CHECKS);
     const app = resolveApp(options);
     this.#options = options;
     this.#log = options.log ?? silent;
