@@ -19,14 +19,14 @@ import {
 } from './exceptions.ts';
 import { callbacks, errbacks, published } from './links.ts';
 import { retryOf, type TaskMessage } from '../message/message.ts';
-import { type CeleryPolicy, publisherOf, retryDelayMs, type RunMoment, storesErrors, storesSuccess } from './policy.ts';
+import { DEFAULT_RETRY_DELAY_MS, retryAllowed, retryDelayMs } from '../../retry.ts';
+import { type CeleryPolicy, publisherOf, type RunMoment, storesErrors, storesSuccess } from './policy.ts';
 import { extendedOf, own, type ResultWrite } from './record.ts';
 import { replacement } from '../canvas/replace.ts';
 import { encodeMeta, encodeSuccess, resultTuple } from './result.ts';
 import { type CeleryWrites, type ChordPart, NO_WRITES, type Writes } from './writes.ts';
 
 export type { CeleryPolicy, RetryRules, RunMoment } from './policy.ts';
-export { retryDelayMs } from './policy.ts';
 export { custom, type ResultWrite, revokedByCommand, started } from './record.ts';
 export type { CeleryWrites, ChordPart, ErrbackCall, Writes } from './writes.ts';
 
@@ -215,13 +215,13 @@ function retry(
   moment: RunMoment,
 ): Transition<CeleryWrites> {
   const retries = message.retries + 1;
-  const { max = 3 } = policy.retry;
-  if (max !== null && retries > max) {
+  if (!retryAllowed(policy.retry, retries)) {
     if (error !== undefined) return failWith(message, error, policy, moment);
     const { task, id, args, kwargs } = message;
     return fail(message, maxRetriesExceeded(task, id, args, kwargs), null, policy, moment);
   }
-  const delayMs = asked ?? retryDelayMs(policy.retry, message.retries, moment.random);
+  // Whole milliseconds: the traceback shows them, and an ETA holds no more.
+  const delayMs = Math.round(asked ?? retryDelayMs(policy.retry, retries, moment.random) ?? DEFAULT_RETRY_DELAY_MS);
   const at = new Date(moment.now.getTime() + delayMs);
   const eta = delayMs > 0 ? isoText(at) : null;
   const publish = [retryOf(message, { retries, eta, origin: policy.origin, now: moment.now })];

@@ -1,18 +1,12 @@
 import type { Moment } from '../../job.ts';
+import type { RetryPolicy } from '../../retry.ts';
 import type { Chords, Publisher, Route } from '../message/call.ts';
 import type { ExceptionNames } from './exceptions.ts';
 import type { ExactMap, TaskMessage } from '../message/message.ts';
 import type { ResultTuple } from './result.ts';
 
-/** When a task is run again. */
-export interface RetryRules {
-  /** Retries after the first run; null is forever. @default 3 */
-  readonly max?: number | null;
-  /** Before retry number `attempt` (1 is the first). @default 180 000 */
-  readonly delayMs?: number | ((attempt: number) => number);
-  /** `factorMs · 2^retries`, at most `maxMs` (600 000), full jitter. Wins over `delayMs`. */
-  readonly backoff?: { readonly factorMs?: number; readonly maxMs?: number; readonly jitter?: boolean };
-}
+/** When a failed task is run again. */
+export type RetryRules = Omit<RetryPolicy, 'on'>;
 
 /** What the worker knows about a task, everything resolved; one object a task, made once. */
 export interface CeleryPolicy {
@@ -74,18 +68,4 @@ export function storesErrors(message: TaskMessage, policy: CeleryPolicy): boolea
 
 export function storesSuccess(message: TaskMessage, policy: CeleryPolicy): boolean {
   return policy.resultsDisabled !== true && !(message.ignoreResult ?? policy.ignoreResult);
-}
-
-/**
- * Milliseconds before the next run of a task that has been retried so often. Whole seconds are drawn in whole seconds, as the
- * original draws them. Source: celery/utils/time.py get_exponential_backoff_interval.
- */
-export function retryDelayMs(rules: RetryRules, retries: number, random: number): number {
-  const { backoff, delayMs = 180_000 } = rules;
-  if (backoff === undefined) return Math.max(0, typeof delayMs === 'function' ? delayMs(retries + 1) : delayMs);
-  const { factorMs = 1000, maxMs = 600_000, jitter = true } = backoff;
-  const longest = Math.max(0, Math.min(maxMs, factorMs * 2 ** retries));
-  if (!jitter) return longest;
-  const unit = longest % 1000 === 0 ? 1000 : 1;
-  return Math.floor(random * (longest / unit + 1)) * unit;
 }

@@ -5,7 +5,6 @@ import {
   type CeleryPolicy,
   type CeleryWrites,
   custom,
-  retryDelayMs,
   revokedBeforeStart,
   revokedByCommand,
   settle,
@@ -321,19 +320,23 @@ describe('settling a rejection', () => {
 
 describe('the delay of a retry', () => {
   it.each([
-    [{}, 0, 0, 180_000],
-    [{ delayMs: 5000 }, 3, 0.9, 5000],
-    [{ delayMs: (attempt: number) => attempt * 10 }, 3, 0.9, 40],
-    [{ backoff: { jitter: false } }, 0, 0, 1000],
-    [{ backoff: { jitter: false } }, 5, 0, 32_000],
-    [{ backoff: { jitter: false } }, 2000, 0, 600_000],
-    [{ backoff: { jitter: false, factorMs: 5000, maxMs: 700_000 } }, 3, 0, 40_000],
-    [{ backoff: {} }, 3, 0, 0],
-    [{ backoff: {} }, 3, 0.5, 4000],
-    [{ backoff: {} }, 3, 0.999_999, 8000],
-    [{ backoff: { factorMs: 50 } }, 0, 0.5, 25],
-  ])('%o after %i retries, drawn %f: %i ms', (rules, retries, random, expected) => {
-    expect(retryDelayMs(rules, retries, random)).toBe(expected);
+    [{}, 0, 180_000],
+    [{ max: null, delayMs: 5000 }, 3, 5000],
+    [{ max: null, delayMs: (attempt: number) => attempt * 10 }, 3, 40],
+    [{ max: null, backoff: { jitter: false } }, 5, 32_000],
+    [{ max: null, backoff: { jitter: false } }, 2000, 600_000],
+    // The moment draws 0.5.
+    [{ max: null, backoff: {} }, 3, 4000],
+    [{ max: null, backoff: { factorMs: 51 } }, 0, 26],
+  ])('%o after %i retries: %i ms', (rules, retries, expected) => {
+    const { disposition } = run(
+      'retry',
+      { kind: 'retry', delayMs: undefined, error: undefined },
+      { retry: rules },
+      { retries },
+    );
+    const at = disposition.state === 'retrying' ? disposition.at.getTime() : Number.NaN;
+    expect(at - MOMENT().now.getTime()).toBe(expected);
   });
 });
 
