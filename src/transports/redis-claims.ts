@@ -3,6 +3,7 @@ import type { Command, Exchange } from '../../protocols/redis.ts';
 import { RenewingMap } from '../renewing.ts';
 import { ConnectionError } from '../errors.ts';
 import type { Logger } from '../log.ts';
+import { LostReplies } from '../lost-replies.ts';
 import type { RedisConnection } from './redis.ts';
 
 /** Who holds a claim. */
@@ -39,8 +40,7 @@ export class Claims {
   /** Up to this number all have begun, and Redis knows or is being told. */
   #begun = 0;
   readonly #tellBegun: (item: undefined) => Promise<void>;
-  #replyLost = false;
-  #recoverAgainAt = Number.POSITIVE_INFINITY;
+  readonly #lostReplies = new LostReplies();
 
   constructor(options: ClaimsOptions) {
     this.#options = options;
@@ -75,8 +75,7 @@ export class Claims {
       if (begun > 0) this.#begun = Math.max(this.#begun, last + begun);
       return taken;
     } catch (error) {
-      // The server may have claimed for us and the answer been lost; looked into before the next one.
-      this.#replyLost = true;
+      this.#lostReplies.lost();
       throw error;
     } finally {
       this.#underWay.delete(range);
@@ -113,19 +112,15 @@ export class Claims {
     return done;
   }
 
-  /** Nobody here will settle it: it is looked for before more is taken. */
+  /** Nothing in this process will settle the claim: it goes back to its queue before more is taken. */
   forget(claim: string): void {
     this.#held.delete(claim);
-    this.#replyLost = true;
+    this.#lostReplies.lost();
   }
 
-  /** Before taking more: what was claimed for us and never arrived goes back. */
-  async recoverLostReplies(): Promise<void> {
-    if (!this.#replyLost && Date.now() < this.#recoverAgainAt) return;
-    await this.recover();
-    // A server that was frozen may carry out a claim after it was given up here, and after this look.
-    this.#recoverAgainAt = this.#replyLost ? Date.now() + 10_000 : Number.POSITIVE_INFINITY;
-    this.#replyLost = false;
+  /** Called before taking more: jobs that were claimed under this process's name and never arrived go back to their queues. */
+  recoverLostReplies(): Promise<void> {
+    return this.#lostReplies.recover(() => this.recover());
   }
 
   /** Claims that bear our name and nobody here holds go back to their queues; the first one runs next. */
