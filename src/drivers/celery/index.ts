@@ -7,7 +7,7 @@ export { Beat, type BeatOptions } from './beat/beat.ts';
 export type { BeatSchedule, BeatScheduleEntry } from './beat/beat-entries.ts';
 export type { CeleryBroker, ChordCounter, QueueSpec, ResultBackend } from './brokers/broker.ts';
 export { canvas, type Canvas } from './canvas/canvas.ts';
-export type { RedisBrokerOptions } from './brokers/redis.ts';
+export type { RedisBrokerOptions } from './brokers/redis-options.ts';
 export {
   CeleryControl,
   type CeleryControlOptions,

@@ -23,7 +23,7 @@ import { ConfigError } from '../../errors.ts';
 import type { AmqpBrokerOptions } from './brokers/amqp.ts';
 import type { QueueSpec } from './brokers/broker.ts';
 import type { FilesystemTransportOptions } from './brokers/filesystem.ts';
-import type { RedisBrokerOptions } from './brokers/redis.ts';
+import type { RedisBrokerOptions } from './brokers/redis-options.ts';
 import type { EnqueueOptions, SignatureOptions } from './client/task-options.ts';
 import type { BeatSettings, CeleryAppOptions, CeleryOptions, PublishRetry } from './options.ts';
 import type { RedisResultsOptions } from './results/redis.ts';

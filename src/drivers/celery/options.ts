@@ -5,7 +5,7 @@ import type { BeatSchedule } from './beat/beat-entries.ts';
 import type { CeleryBroker, QueueSpec, ResultBackend } from './brokers/broker.ts';
 import type { AmqpBrokerOptions, AmqpTopology } from './brokers/amqp.ts';
 import type { FilesystemTransportOptions } from './brokers/filesystem.ts';
-import type { RedisBrokerOptions } from './brokers/redis.ts';
+import type { RedisBrokerOptions } from './brokers/redis-options.ts';
 import type { RedisResultsOptions } from './results/redis.ts';
 import type { TaskRoutes } from './client/routes.ts';
 

@@ -7,15 +7,15 @@ export class FanoutInbox {
   readonly #connection: RedisConnection;
   readonly #queues = new Map<string, string>();
   #inbox: { readonly queue: string; readonly bytes: Buffer }[] = [];
-  #wake: (() => void) | undefined;
 
-  constructor(target: RedisTarget, log: Logger) {
+  /** `arrived` is called with each broadcast that `take` may take. */
+  constructor(target: RedisTarget, log: Logger, arrived: () => void) {
     this.#connection = new RedisConnection(target, { log });
     this.#connection.onPatternMessage((pattern, _channel, bytes) => {
       const queue = this.#queues.get(pattern);
       if (queue === undefined) return;
       this.#inbox.push({ queue, bytes });
-      this.#wake?.();
+      arrived();
     });
     this.#connection.onReady(() => {
       if (this.#queues.size > 0) void this.#connection.psubscribe(...this.#queues.keys()).catch(() => undefined);
@@ -40,12 +40,7 @@ export class FanoutInbox {
     return this.#inbox.splice(0, max);
   }
 
-  next(): Promise<void> {
-    return this.#inbox.length > 0 ? Promise.resolve() : new Promise((resolve) => (this.#wake = resolve));
-  }
-
-  async close(): Promise<void> {
-    await this.#connection.close();
-    this.#wake?.();
+  close(): Promise<void> {
+    return this.#connection.close();
   }
 }

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { decodeEnvelope, encodeEnvelope, markRedelivered } from '../../../../protocols/celery/brokers/envelope.ts';
 import type { Publication, WireMessage } from '../../../../protocols/celery/message/message.ts';
 import * as wire from '../../../../protocols/celery/brokers/redis.ts';
@@ -7,55 +6,18 @@ import { WireError } from '../../../../protocols/errors.ts';
 import * as json from '../../../../protocols/formats/json.ts';
 import type { Command, Exchange } from '../../../../protocols/redis.ts';
 import { RenewingSet } from '../../../renewing.ts';
-import { ConfigError, ConnectionError } from '../../../errors.ts';
+import { ConfigError } from '../../../errors.ts';
 import { type Logger, silent } from '../../../log.ts';
-import { type Agent, every, pause } from '../../../source.ts';
-import { ListWaiter, PushWatch } from '../../../transports/redis-push.ts';
+import { type Agent, every } from '../../../source.ts';
+import { RedisLists } from '../../../transports/redis-lists.ts';
 import { claimant, RedisConnection } from '../../../transports/redis.ts';
-import { redisTarget, type RedisTarget, type RedisTargetOptions } from '../../../transports/redis-url.ts';
+import type { RedisTarget } from '../../../transports/redis-url.ts';
 import { RedisBroadcasts } from './broadcast-redis.ts';
 import type { BrokerRedis, CeleryBroker, Claim, QueueSpec } from './broker.ts';
 import { FanoutInbox } from './fanout-redis.ts';
+import { type RedisBrokerOptions, redisBrokerSettings, type RedisBrokerSettings } from './redis-options.ts';
 import { AbandonedClaims } from './restore-redis.ts';
 import { virtualType } from './virtual-exchange.ts';
-
-/** `broker_transport_options` of Celery, in camelCase. Seconds where Celery has seconds. */
-export interface RedisBrokerOptions extends RedisTargetOptions {
-  /** Seconds after which a claim that nobody refreshes is given to another worker. @default 3600 */
-  readonly visibilityTimeout?: number;
-  /** Prepended to every key and channel, as it is. With a hash tag (`{jobs}:`) everything is one slot of a Redis Cluster. */
-  readonly globalKeyprefix?: string;
-  /** @default [0, 3, 6, 9] */
-  readonly prioritySteps?: readonly number[];
-  readonly sep?: string;
-  readonly unackedKey?: string;
-  readonly unackedIndexKey?: string;
-  readonly unackedMutexKey?: string;
-  /** Seconds. Shorter than kombu's 300: a sweeper that was killed holds up the others, and two at once do no harm. @default 30 */
-  readonly unackedMutexExpire?: number;
-  /** At most so many claims are restored in one sweep. @default 1000 */
-  readonly unackedRestoreLimit?: number;
-  /** Seconds between two sweeps for abandoned claims. @default 10 */
-  readonly unackedRestoreInterval?: number;
-  /** Which queue is asked first. @default 'round_robin' */
-  readonly queueOrderStrategy?: 'round_robin' | 'priority' | 'sorted';
-  readonly fanoutPrefix?: boolean | string;
-  readonly fanoutPatterns?: boolean;
-  /**
-   * The types of exchanges that are published to and not consumed from, which Redis does not keep: needed for fanout; a topic
-   * exchange shows by the patterns in its table. @default direct
-   */
-  readonly exchangeTypes?: Readonly<Record<string, 'direct' | 'topic' | 'fanout'>>;
-  /** Seconds between two looks at empty queues, where the server cannot tell of a push. @default 0.05 */
-  readonly pollingInterval?: number;
-  /** Larger messages go to quarantine. @default 32 MiB */
-  readonly maxMessageBytes?: number;
-  /**
-   * A sorted set that keeps revoked ids, so that they count also when every worker was restarted. Only workers of ours look there.
-   * @default they are kept in memory, and handed on from worker to worker
-   */
-  readonly revokedKey?: string;
-}
 
 /** Exchange types known without a declaration: what Celery itself uses. */
 const FANOUT = /^celeryev$|^(?!reply\.).*\.pidbox$/;
@@ -63,16 +25,8 @@ const FANOUT = /^celeryev$|^(?!reply\.).*\.pidbox$/;
 /** As many as a worker keeps. */
 const REVOKES_RECALLED = 50_000;
 
-/** A connection each; the lists of other queues and priorities are heard of through the watch. */
-const LISTS_WAITED_AT = 4;
-
 type ClaimExchange = ReturnType<typeof wire.claim>;
 type Claimed = Awaited<ReturnType<ClaimExchange['read']>>;
-
-interface Waiting {
-  readonly waiter: ListWaiter;
-  pending: Promise<void> | undefined;
-}
 
 export class RedisBroker implements CeleryBroker {
   readonly kind = 'redis';
@@ -81,6 +35,7 @@ export class RedisBroker implements CeleryBroker {
   readonly broadcast: RedisBroadcasts;
   readonly revokes?: NonNullable<CeleryBroker['revokes']>;
   readonly #options: RedisBrokerOptions;
+  readonly #settings: RedisBrokerSettings;
   readonly #target: RedisTarget;
   readonly #keys: wire.Keyspace;
   readonly #nonce = claimant();
@@ -93,14 +48,7 @@ export class RedisBroker implements CeleryBroker {
   #opening: Promise<void> | undefined;
   #ack: ((tag: string) => Promise<void>) | undefined;
   #push: ((item: { readonly key: string; readonly envelope: Uint8Array }) => Promise<void>) | undefined;
-  #watch: PushWatch | undefined;
-  #watching: Promise<void> | undefined;
-  #waiters: Waiting[] = [];
-  /** Whether the next receive begins with a claim. */
-  #poll = true;
-  /** The lists of the waiters that are waiting, or about to. */
-  readonly #waitedAt = new Set<string>();
-  #arrived: Claim[] = [];
+  #lists: RedisLists<Claim> | undefined;
   #fanout: FanoutInbox | undefined;
   #queues: string[] = [];
   #claims = 0;
@@ -109,60 +57,41 @@ export class RedisBroker implements CeleryBroker {
   #recoverAgainAt = Number.POSITIVE_INFINITY;
 
   constructor(url: string, options: RedisBrokerOptions = {}) {
+    const settings = redisBrokerSettings(url, options);
+    const { target, keys, limits, revokedKey } = settings;
     this.#options = options;
-    this.#target = redisTarget(url, options);
-    this.address = this.#target.maskedUrl;
-    const prefix = options.globalKeyprefix ?? '';
-    if (this.#target.cluster !== undefined && !/\{[^}]+\}/.test(prefix)) {
-      throw new ConfigError(
-        `celery: ${this.address} is a cluster: set globalKeyprefix to a hash tag such as '{celery}:' (and global_keyprefix to the same in Python), so that all keys share one slot`,
-      );
-    }
-    this.#keys = wire.keyspace({
-      prefix,
-      ...(options.unackedKey === undefined ? {} : { unacked: options.unackedKey }),
-      ...(options.unackedIndexKey === undefined ? {} : { unackedIndex: options.unackedIndexKey }),
-      ...(options.unackedMutexKey === undefined ? {} : { unackedMutex: options.unackedMutexKey }),
-      ...(options.prioritySteps === undefined ? {} : { prioritySteps: options.prioritySteps }),
-      ...(options.sep === undefined ? {} : { separator: options.sep }),
-    });
-    const messageBytes = options.maxMessageBytes ?? 32 * 2 ** 20;
+    this.#settings = settings;
+    this.#target = target;
+    this.#keys = keys;
+    this.#limits = limits;
+    this.address = target.maskedUrl;
     for (const [exchange, type] of Object.entries(options.exchangeTypes ?? {})) this.#types.set(exchange, type);
-    this.#limits = { messageBytes, batchBytes: Math.max(messageBytes, 16 * 2 ** 20) };
     this.broadcast = new RedisBroadcasts({
-      target: this.#target,
-      keys: this.#keys,
+      target,
+      keys,
       commands: () => this.#connection(),
       channel: (exchange, routingKey) => this.#channel(exchange, routingKey),
       log: () => this.#log,
-      messageBytes,
+      messageBytes: limits.messageBytes,
     });
-    if (options.revokedKey !== undefined) {
-      const key = prefix + options.revokedKey;
+    if (revokedKey !== undefined) {
       this.revokes = {
-        remember: (ids, until) => this.#connection().run(wire.rememberRevoked(key, ids, until, Date.now() / 1000)),
-        recall: () => this.#connection().run(wire.rememberedRevoked(key, Date.now() / 1000, REVOKES_RECALLED)),
+        remember: (ids, until) =>
+          this.#connection().run(wire.rememberRevoked(revokedKey, ids, until, Date.now() / 1000)),
+        recall: () => this.#connection().run(wire.rememberedRevoked(revokedKey, Date.now() / 1000, REVOKES_RECALLED)),
       };
     }
-    const visibility = options.visibilityTimeout ?? 3600;
     this.#abandoned = new AbandonedClaims({
-      keys: this.#keys,
-      visibility,
+      keys,
+      visibility: settings.visibilityTimeout,
       ...(options.unackedRestoreLimit === undefined ? {} : { limit: options.unackedRestoreLimit }),
       ...(options.unackedMutexExpire === undefined ? {} : { mutexExpire: options.unackedMutexExpire }),
       typeOf: (exchange) => this.#typeOf(exchange),
       log: () => this.#log,
     });
-    const visibilityMs = visibility * 1000;
-    const sweepMs = (options.unackedRestoreInterval ?? 10) * 1000;
     this.agents = [
-      // A third of the timeout, so that one missed beat does not lose a claim to a sweeper.
-      every('celery: keep claims', Math.min(visibilityMs / 3, 60_000), () => this.#refresh()),
-      every(
-        'celery: restore abandoned claims',
-        Math.min(sweepMs > 0 ? sweepMs : 10_000, Math.max(visibilityMs, 1_000)),
-        () => this.#sweep(),
-      ),
+      every('celery: keep claims', settings.refreshMs, () => this.#refresh()),
+      every('celery: restore abandoned claims', settings.sweepMs, () => this.#sweep()),
       every('celery: release parked messages', 1_000, () => this.#unpark()),
     ];
   }
@@ -173,16 +102,19 @@ export class RedisBroker implements CeleryBroker {
   }
 
   async consume(queues: readonly QueueSpec[]): Promise<void> {
-    const redis = this.#connection();
     const lists: string[] = [];
     for (const queue of queues) if ((await this.#declare(queue)) === 'list') lists.push(queue.name);
     this.#queues = this.#options.queueOrderStrategy === 'sorted' ? lists.sort() : lists;
-    this.#watch = new PushWatch(redis, this.#log);
-    // In a cluster each node has its own tracking table; there we poll.
-    if (this.#target.cluster === undefined) {
-      await this.#watch.open();
-      for (const queue of this.#queues.slice(0, LISTS_WAITED_AT)) await this.#addWaiter(queue);
-    }
+    this.#lists = new RedisLists<Claim>({
+      commands: this.#connection(),
+      target: this.#target,
+      log: this.#log,
+      takeAt: (_, send) => this.#claimBy(1, send),
+      takesFrom: 'all',
+      due: () => this.#replyLost || Date.now() >= this.#recoverAgainAt,
+      pollIntervalMs: this.#settings.pollIntervalMs,
+    });
+    await this.#lists.start(this.#queues.map((queue) => wire.listKey(this.#keys, queue)));
     void this.#sweep().catch((error: unknown) =>
       this.#log.warn({ error }, 'the first sweep for abandoned claims failed'),
     );
@@ -193,21 +125,14 @@ export class RedisBroker implements CeleryBroker {
     if ((await this.#declare(queue)) === 'list') {
       this.#queues.push(queue.name);
       if (this.#options.queueOrderStrategy === 'sorted') this.#queues.sort();
-      if (this.#target.cluster === undefined && this.#waiters.length < LISTS_WAITED_AT)
-        await this.#addWaiter(queue.name);
+      await this.#lists?.add(wire.listKey(this.#keys, queue.name));
     }
-    this.#watch?.poke();
   }
 
   async removeQueue(name: string): Promise<void> {
     this.#queues = this.#queues.filter((queue) => queue !== name);
     await this.#fanout?.forget(name);
-    const list = wire.listKey(this.#keys, name);
-    this.#waitedAt.delete(list);
-    const waiters = this.#waiters.filter(({ waiter }) => waiter.list === list);
-    this.#waiters = this.#waiters.filter(({ waiter }) => waiter.list !== list);
-    await this.#endAll(waiters);
-    this.#watch?.poke();
+    await this.#lists?.remove(wire.listKey(this.#keys, name));
   }
 
   /** Bind a queue to its exchange. Whether its messages wait in a list, or are broadcasts. */
@@ -220,85 +145,21 @@ export class RedisBroker implements CeleryBroker {
       wire.bind(this.#keys, exchange, type, type === 'fanout' ? '' : routingKey, queue.name),
     );
     if (type !== 'fanout') return 'list';
-    this.#fanout ??= new FanoutInbox(this.#target, this.#log);
+    this.#fanout ??= new FanoutInbox(this.#target, this.#log, () => this.#lists?.poke());
     // Celery gives a queue of task_queues without a key its default one, so a broadcast comes under any key or none.
     const keys = queue.routingKey === undefined ? ['', '*'] : [queue.routingKey];
     for (const key of keys) await this.#fanout.listen(this.#channel(exchange, key), queue.name);
     return 'fanout';
   }
 
-  async #addWaiter(queue: string): Promise<void> {
-    const waiter = new ListWaiter(wire.listKey(this.#keys, queue), this.#target, this.#log);
-    await waiter.open();
-    this.#waiters.push({ waiter, pending: undefined });
-    this.#waitedAt.add(waiter.list);
+  receive(max: number, signal: AbortSignal): Promise<readonly Claim[]> {
+    return (this.#lists as RedisLists<Claim>).receive(() => this.#take(max, signal), signal);
   }
 
-  async receive(max: number, signal: AbortSignal): Promise<readonly Claim[]> {
-    const watch = this.#watch as PushWatch;
-    for (let waited = false; !signal.aborted && !waited;) {
-      if (this.#arrived.length > 0) break;
-      const { seen } = watch;
-      const broadcast = this.#fanout?.take(max) ?? [];
-      if (broadcast.length > 0) return broadcast.map(({ queue, bytes }) => readClaim(queue, '', bytes));
-      const claims = this.#poll || this.#replyLost ? await this.#claim(max, signal) : [];
-      if (claims.length > 0) {
-        // A waiter was served at the push, before this claim; its answer may be the next to be read.
-        if (this.#waiters.some(({ pending }) => pending !== undefined)) await nextTurn();
-        return [...this.#arrived.splice(0), ...claims];
-      }
-      // A waiter's answer may have come while this one was under way.
-      if (this.#arrived.length > 0) break;
-      this.#poll = await this.#nextPush(seen, signal);
-      // Nothing for a second: whoever asks hears so, and knows that we are alive.
-      waited = !this.#poll;
-    }
-    const arrived = this.#arrived.splice(0);
-    if (arrived.length > 0) this.#poll = true;
-    return arrived;
-  }
-
-  /**
-   * Until something was pushed, or some time passed. Whether a look is due: while waiters look at every list themselves, once
-   * a second, it is not, unless the watch heard of a push to a list that nobody waits at. Two claims at once could turn two
-   * messages around.
-   */
-  async #nextPush(seen: number, signal: AbortSignal): Promise<boolean> {
-    const watch = this.#watch as PushWatch;
-    const waitMs = watch.active ? 1_000 : (this.#options.pollingInterval ?? 0.05) * 1000;
-    if (watch.seen !== seen) return true;
-    // One that a waiter overtook goes on: at worst it ends this wait a little early.
-    this.#watching ??= watch
-      .next(seen, this.#fanout === undefined ? waitMs : Math.min(waitMs, 250), signal)
-      .finally(() => (this.#watching = undefined));
-    const pushes: Promise<void>[] = [this.#watching];
-    for (const waiting of this.#waiters) pushes.push((waiting.pending ??= this.#waitAt(waiting)));
-    if (this.#fanout !== undefined) pushes.push(this.#fanout.next());
-    await (pushes.length === 1 ? pushes[0] : Promise.race(pushes));
-    // The watch hears of a push that a waiter was served with, too, and often first: its answer is in this very turn.
-    if (this.#waiters.length > 0 && this.#arrived.length === 0) await nextTurn();
-    return watch.seen !== seen || !watch.active || this.#waitedAt.size === 0;
-  }
-
-  /** One message, claimed by the server at the moment of the push: no more, since nobody may want more by then. */
-  async #waitAt(waiting: Waiting): Promise<void> {
-    try {
-      this.#arrived.push(...(await this.#claimBy(1, (claim) => waiting.waiter.wait(1, claim))));
-      if (this.#waiters.includes(waiting)) this.#waitedAt.add(waiting.waiter.list);
-    } catch (error) {
-      this.#waitedAt.delete(waiting.waiter.list);
-      if (error instanceof ConnectionError) {
-        // The next wait waits for the connection; the pause is for one that comes back only to refuse.
-        if (this.#waiters.includes(waiting)) await pause(100);
-      } else {
-        // A server without BLMOVE, or a user who may not call it: pushes are heard of all the same, a trip later.
-        this.#log.debug({ error }, 'this Redis does not let us wait at a list');
-        this.#waiters = this.#waiters.filter((one) => one !== waiting);
-        await waiting.waiter.close();
-      }
-    } finally {
-      waiting.pending = undefined;
-    }
+  async #take(max: number, signal: AbortSignal): Promise<readonly Claim[]> {
+    const broadcast = this.#fanout?.take(max) ?? [];
+    if (broadcast.length > 0) return broadcast.map(({ queue, bytes }) => readClaim(queue, '', bytes));
+    return this.#claim(max, signal);
   }
 
   async publish(publications: Iterable<Publication>): Promise<void> {
@@ -378,36 +239,12 @@ export class RedisBroker implements CeleryBroker {
 
   async quiet(): Promise<void> {
     await this.#fanout?.close();
-    await this.#endAll(this.#waiters.splice(0));
-    await Promise.all(this.#arrived.splice(0).map((claim) => this.requeue(claim, 'front')));
-  }
-
-  async #endAll(waiters: readonly Waiting[]): Promise<void> {
-    let waiting = true;
-    const answered = Promise.all(waiters.map(({ pending }) => pending ?? Promise.resolve())).then(
-      () => (waiting = false),
-    );
-    while (waiting) {
-      // Again and again: a wait that was only being sent was not there to be ended.
-      await this.#endWaits(waiters);
-      await Promise.race([answered, pause(20)]);
-    }
-    await Promise.all(waiters.map(({ waiter }) => waiter.close()));
-  }
-
-  /** Where CLIENT is forbidden, a wait ends by itself within a second. */
-  async #endWaits(waiters: readonly Waiting[]): Promise<void> {
-    // Without its connection a wait has nothing under way, and would only wait for that.
-    for (const { waiter } of waiters) if (waiter.id === undefined) await waiter.close();
-    const ids = waiters.filter(({ pending }) => pending !== undefined).map(({ waiter }) => waiter.id);
-    const commands = ids.filter((id) => id !== undefined).map((id) => ['CLIENT', 'UNBLOCK', id] as const);
-    if (this.#redis?.ready !== true) return;
-    await this.#redis.run({ commands, atomic: false, read: () => undefined }).catch(() => undefined);
+    const arrived = (await this.#lists?.quiet()) ?? [];
+    await Promise.all(arrived.map((claim) => this.requeue(claim, 'front')));
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#waiters.splice(0).map(({ waiter }) => waiter.close()));
-    await this.#watch?.close();
+    await this.#lists?.close();
     await this.#fanout?.close();
     await this.broadcast.close();
     await this.#redis?.close();
@@ -484,7 +321,7 @@ export class RedisBroker implements CeleryBroker {
           prefix,
           at: Date.now() / 1000,
           limits: this.#limits,
-          waitedAt: this.#waitedAt,
+          waitedAt: this.#lists?.waitedAt ?? new Set(),
         }),
       );
     } catch (error) {
