@@ -28,7 +28,7 @@ export function checkOptions(
     if (!Object.hasOwn(checks, name))
       throw new ConfigError(`${where}: ${unknownOption(name, Object.keys(checks), otherNames)}`);
     const wrong = option === undefined ? undefined : (checks[name] as Check)(option);
-    if (wrong !== undefined) throw new ConfigError(`${where}: ${name} ${withValue(wrong, option)}`);
+    if (wrong !== undefined) throw new ConfigError(`${where}: ${name} ${withValue(wrong, option, name)}`);
   }
 }
 
@@ -118,7 +118,7 @@ export function oneOf(...values: readonly (string | number | boolean | null)[]):
   return (value) => (values.includes(value as string) ? undefined : `must be ${said}`);
 }
 
-/** Any of several; the message joins theirs. */
+/** One of several checks passes. The message joins the messages of all. */
 export function either(...checks: readonly Check[]): Check {
   return (value) => {
     const wrong = checks.map((check) => check(value));
@@ -139,7 +139,7 @@ export function object(checks: Readonly<Record<string, Check>>, otherNames: Othe
     for (const [key, option] of Object.entries(value)) {
       if (!Object.hasOwn(checks, key)) return `has an ${unknownOption(key, Object.keys(checks), otherNames)}`;
       const wrong = option === undefined ? undefined : (checks[key] as Check)(option);
-      if (wrong !== undefined) return `has an option '${key}' that ${withValue(wrong, option)}`;
+      if (wrong !== undefined) return `has an option '${key}' that ${withValue(wrong, option, key)}`;
     }
     return undefined;
   };
@@ -158,13 +158,22 @@ const RETRY_BACKOFF: Checks<NonNullable<RetryPolicy['backoff']>> = {
 };
 
 /** A message that says what a value must be also says what it is. */
-function withValue(wrong: string, value: unknown): string {
-  return wrong.startsWith('must ') ? `${wrong}, not ${shown(value)}` : wrong;
+function withValue(wrong: string, value: unknown, name: string): string {
+  return wrong.startsWith('must ') ? `${wrong}, not ${shown(value, name)}` : wrong;
 }
 
+/** Names of options whose values stay out of logs. */
+const SECRET = /pass|secret|token|credential/i;
+
 /** A value for an error message: short, on one line, and never with what may be a password. */
-function shown(value: unknown): string {
-  if (typeof value === 'string') return value.includes('://') ? 'a URL' : JSON.stringify(value.slice(0, 80));
+function shown(value: unknown, of = ''): string {
+  const secret = SECRET.test(of);
+  if (typeof value === 'string') {
+    if (value.includes('://')) return 'a URL';
+    // A URL without its scheme may be meant: `user:password@host`.
+    return secret || value.includes('@') ? 'a text' : JSON.stringify(value.slice(0, 80));
+  }
+  if (secret && ['number', 'bigint'].includes(typeof value)) return 'a number';
   if (Array.isArray(value)) return 'a list';
   if (value === null || ['number', 'boolean', 'bigint', 'undefined'].includes(typeof value)) return String(value);
   return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
