@@ -55,6 +55,18 @@ describe('the memory broker', () => {
     expect(claims.map((claim) => claim.message?.headers['redelivered'])).toEqual([true, undefined, true]);
   });
 
+  test('leaves timers their turn while a message goes round and round', async () => {
+    await broker.publish([message('again')]);
+    let fired = false;
+    setTimeout(() => (fired = true), 1);
+    let rounds = 0;
+    for (; !fired && rounds < 100_000; rounds++) {
+      const [claim] = await broker.receive(1, never);
+      await broker.requeue(claim!, 'back');
+    }
+    expect(fired).toBe(true);
+  });
+
   test('gives back at close what nobody settled, in its order', async () => {
     await broker.publish([message('done'), message('first'), message('second'), message('third')]);
     const [done] = await broker.receive(3, never);

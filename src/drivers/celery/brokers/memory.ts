@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { decodeEnvelope, encodeEnvelope, markRedelivered } from '../../../../protocols/celery/brokers/envelope.ts';
 import * as exchanges from '../../../../protocols/celery/brokers/filesystem.ts';
 import type { Publication, WireMessage } from '../../../../protocols/celery/message/message.ts';
@@ -47,6 +48,8 @@ export class MemoryBroker implements CeleryBroker {
   /** In the order of their turns: a queue that gave a message goes to the end. */
   #queues: string[] = [];
   #quiet = false;
+  /** The last receive gave messages. */
+  #served = false;
 
   /** @param name Brokers of one name share their queues; close does not empty them, `clear` does. */
   constructor(name = '') {
@@ -101,9 +104,13 @@ export class MemoryBroker implements CeleryBroker {
   }
 
   async receive(max: number, signal: AbortSignal): Promise<readonly Claim[]> {
+    // Everything here happens in microtasks. A job that goes back to its queue at once would come round in them alone, and no timer would ever fire.
+    if (this.#served) await nextTurn();
+    this.#served = false;
     while (max > 0 && !signal.aborted && !this.#quiet) {
       const claims = this.#claim(max);
-      if (claims.length > 0) return claims;
+      this.#served = claims.length > 0;
+      if (this.#served) return claims;
       await this.#wait(signal);
     }
     return [];
