@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { CeleryAppOptions } from '../../src/drivers/celery/index.ts';
 import { temporaryFolder } from '../support/folder.ts';
 import { celeryMessages, celeryResult, celerySender, celerySource } from './celery.ts';
-import { conformance } from './suite.ts';
+import { conformance, POSTPONED_NOT_YET, UNKNOWN_NOT_YET } from './suite.ts';
 
 interface Store extends AsyncDisposable {
   readonly folder: string;
@@ -60,6 +60,8 @@ conformance<Store>({
     };
   },
   without: {
+    ...POSTPONED_NOT_YET,
+    ...UNKNOWN_NOT_YET,
     'an idle worker consumes again': NO_SERVER,
     'what waits is still there, and is run once': NO_SERVER,
     'a job that runs meanwhile ends, and its result is stored': NO_SERVER,

@@ -3,7 +3,7 @@ import { MemoryBroker } from '../../src/drivers/celery/brokers/memory.ts';
 import type { CeleryAppOptions } from '../../src/drivers/celery/index.ts';
 import { MemoryResults } from '../../src/drivers/celery/results/memory.ts';
 import { celeryMessages, celeryResult, celerySender, celerySource } from './celery.ts';
-import { conformance } from './suite.ts';
+import { conformance, POSTPONED_NOT_YET, UNKNOWN_NOT_YET } from './suite.ts';
 
 interface Store extends AsyncDisposable {
   readonly name: string;
@@ -58,6 +58,8 @@ conformance<Store>({
     };
   },
   without: {
+    ...POSTPONED_NOT_YET,
+    ...UNKNOWN_NOT_YET,
     'bytes that are no message are set aside as they are, with the reason, and others run': NO_BYTES,
     'quiet gives back what waits for its time': NO_CLAIMS,
     'an idle worker consumes again': NO_SERVER,

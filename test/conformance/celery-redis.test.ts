@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis';
 import type { CeleryAppOptions } from '../../src/drivers/celery/index.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
 import { celeryMessages, celeryResult, celerySender, celerySource } from './celery.ts';
-import { conformance } from './suite.ts';
+import { conformance, POSTPONED_NOT_YET, UNKNOWN_NOT_YET } from './suite.ts';
 
 interface Store extends AsyncDisposable {
   readonly server: RedisServer;
@@ -47,5 +47,5 @@ conformance<Store>({
       result: (id) => ask(async (redis) => celeryResult(await redis.getBuffer(`celery-task-meta-${id}`)), 1),
     };
   },
-  without: {},
+  without: { ...POSTPONED_NOT_YET, ...UNKNOWN_NOT_YET },
 });

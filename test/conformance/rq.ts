@@ -7,7 +7,15 @@ import type { SerializerName } from '../../protocols/rq/serializers.ts';
 import { rq, RqClient } from '../../src/drivers/rq/index.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
 import { SCRIPT } from './script.ts';
-import { conformance, type Foreign, type Raw, type Sender, type StoredResult } from './suite.ts';
+import {
+  conformance,
+  type Foreign,
+  type Raw,
+  type Sender,
+  type StoredResult,
+  POSTPONED_NOT_YET,
+  UNKNOWN_NOT_YET,
+} from './suite.ts';
 
 interface Store extends AsyncDisposable {
   readonly server: RedisServer;
@@ -30,6 +38,8 @@ export function rqConformance(serializer: SerializerName, without: Readonly<Reco
     client: ({ server }) => sender(server.url, serializer),
     raw: ({ server }) => raw(server),
     without: {
+      ...POSTPONED_NOT_YET,
+      ...UNKNOWN_NOT_YET,
       ...without,
     },
   });

@@ -1,4 +1,4 @@
-import { Discard, Fail, Retry } from '../../src/signals.ts';
+import { Discard, Fail, Postpone, Retry } from '../../src/signals.ts';
 import { pause } from '../../src/source.ts';
 import { defineTask, Tasks } from '../../src/task.ts';
 
@@ -10,6 +10,8 @@ export type Script =
   | readonly ['fail', message: string]
   | readonly ['retry', times: number, delayMs: number]
   | readonly ['discard']
+  /** Postponed so many times, then it succeeds with the number of its runs. What follows is not looked at. */
+  | readonly ['postpone', times: number, delayMs: number, ...unknown[]]
   | readonly ['unwritable']
   /** Ends when its signal aborts, with the reason. */
   | readonly ['hang']
@@ -27,6 +29,9 @@ export const AGAIN = 'conformance.again';
 /** Its errors are retried once, after 1,500 ms: long enough for its worker to stop before. */
 export const LATER = 'conformance.later';
 
+/** Has a handler only where `ScriptedHandlers` is made with it. */
+export const OTHER = 'conformance.other';
+
 export interface Ran {
   readonly id: string;
   readonly attempt: number;
@@ -39,7 +44,8 @@ export class ScriptedHandlers {
   readonly runs: Ran[] = [];
   readonly #gates = new Map<string, { readonly opened: Promise<void>; readonly open: () => void }>();
 
-  constructor() {
+  /** `other`: with a handler of OTHER. */
+  constructor(options: { readonly other?: boolean } = {}) {
     const act = defineTask<(...script: Script) => unknown>(SCRIPT);
     const again = defineTask<(...script: Script) => unknown>(AGAIN);
     const later = defineTask<(...script: Script) => unknown>(LATER);
@@ -60,6 +66,11 @@ export class ScriptedHandlers {
           throw new Retry({ delayMs: script[2], cause: new Error(`attempt ${job.attempt}`) });
         case 'discard':
           throw new Discard();
+        case 'postpone': {
+          const runs = this.runsOf(job.id).length;
+          if (runs > script[1]) return runs;
+          throw new Postpone({ delayMs: script[2], reason: 'not now' });
+        }
         case 'unwritable':
           return () => 'a function';
         case 'hang':
@@ -83,6 +94,7 @@ export class ScriptedHandlers {
       .handle(act, handler as never)
       .handle(again, handler as never, { retry: { max: 2, delayMs: 0 } })
       .handle(later, handler as never, { retry: { max: 1, delayMs: 1_500 } });
+    if (options.other === true) this.tasks.handle(defineTask(OTHER), handler as never);
   }
 
   runsOf(id: string): readonly Ran[] {

@@ -4,7 +4,7 @@ import { sidekiq, SidekiqClient } from '../../src/drivers/sidekiq/index.ts';
 import type { Middleware } from '../../src/worker/middleware.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
 import { AGAIN, LATER, SCRIPT } from './script.ts';
-import { type Call, conformance, type StoredResult } from './suite.ts';
+import { type Call, conformance, type StoredResult, POSTPONED_NOT_YET, UNKNOWN_NOT_YET } from './suite.ts';
 
 interface Store extends AsyncDisposable {
   readonly server: RedisServer;
@@ -131,6 +131,8 @@ for (const fetch of ['reliable', 'basic'] as const) {
       };
     },
     without: {
+      ...POSTPONED_NOT_YET,
+      ...UNKNOWN_NOT_YET,
       'a hundred levels of nesting come back': "Ruby's JSON has a hundred levels, and the job hash is two of them",
       'bytes come back as bytes': 'JSON has no bytes, and Sidekiq no form for them',
       'timeout: a handler that hears nothing is settled as failed at its limit': NO_LIMITS,

@@ -1,11 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { Source } from '../../src/source.ts';
+import { silent } from '../../src/log.ts';
+import { Postpone } from '../../src/signals.ts';
+import { type Host, pause, type Source, type UnknownTaskPolicy } from '../../src/source.ts';
 import type { WorkerEvents } from '../../src/worker/events.ts';
 import type { Middleware } from '../../src/worker/middleware.ts';
 import { Worker } from '../../src/worker/worker.ts';
 import { PATIENCE_MS, until } from '../support/until.ts';
-import { AGAIN, LATER, SCRIPT, type Script, ScriptedHandlers } from './script.ts';
+import { AGAIN, LATER, OTHER, SCRIPT, type Script, ScriptedHandlers } from './script.ts';
 
 /** What is asked of every system; a system says what it lacks, and why. */
 export interface System<Store extends AsyncDisposable> {
@@ -31,6 +33,8 @@ export interface SourceOptions {
   readonly concurrency: number;
   /** Acknowledge after the run, where the system leaves the choice. */
   readonly late: boolean;
+  /** The first pause of an unknown task is 200 ms in every system. @default 'requeue' */
+  readonly unknownTask?: UnknownTaskPolicy;
 }
 
 export interface Call {
@@ -83,6 +87,10 @@ export interface Raw {
   /** What was set aside, and why. */
   aside(queue: string): Promise<readonly { readonly bytes: Buffer; readonly reason: string }[]>;
   result(id: string): Promise<StoredResult | undefined>;
+  /** Postponed jobs of a queue, wherever this system keeps them: its schedule, a queue of delays, the claims of the worker. */
+  postponed?(queue: string): Promise<readonly Buffer[]>;
+  /** What of a message stays as it is when the job goes back: without a mark that it was delivered before. @default all of it */
+  lasting?(bytes: Buffer): unknown;
 }
 
 interface Held<Store> {
@@ -122,6 +130,45 @@ class TestWorker implements AsyncDisposable {
   }
 }
 
+const NOT_YET = 'this system does not answer so yet';
+/** For systems that do not postpone jobs yet. */
+export const POSTPONED_NOT_YET: Readonly<Record<string, string>> = Object.fromEntries(
+  [
+    'a postponed job runs again after its delay, and no attempt is counted',
+    'a postponed job is an ordinary job in the store, and no error is recorded',
+    'a postponed job keeps what other programs wrote into it',
+    'other jobs of the queue run while one is postponed',
+    'a postponed job outlives a worker that stops at once',
+    'a postponed job outlives a source that is closed without a word',
+    'a job that a middleware postpones for a second runs at most twice in two seconds',
+  ].map((name) => [name, NOT_YET]),
+);
+/** For systems that do not leave unknown tasks to the worker yet. */
+export const UNKNOWN_NOT_YET: Readonly<Record<string, string>> = Object.fromEntries(
+  [
+    'an unknown task goes back as it was, and is run once by a worker that has its handler',
+    'unknown tasks are run once each by another worker, while this one sends them back',
+    "an unknown task is claimed until the worker stops, with unknownTask: 'hold'",
+    "an unknown task ends as the system ends it, with unknownTask: 'reject'",
+    'an unknown task goes to another queue, with unknownTask: { forward }',
+  ].map((name) => [name, NOT_YET]),
+);
+
+/** What a source may ask of its worker, without one. */
+function hostOf({ tasks }: ScriptedHandlers): Host {
+  return {
+    identity: { hostname: 'conformance', pid: process.pid, nonce: randomUUID().slice(0, 12) },
+    tasks,
+    log: silent,
+    cancel: () => false,
+    unknownHeld: () => 0,
+    resized: () => {},
+    poison: () => {},
+    quiet: () => {},
+    stop: () => {},
+  };
+}
+
 let queues = 0;
 
 export function conformance<Store extends AsyncDisposable>(system: System<Store>): void {
@@ -131,17 +178,32 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
   let queue: string;
   const crews: TestWorker[] = [];
 
-  const startWorker = async (options: Partial<SourceOptions> = {}): Promise<TestWorker> => {
-    const source = system.source(held.store, { queues: [queue], concurrency: 4, late: false, ...options });
-    const testWorker = new TestWorker(workerOf(source));
+  const sourceOf = (options: Partial<SourceOptions> = {}): Source =>
+    system.source(held.store, { queues: [queue], concurrency: 4, late: false, ...options });
+  const startWorker = async (
+    options: Partial<SourceOptions> = {},
+    run: { readonly hands?: ScriptedHandlers; readonly middleware?: readonly Middleware[] } = {},
+  ): Promise<TestWorker> => {
+    const testWorker = new TestWorker(workerOf(sourceOf(options), run));
     crews.push(testWorker);
     await testWorker.worker.start();
     return testWorker;
   };
-  const workerOf = (source: Source): Worker => {
-    const middleware = system.middleware?.(held.store) ?? [];
-    return new Worker({ tasks: hands.tasks, sources: [source], middleware, abortGraceMs: 200 });
+  const workerOf = (
+    source: Source,
+    { hands: own = hands, middleware: more = [] }: Parameters<typeof startWorker>[1] = {},
+  ): Worker => {
+    const middleware = [...(system.middleware?.(held.store) ?? []), ...more];
+    return new Worker({ tasks: own.tasks, sources: [source], middleware, abortGraceMs: 200 });
   };
+  const postponed = (): Promise<readonly Buffer[]> => {
+    if (held.raw.postponed === undefined)
+      throw new Error(`${system.name}: say where postponed jobs stand: Raw.postponed`);
+    return held.raw.postponed(queue);
+  };
+  /** Of the next to run first. */
+  const lasting = async (of = queue): Promise<readonly unknown[]> =>
+    (await held.raw.waiting(of)).map((bytes) => held.raw.lasting?.(bytes) ?? String(bytes));
   const send = (script: Script, call: Partial<Call> = {}): Promise<string> =>
     held.sender.send({ queue, script, ...call });
   const put = (foreign: Foreign): Promise<void> => held.raw.put(queue, held.raw.message(queue, foreign));
@@ -308,7 +370,7 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
           expect((await resultOf(id)).value).toBe('passed');
         });
         it('cancelled: a running job that is cancelled is stored as such', async () => {
-          const source = system.source(held.store, { queues: [queue], concurrency: 1, late: false });
+          const source = sourceOf({ concurrency: 1 });
           let cancel: (id: string) => boolean = () => false;
           const spy: Source = Object.create(source, {
             open: {
@@ -386,6 +448,87 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
           const [message] = await held.raw.waiting(queue);
           expect(held.raw.argsOf(message!)).toContain(args);
           expect(String(message)).toMatch(/"x-future": ?\{"kept": ?\[1\]\}/);
+        });
+      });
+
+      describe('postponed jobs', () => {
+        it('a postponed job runs again after its delay, and no attempt is counted', async () => {
+          const testWorker = await startWorker();
+          const id = await send(['postpone', 2, 400]);
+          expect(await testWorker.settled(id)).toBe('postponed');
+          await until('it has run three times', () => hands.runsOf(id).length === 3);
+          await testWorker.settled(id, 3);
+          expect(hands.runsOf(id).map(({ attempt }) => attempt)).toEqual([1, 1, 1]);
+          const [first, second, third] = hands.runsOf(id);
+          expect(second!.at - first!.at).toBeGreaterThanOrEqual(399);
+          expect(third!.at - second!.at).toBeGreaterThanOrEqual(399);
+          expect(await resultOf(id)).toMatchObject({ state: 'succeeded', value: 3 });
+          await emptied();
+        });
+        it('a postponed job is an ordinary job in the store, and no error is recorded', async () => {
+          const testWorker = await startWorker();
+          const id = await send(['postpone', 1, 60_000], { task: AGAIN });
+          await testWorker.settled(id);
+          expect((await postponed()).map((bytes) => held.raw.idOf(bytes))).toEqual([id]);
+          expect(await held.raw.result(id)).toBeUndefined();
+          expect(await held.raw.aside(queue)).toEqual([]);
+        });
+        it('a postponed job keeps what other programs wrote into it', async () => {
+          const testWorker = await startWorker();
+          const id = randomUUID();
+          const args = '["postpone", 1, 60000, 1.0, 12345678901234567890123]';
+          await put({ task: SCRIPT, id, args, extra: { 'x-future': { kept: [1] } } });
+          await testWorker.settled(id);
+          const [message] = await postponed();
+          expect(held.raw.argsOf(message!)).toContain(args);
+          expect(String(message)).toMatch(/"x-future": ?\{"kept": ?\[1\]\}/);
+        });
+        it('other jobs of the queue run while one is postponed', async () => {
+          const testWorker = await startWorker({ concurrency: 1 });
+          const id = await send(['postpone', 1, 60_000]);
+          await testWorker.settled(id);
+          expect(await testWorker.settled(await send(['ok', 'now']))).toBe('succeeded');
+          expect(hands.runsOf(id)).toHaveLength(1);
+        });
+        it('a postponed job outlives a worker that stops at once', async () => {
+          const first = await startWorker();
+          const id = await send(['postpone', 1, 1_500]);
+          await first.settled(id);
+          await first.worker.stop({ timeoutMs: 0 });
+          const second = await startWorker();
+          expect(await second.settled(id)).toBe('succeeded');
+          expect(hands.runsOf(id)).toHaveLength(2);
+          expect(await resultOf(id)).toMatchObject({ state: 'succeeded', value: 2 });
+          await emptied();
+        });
+        it('a postponed job outlives a source that is closed without a word', async () => {
+          const id = await send(['ok', 'after all']);
+          const source = sourceOf();
+          await source.open(hostOf(hands));
+          const stop = new AbortController();
+          let deliveries: Awaited<ReturnType<Source['receive']>> = [];
+          await until('it is received', async () => {
+            deliveries = await source.receive(1, stop.signal);
+            return deliveries.length > 0;
+          });
+          await deliveries[0]!.begin();
+          await deliveries[0]!.settle({ kind: 'postpone', delayMs: 1_000, reason: 'not now' });
+          stop.abort();
+          await source.close();
+          const testWorker = await startWorker();
+          expect(await testWorker.settled(id)).toBe('succeeded');
+          await emptied();
+        });
+        it('a job that a middleware postpones for a second runs at most twice in two seconds', async () => {
+          let runs = 0;
+          const later: Middleware = () => {
+            runs++;
+            throw new Postpone({ delayMs: 1_000 });
+          };
+          const testWorker = await startWorker({}, { middleware: [later] });
+          await testWorker.settled(await send(['ok', 1]));
+          await pause(1_900);
+          expect(runs).toBeLessThanOrEqual(2);
         });
       });
 
@@ -516,7 +659,7 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
         });
       });
 
-      describe('strangers', () => {
+      describe('unknown tasks and messages', () => {
         it('a task that nobody here knows stays in the queue, and others run', async () => {
           const testWorker = await startWorker();
           const stranger = randomUUID();
@@ -525,6 +668,63 @@ export function conformance<Store extends AsyncDisposable>(system: System<Store>
           await testWorker.worker.stop();
           expect(await waitingIds()).toEqual([stranger]);
           expect(await held.raw.result(stranger)).toBeUndefined();
+        });
+        it('an unknown task goes back as it was, and is run once by a worker that has its handler', async () => {
+          const id = randomUUID();
+          await put({ task: OTHER, id, args: '["ok", 1.0, 12345678901234567890123]', extra: { 'x-future': [1.0] } });
+          const before = await lasting();
+          const first = await startWorker();
+          expect(await first.settled(id)).toBe('requeued');
+          await first.worker.stop();
+          expect(await lasting()).toEqual(before);
+          expect(await held.raw.result(id)).toBeUndefined();
+          const other = new ScriptedHandlers({ other: true });
+          const second = await startWorker({}, { hands: other });
+          expect(await second.settled(id)).toBe('succeeded');
+          expect(other.runsOf(id).map(({ attempt }) => attempt)).toEqual([1]);
+          expect(hands.runs).toEqual([]);
+          await emptied();
+        });
+        it('unknown tasks are run once each by another worker, while this one sends them back', async () => {
+          const ids = await Promise.all(Array.from({ length: 30 }, () => send(['ok', 1], { task: OTHER })));
+          await startWorker();
+          const other = new ScriptedHandlers({ other: true });
+          const second = await startWorker({ concurrency: 1 }, { hands: other });
+          for (const id of ids) await second.settled(id);
+          await emptied();
+          expect(other.runs.map(({ id }) => id).sort()).toEqual([...ids].sort());
+          expect(hands.runs).toEqual([]);
+        });
+        it("an unknown task is claimed until the worker stops, with unknownTask: 'hold'", async () => {
+          const ids = [await send(['ok', 1], { task: OTHER }), await send(['ok', 2], { task: OTHER })];
+          const before = await lasting();
+          const testWorker = await startWorker({ unknownTask: 'hold' });
+          expect(await testWorker.settled(await send(['ok', 3]))).toBe('succeeded');
+          await until('both are claimed', async () => (await held.raw.claimed()) === 2);
+          expect(await waitingIds()).toEqual([]);
+          await testWorker.worker.stop();
+          expect(await waitingIds()).toEqual(ids);
+          expect(await lasting()).toEqual(before);
+          expect(await held.raw.claimed()).toBe(0);
+        });
+        it("an unknown task ends as the system ends it, with unknownTask: 'reject'", async () => {
+          const testWorker = await startWorker({ unknownTask: 'reject' });
+          const id = await send(['ok', 1], { task: OTHER });
+          await testWorker.settled(id);
+          expect(testWorker.settledOf(id)[0]!.outcome.kind).not.toBe('unknown');
+          expect((await resultOf(id)).error).toBeDefined();
+          expect(hands.runs).toEqual([]);
+          expect(await held.raw.claimed()).toBe(0);
+        });
+        it('an unknown task goes to another queue, with unknownTask: { forward }', async () => {
+          const forward = `${queue}-python`;
+          await send(['ok', 1], { task: OTHER, queue: forward });
+          const testWorker = await startWorker({ unknownTask: { forward } });
+          const id = await send(['ok', 2], { task: OTHER });
+          expect(await testWorker.settled(id)).toBe('requeued');
+          await emptied();
+          const waiting = await held.raw.waiting(forward);
+          expect(waiting.map((bytes) => held.raw.idOf(bytes))).toEqual([expect.any(String), id]);
         });
         it('bytes that are no message are set aside as they are, with the reason, and others run', async () => {
           const bytes = Buffer.from([0x7b, 0xff, 0x00, 0x22, 0x7d]);
