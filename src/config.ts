@@ -1,30 +1,20 @@
-import type { CeleryOptions } from './drivers/celery/options.ts';
-import type { RqCronJob } from './drivers/rq/cron.ts';
-import type { ResqueOptions } from './drivers/resque/options.ts';
-import type { RqOptions } from './drivers/rq/options.ts';
-import type { SidekiqOptions } from './drivers/sidekiq/options.ts';
+import { type Check, unknownOption } from './check.ts';
 import { ConfigError } from './errors.ts';
 import type { Logger, LogLevel } from './log.ts';
 import type { Source } from './source.ts';
-import type { Tasks } from './task.ts';
+import { registeredSystems, type System } from './system.ts';
+import './systems.ts';
+import type { Systems, Tasks } from './task.ts';
 import type { Middleware } from './worker/middleware.ts';
 
-/** What `jobglot.config.ts` (or .js, .mjs) exports by default: what `jobglot worker` runs. Flags and environment win over it. */
+/**
+ * What `jobglot.config.ts` (or .js, .mjs) exports by default: what `jobglot worker` runs. Flags and environment win over it. Each driver merges the section
+ * of its system into this interface: one source, as options, so that flags and environment can change single ones.
+ */
 export interface Config {
   /** Which handler runs which task. The flag `-A FILE` takes its place. */
   readonly tasks?: Tasks;
-  /** One Celery source, as options, so that flags and CELERY_BROKER_URL can change single ones. Not beside `sources`. */
-  readonly celery?: Partial<CeleryOptions>;
-  /**
-   * One RQ source, as options, so that flags and RQ_REDIS_URL can change single ones; and what `jobglot cron rq` enqueues when. Not
-   * beside `sources`.
-   */
-  readonly rq?: Partial<RqOptions> & { readonly cron?: readonly RqCronJob[] };
-  /** One Sidekiq source, as options, so that flags and REDIS_URL can change single ones. Not beside `sources`. */
-  readonly sidekiq?: Partial<SidekiqOptions>;
-  /** One Resque source, as options, so that flags and Resque's environment can change single ones. Not beside `sources`. */
-  readonly resque?: Partial<ResqueOptions>;
-  /** Sources already made, one or several: `[celery({ broker })]`. Flags about the broker or queues are then refused. */
+  /** Sources already made, one or several. Flags about the broker or queues are then refused. */
   readonly sources?: readonly Source[];
   readonly middleware?: readonly Middleware[];
   /** A logger of your own, shaped like pino's. @default text on a terminal, else JSON lines, on standard error */
@@ -39,14 +29,10 @@ export interface Config {
   readonly abortGraceMs?: number;
 }
 
-const KNOWN: Readonly<Record<keyof Config, (value: unknown) => string | undefined>> = {
+const COMMON: Readonly<Record<Exclude<keyof Config, keyof Systems>, Check>> = {
   tasks: (value) => (isTasks(value) ? undefined : 'must be a Tasks: new Tasks().handle(task, handler)'),
-  celery: (value) => (isRecord(value) ? undefined : "must be an object of options: { broker: 'redis://localhost' }"),
-  rq: (value) => (isRecord(value) ? undefined : "must be an object of options: { url: 'redis://localhost' }"),
-  sidekiq: (value) => (isRecord(value) ? undefined : "must be an object of options: { url: 'redis://localhost' }"),
-  resque: (value) => (isRecord(value) ? undefined : "must be an object of options: { url: 'redis://localhost' }"),
   sources: (value) =>
-    Array.isArray(value) && value.every(isSource) ? undefined : 'must be a list of sources: [celery({ broker })]',
+    Array.isArray(value) && value.every(isSource) ? undefined : 'must be a list of sources, as drivers make them',
   middleware: (value) =>
     Array.isArray(value) && value.every((one) => typeof one === 'function') ? undefined : 'must be a list of functions',
   log: (value) =>
@@ -60,26 +46,35 @@ const KNOWN: Readonly<Record<keyof Config, (value: unknown) => string | undefine
   abortGraceMs: milliseconds,
 };
 
-/** Types for a config file, checked: `export default defineConfig({ tasks, celery: { broker } })`. Throws ConfigError. */
+/** Types for a config file, checked: `export default defineConfig({ tasks, … })`. Throws ConfigError. */
 export function defineConfig(config: Config): Config {
   return checkConfig(config, 'defineConfig');
 }
 
 /** The same for a value of any kind; `where` is what its errors begin with. */
 export function checkConfig(value: unknown, where: string): Config {
+  const systems = registeredSystems();
   if (!isRecord(value))
-    throw new ConfigError(`${where}: the configuration must be an object: { tasks, celery: { broker } }`);
+    throw new ConfigError(`${where}: the configuration must be an object: { tasks, ${exampleOf(systems)} }`);
+  const sections = systems.map(({ name, example }): [string, Check] => [
+    name,
+    (section) => (isRecord(section) ? undefined : `must be an object of options: ${example}`),
+  ]);
+  const known: Readonly<Record<string, Check>> = { ...COMMON, ...Object.fromEntries(sections) };
   for (const [name, option] of Object.entries(value)) {
-    if (!Object.hasOwn(KNOWN, name))
-      throw new ConfigError(`${where}: unknown option '${name}'; known are ${Object.keys(KNOWN).join(', ')}`);
-    const wrong = option === undefined ? undefined : KNOWN[name as keyof Config](option);
+    if (!Object.hasOwn(known, name)) throw new ConfigError(`${where}: ${unknownOption(name, Object.keys(known))}`);
+    const wrong = option === undefined ? undefined : (known[name] as Check)(option);
     if (wrong !== undefined) throw new ConfigError(`${where}: ${name} ${wrong}`);
   }
-  for (const system of ['celery', 'rq', 'sidekiq', 'resque'] as const) {
-    if (value[system] !== undefined && value['sources'] !== undefined)
-      throw new ConfigError(`${where}: pass either ${system} (options) or sources (made by ${system}()), not both`);
+  for (const { name } of systems) {
+    if (value[name] !== undefined && value['sources'] !== undefined)
+      throw new ConfigError(`${where}: pass either ${name} (options) or sources (made by ${name}()), not both`);
   }
   return value;
+}
+
+function exampleOf([first]: readonly System[]): string {
+  return first === undefined ? 'sources' : `${first.name}: ${first.example}`;
 }
 
 /** By its shape: a task file may have loaded another copy of this package. */

@@ -1,3 +1,5 @@
+import './systems.ts';
+
 export type { Disposition, Failure, Job, Outcome } from '../protocols/job.ts';
 export type { RetryPolicy } from '../protocols/retry.ts';
 export {
@@ -38,11 +40,13 @@ export {
   type Registration,
   type Registry,
   type SystemName,
+  type Systems,
   type Task,
   type TaskContext,
   type TaskOptions,
   Tasks,
 } from './task.ts';
+export type { CeleryTaskOptions, SidekiqTaskOptions } from './systems.ts';
 export { childProcess, type ChildProcessOptions } from './worker/child-process.ts';
 export type { WorkerEvents, WorkerState } from './worker/events.ts';
 export type { Middleware } from './worker/middleware.ts';

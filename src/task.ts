@@ -1,11 +1,15 @@
-import type { Failure, Job } from '../protocols/job.ts';
+import type { Job } from '../protocols/job.ts';
 import type { RetryPolicy } from '../protocols/retry.ts';
-import { checkRetryPolicy } from './check.ts';
+import { anything, type Check, checkOptions, checkRetryPolicy, milliseconds } from './check.ts';
 import { ConfigError } from './errors.ts';
 import type { Logger } from './log.ts';
+import { registeredSystems } from './system.ts';
 
-/** The four systems a task may be named in. Others may be added; a name is only a string. */
-export type SystemName = 'celery' | 'rq' | 'sidekiq' | 'resque' | (string & {});
+/** The systems that a task may be named in, each with the options of its source. Each driver merges its own into this interface. */
+export interface Systems {}
+
+/** The name of a system. A name is only a string, so that a system that is not in `Systems` may be named, too. */
+export type SystemName = (keyof Systems & string) | (string & {});
 
 declare const signature: unique symbol;
 
@@ -19,7 +23,7 @@ export interface Task<
   R = unknown,
 > {
   readonly name: string;
-  /** Names that differ per system: `{ sidekiq: 'SendJob' }`. */
+  /** Names that differ in some systems, by the name of the system. */
   readonly names: Readonly<Record<string, string>>;
   /** Types only; never present at run time. */
   readonly [signature]?: { readonly args: A; readonly kwargs: K; readonly result: R };
@@ -73,38 +77,21 @@ export type Handler<
   R = unknown,
 > = (job: Job<A, K>, context: TaskContext) => R | Promise<R>;
 
-/** What a worker should know about one task. Options of one system only are said so, and ignored by the others. */
+/** How one task is run. A driver merges options that only its system has into this interface; the other systems ignore them. */
 export interface TaskOptions {
   readonly retry?: RetryPolicy;
   /** Hard limit in milliseconds; a limit in the message wins. */
   readonly timeoutMs?: number;
   /** Soft limit in milliseconds; a limit in the message wins. */
   readonly softTimeoutMs?: number;
-  /** Celery: acknowledge after the run. @default the source's `acksLate` */
-  readonly acksLate?: boolean;
-  /** Celery: with `acksLate`, settle a failure as rejected when false. @default the source's */
-  readonly acksOnFailureOrTimeout?: boolean;
-  /** Celery: requeue when the process running the task is lost. @default the source's */
-  readonly rejectOnWorkerLost?: boolean;
-  /** Celery: store no result. A header in the message wins. */
-  readonly ignoreResult?: boolean;
-  /** Celery: store STARTED. */
-  readonly trackStarted?: boolean;
-  /**
-   * Celery: where this task is linked as an errback, it is called in the process of the task that failed, with the arguments
-   * (request, error, traceback); tasks without this are published with the failed task's id. @default false
-   */
-  readonly errback?: boolean;
-  /** Celery: `10` (a second), `'100/m'`, `'5/h'`; per worker. */
-  readonly rateLimit?: number | string;
-  /**
-   * Sidekiq: seconds before retry number `count` (0 is the first; some jitter is added), `'discard'` to forget the job, `'kill'` to
-   * move it to the dead set now. Undefined: Sidekiq's own delay, or that of `retry`.
-   */
-  readonly retryIn?: (count: number, error: Failure, job: Job) => number | 'discard' | 'kill' | undefined;
-  /** Sidekiq: told once a job has used up its retries, or had none. With `'discard'` it does not go to the dead set. */
-  readonly retriesExhausted?: (job: Job, error: Failure) => void | 'discard' | Promise<void | 'discard'>;
 }
+
+/** Options that mean the same in every system. */
+const COMMON: Readonly<Record<string, Check>> = {
+  retry: anything,
+  timeoutMs: milliseconds,
+  softTimeoutMs: milliseconds,
+};
 
 /** A task, with who runs it and how. */
 export interface Registration {
@@ -137,7 +124,7 @@ export class Tasks implements Registry {
         throw new ConfigError(
           `Tasks.handle: not a task: ${String(one)}. Pass one made by defineTask('proj.tasks.add')`,
         );
-      checkRetryPolicy(`tasks.handle: '${one.name}': retry`, options.retry);
+      checkTaskOptions(`tasks.handle: '${one.name}'`, options);
       const registration: Registration = {
         task: one as unknown as Task,
         handler: handler as unknown as Handler,
@@ -166,6 +153,15 @@ export class Tasks implements Registry {
     for (const [name, { task }] of this.#byName) if (!Object.hasOwn(task.names, system)) names.add(name);
     return [...names].sort();
   }
+}
+
+/** Without any system registered nobody knows which options there are, and each is taken. */
+function checkTaskOptions(where: string, options: TaskOptions): void {
+  const systems = registeredSystems();
+  const known = Object.assign({}, COMMON, ...systems.map(({ taskOptions }) => taskOptions)) as Record<string, Check>;
+  if (systems.length === 0) for (const name of Object.keys(options)) known[name] ??= anything;
+  checkOptions(where, options, known);
+  checkRetryPolicy(`${where}: retry`, options.retry);
 }
 
 function claim(map: Map<string, Registration>, name: string, registration: Registration): void {

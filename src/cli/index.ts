@@ -46,7 +46,9 @@ function report(error: unknown): number {
       process.stderr.write(`\n${cause.stack}\n`);
     if (code === EXIT.unavailable)
       process.stderr.write(
-        `Is it running, and is the URL right? It is named by ${systems.map(({ name, where }) => `${where} (${name})`).join('; ')}.\n`,
+        `Is it running, and is the URL right? It is named by ${systems()
+          .map(({ name, where }) => `${where} (${name})`)
+          .join('; ')}.\n`,
       );
     return code;
   }

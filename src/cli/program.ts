@@ -8,7 +8,7 @@ import { version } from '../version.ts';
 export function program(context: CliContext): Command {
   const { env, cwd, out, err, done } = context;
   const root = new Command('jobglot')
-    .description('A worker and client for the queues of Celery, RQ, Sidekiq and Resque')
+    .description(`A worker and client for the queues of ${listed(systems().map(({ name }) => name))}`)
     .exitOverride()
     .configureOutput({ writeOut: out, writeErr: err })
     .showHelpAfterError('(--help lists commands and options)')
@@ -34,7 +34,7 @@ export function program(context: CliContext): Command {
       ).choices(['requeue', 'reject']),
     )
     .option('--shutdown-timeout <seconds>', 'how long a stop waits for running jobs (default: 25)', secondsOrZero);
-  for (const system of systems) system.addWorkerFlags(worker);
+  for (const system of systems()) system.addWorkerFlags(worker);
   worker
     .addHelpText('after', WORKER_HELP)
     .action(async (flags: WorkerFlags) => done(await (await import('./worker.ts')).runWorker(flags, env, cwd)));
@@ -45,7 +45,7 @@ export function program(context: CliContext): Command {
     verbs.set(name, found);
     return found;
   };
-  for (const system of systems) {
+  for (const system of systems()) {
     system.addCommands(verb, root, context);
     verb('decode')
       .command(system.section)
@@ -58,6 +58,10 @@ export function program(context: CliContext): Command {
       );
   }
   return root;
+}
+
+function listed(names: readonly string[]): string {
+  return `${names.slice(0, -1).join(', ')} and ${names.at(-1) ?? ''}`;
 }
 
 const EXAMPLES = `

@@ -1,7 +1,7 @@
 import type { Config } from '../config.ts';
 import { ConfigError } from '../errors.ts';
 import type { Environment, ResolvedSource, System, WorkerFlags } from './system.ts';
-import { systems as known } from './systems.ts';
+import { systems as knownSystems } from './systems.ts';
 
 /** The sources that flags, environment and config file ask for. Throws ConfigError. */
 export async function resolveSources(
@@ -24,8 +24,9 @@ export async function resolveSources(
 /** Those that flags name; else those that the file has a section for; else the first of the list. Throws ConfigError. */
 export function systemsFor(flags: WorkerFlags, config: Config): readonly System[] {
   const has = (name: string): boolean => (flags as Readonly<Record<string, unknown>>)[name] !== undefined;
+  const known = knownSystems();
   const named = known.filter(({ chosenBy }) => chosenBy.some(has));
-  const sections = known.filter(({ section }) => config[section] !== undefined);
+  const sections = known.filter(({ section }) => (config as Readonly<Record<string, unknown>>)[section] !== undefined);
   const chosen = named.length > 0 ? named : sections.length > 0 ? sections : known.slice(0, 1);
   const several = chosen.map(({ name }) => name).join(' and ');
   for (const { workerFlags, name, chosenBy } of known.filter((system) => !chosen.includes(system))) {
@@ -45,11 +46,15 @@ export function systemsFor(flags: WorkerFlags, config: Config): readonly System[
 
 /** Sources that a config file has made cannot be changed by flags. Throws ConfigError naming those that were given. */
 export function refuseSourceFlags(flags: WorkerFlags, file: string): void {
-  const spelled = Object.assign({}, ...known.map(({ workerFlags }) => workerFlags), COMMON_SOURCE_FLAGS) as Flags;
+  const spelled = Object.assign(
+    {},
+    ...knownSystems().map(({ workerFlags }) => workerFlags),
+    COMMON_SOURCE_FLAGS,
+  ) as Flags;
   const given = Object.keys(spelled).filter((name) => (flags as Readonly<Record<string, unknown>>)[name] !== undefined);
   if (given.length === 0) return;
   throw new ConfigError(
-    `${written(given, spelled)}: ${file} makes its sources itself. Set it there, or give the file's options as celery: { … } instead of sources`,
+    `${written(given, spelled)}: ${file} makes its sources itself. Set it there, or give the file's options as ${knownSystems()[0]?.section ?? ''}: { … } instead of sources`,
   );
 }
 

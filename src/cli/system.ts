@@ -94,8 +94,8 @@ export interface System {
   readonly name: string;
   /** What names its servers, in words. */
   readonly where: string;
-  /** Its section of the config file. */
-  readonly section: keyof Config;
+  /** Its name as a word of a command, and its section of the config file: that of its driver's `System`. */
+  readonly section: string;
   /** How commander's names of its flags of `jobglot worker` are written; those that choose it come first. */
   readonly workerFlags: Readonly<Record<string, string>>;
   /** Names of those flags that say: a worker of this system. */

@@ -3,11 +3,13 @@ import { dirname, join, relative } from 'node:path';
 import type { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
 import { program } from '../../src/cli/program.ts';
+import { builtIn } from '../../src/systems.ts';
 import { linked, shown } from '../examples/shown.mjs';
 import { root } from '../support/setup.mjs';
 
 const read = (path: string): string => readFileSync(join(root, path), 'utf8');
 const readme = read('README.md');
+const SYSTEMS = builtIn.map(({ name }) => name);
 
 function files(folder: string, ending: string): readonly string[] {
   return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
@@ -84,7 +86,7 @@ describe('links', () => {
     expect(broken).toEqual([]);
   });
 
-  it.each(['celery', 'rq', 'sidekiq', 'resque'])('at the top of %s on the wire name every section', (system) => {
+  it.each(SYSTEMS)('at the top of %s on the wire name every section', (system) => {
     const text = read(`protocols/${system}/README.md`);
     const sections = [...text.matchAll(/^## (\d+\. .*)$/gm)].map(([, heading = '']) => `(#${anchor(heading)})`);
     expect(sections.filter((section) => !text.includes(section))).toEqual([]);
@@ -92,7 +94,6 @@ describe('links', () => {
 });
 
 describe('the map of the house', () => {
-  const SYSTEMS = ['celery', 'rq', 'sidekiq', 'resque'];
   const sources = files('src', '.ts').map((path) => relative('src', path));
   const rows = [...read('src/README.md').matchAll(/^\| (`[^|]*`) \|/gm)].map((match) => match[1] as string);
   const rooms = rows.flatMap((row) => {

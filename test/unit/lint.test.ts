@@ -2,12 +2,13 @@ import { execFile } from 'node:child_process';
 import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { builtIn } from '../../src/systems.ts';
 import { temporaryFolder } from '../support/folder.ts';
 import { root } from '../support/setup.mjs';
 
 /** Packages that are imported in one file or room only. */
 const PACKAGES = ['ioredis', 'amqplib', 'commander', 'msgpackr', 'yaml'];
-const SYSTEMS = ['celery', 'rq', 'sidekiq', 'resque'];
+const SYSTEMS: readonly string[] = builtIn.map(({ name }) => name);
 
 /** A rule of `.oxlintrc.json`: which rooms it holds for, what those may not contain, and what the linter then says. */
 interface Rule {

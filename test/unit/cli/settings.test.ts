@@ -105,7 +105,7 @@ describe('options of the source', () => {
 
 describe('defineConfig', () => {
   test('refuses what it does not know, and says what it does', () => {
-    expect(() => defineConfig({ task: 1 } as never)).toThrow(/unknown option 'task'; known are tasks, celery/);
+    expect(() => defineConfig({ task: 1 } as never)).toThrow(/unknown option 'task'; did you mean 'tasks'\?/);
     expect(() => defineConfig({ tasks: [] as never })).toThrow(/tasks must be a Tasks/);
     expect(() => defineConfig({ celery: {}, sources: [] })).toThrow(/either celery \(options\) or sources/);
   });
