@@ -9,7 +9,7 @@ import { registeredSystems } from './system.ts';
 export interface Systems {}
 
 /** The name of a system. A name is only a string, so that a system that is not in `Systems` may be named, too. */
-export type SystemName = (keyof Systems & string) | (string & {});
+export type SystemName = Extract<keyof Systems, string> | (string & {});
 
 declare const signature: unique symbol;
 
