@@ -6,8 +6,8 @@ import { again } from './active-job.ts';
 import { compressBacktrace, framesOf } from './backtrace.ts';
 import type { Dialect } from './dialect.ts';
 import type { Keyspace } from './keys.ts';
-import { type JobHash, retryOf, type SidekiqMessage } from './message.ts';
-import { bury, DEAD_LIMITS, type DeadLimits, push, requeue, retryLater } from './redis.ts';
+import { type JobHash, jidOf, retryOf, type SidekiqMessage } from './message.ts';
+import { bury, DEAD_LIMITS, type DeadLimits, later, push, requeue, retryLater } from './redis.ts';
 import { LATEST, readTimestamp, timestamp } from './times.ts';
 
 /**
@@ -87,13 +87,35 @@ export function settle(
     case 'replace':
       return failed(message, NO_REPLACEMENT, policy, moment, { verdict: 'kill' });
     case 'postpone':
+      return postponed(message, outcome.delayMs, policy.keys, moment);
     case 'unknown':
-      return ended(message, { state: 'requeued' }, requeue(policy.keys, message.queue, message.bytes, 'back'));
+      return ended(message, { state: 'requeued' }, backFor(message, outcome.queue, policy.keys));
     case 'reject':
       return outcome.requeue
         ? ended(message, { state: 'requeued' }, requeue(policy.keys, message.queue, message.bytes, 'back'))
         : failed(message, rejected(outcome.reason), policy, moment, { verdict: 'kill' });
   }
+}
+
+/**
+ * Into `schedule` with the same bytes, as a job that was scheduled there: a poller of either language moves it to its queue. A set holds equal members
+ * once; so a job without a jid, which another job may equal to the letter, gets one.
+ */
+function postponed(
+  { text, bytes, hash }: SidekiqMessage,
+  delayMs: number,
+  keys: Keyspace,
+  { now, newId }: Moment,
+): SidekiqTransition {
+  const at = new Date(Math.min(now.getTime() + delayMs, LATEST));
+  const member = jidOf(hash) === '' ? edit(text, [{ path: ['jid'], value: stringify(jidFrom(newId())) }]) : bytes;
+  return ended({ text }, { state: 'postponed', at }, later(keys, at.getTime(), member));
+}
+
+/** To the back of its queue, or of another one that Sidekiq's pages then list. */
+function backFor({ queue, bytes }: SidekiqMessage, other: string | undefined, keys: Keyspace): readonly Command[] {
+  if (other === undefined) return requeue(keys, queue, bytes, 'back');
+  return push(keys, [{ queue: other, text: bytes }]).commands;
 }
 
 /**
@@ -252,7 +274,7 @@ function askDelay({ delayMs, onError }: SidekiqPolicy, count: number): number | 
 }
 
 function ended(
-  { text }: SidekiqMessage,
+  { text }: Pick<SidekiqMessage, 'text'>,
   disposition: Disposition,
   commands: readonly Command[] = [],
 ): SidekiqTransition {

@@ -68,7 +68,10 @@ export function jidOf(hash: JobHash): string {
   return typeof jid === 'string' ? jid : typeof jid === 'number' || typeof jid === 'bigint' ? String(jid) : '';
 }
 
-/** The job in a message. `queue` is where it was fetched, which an API may have changed from what the hash says. */
+/**
+ * The job in a message. Its queue is where it was fetched, which an API may have changed from what the hash says. `task` is the name it goes by, where that
+ * is not its class.
+ */
 export function toJob(
   message: SidekiqMessage,
   limits: TimeLimits = NO_LIMITS,
@@ -77,8 +80,10 @@ export function toJob(
     readonly args: readonly unknown[];
     readonly kwargs: Readonly<Record<string, unknown>>;
   },
+  task?: string,
 ): SidekiqJob {
   const job = new FetchedJob(message);
+  if (task !== undefined) job.task = task;
   if (wrapped !== undefined) {
     job.task = wrapped.activeJob.jobClass;
     job.args = wrapped.args;

@@ -54,6 +54,11 @@ export function score(ms: number): string {
   return String(ms / 1000);
 }
 
+/** `ZADD schedule`: client.rb atomic_push. */
+export function later(keys: Keyspace, atMs: number, text: string | Uint8Array): readonly Command[] {
+  return [['ZADD', keys.schedule, score(atMs), text]];
+}
+
 /** `ZADD retry`: job_retry.rb process_retry. */
 export function retryLater(keys: Keyspace, atMs: number, text: string | Uint8Array): readonly Command[] {
   return [['ZADD', keys.retry, score(atMs), text]];

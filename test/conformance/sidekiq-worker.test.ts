@@ -104,7 +104,7 @@ describe('classes with rules of their own', () => {
   });
 
   test('an unknown class is retried with a NameError, where Sidekiq shall decide', async () => {
-    await scene.startWorker(new Tasks(), { unknownTask: 'retry' });
+    await scene.startWorker(new Tasks(), { unknownTask: 'reject' });
     await scene.client.enqueue('Nobody::Knows', { args: [1] });
     await until('it is to be retried', async () => (await scene.set('retry')).length === 1);
     const [retry] = await scene.set('retry');

@@ -74,12 +74,10 @@ export function resolveSidekiq(
     ...given('labels', flags.label),
     ...given('namespace', flags.namespace),
     ...given('dialect', flags.dialect),
-    ...given('unknownTask', flags.unknownTask === undefined ? undefined : UNKNOWN[flags.unknownTask]),
+    ...given('unknownTask', flags.unknownTask),
   };
   return { options, from, yml };
 }
-
-const UNKNOWN = { requeue: 'requeue', reject: 'retry' } as const;
 
 /** `-Q critical,5 -Q default`: a number is the weight of the queue before it. Throws ConfigError for one without. */
 export function weighted(words: readonly string[]): QueuesOption {

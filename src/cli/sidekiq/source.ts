@@ -1,4 +1,5 @@
 import type { Config } from '../../config.ts';
+import type { UnknownTaskPolicy } from '../../source.ts';
 import type { Environment, ResolvedSource } from '../system.ts';
 import { maskUrl } from '../url.ts';
 import { resolveSidekiq, type SidekiqWorkerFlags } from './settings.ts';
@@ -16,7 +17,7 @@ export async function sidekiqSource(
   const notes: string[] = [];
   if (options.fetch === 'basic') notes.push('basic fetch: a job is lost with its process');
   if (options.dialect !== undefined) notes.push(`speaks Sidekiq ${options.dialect}`);
-  if (options.unknownTask !== undefined) notes.push(`unknown tasks: ${options.unknownTask}`);
+  if (options.unknownTask !== undefined) notes.push(`unknown tasks: ${policyText(options.unknownTask)}`);
   if (yml !== undefined) notes.push(`options from ${yml.file}`);
   if (yml !== undefined && yml.ignored.length > 0) notes.push(`not for us there: ${yml.ignored.join(', ')}`);
   // Queues named by a flag are all there is to work on.
@@ -27,4 +28,8 @@ export async function sidekiqSource(
     ...(yml?.shutdownTimeoutMs === undefined ? {} : { shutdownTimeoutMs: yml.shutdownTimeoutMs }),
     origin: { address: maskUrl(options.url), broker: `from ${from}`, options: notes },
   };
+}
+
+function policyText(policy: UnknownTaskPolicy): string {
+  return typeof policy === 'string' ? policy : `forwarded to ${policy.forward}`;
 }

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { toFailure } from '../../../protocols/errors.ts';
 import type { Disposition, Outcome } from '../../../protocols/job.ts';
 import type { WrappedJob } from '../../../protocols/sidekiq/active-job.ts';
@@ -10,17 +10,29 @@ import type { Holder } from '../../transports/redis-claims.ts';
 import type { ClassRule } from './task-rules.ts';
 import { ITERATION } from './iterable.ts';
 import { RedisIteration } from './iteration-store.ts';
-import { type SidekiqProcess, SUCCEEDED, type Working } from './process.ts';
+import type { SidekiqContext, Working } from './context.ts';
 
+const SUCCEEDED: Disposition = { state: 'succeeded' };
 const REQUEUED: Disposition = { state: 'requeued' };
+
+/** What the source knows of a delivery beside its bytes. */
+export interface DeliveryOptions {
+  /** Whose free slots it was fetched for. */
+  readonly fetchedFor?: { readonly look: number };
+  readonly wrapped?: WrappedJob;
+  /** Its class, or that in the wrapper of Active Job: no handler here knows it. */
+  readonly unknownClass?: string;
+}
 
 /** One job in the hands of its handler. */
 export class SidekiqDelivery implements Delivery, Holder, Working {
   readonly job: SidekiqJob;
   readonly message: SidekiqMessage;
-  /** Others have the job: it is not to be started. */
+  /** No handler here knows its class. */
+  readonly isUnknown: boolean;
+  /** Another process has the job: it is not to be started. */
   lost = false;
-  readonly #process: SidekiqProcess;
+  readonly #context: SidekiqContext;
   readonly #claim: string | undefined;
   readonly #rule: ClassRule | undefined;
   readonly #fetchedFor: { readonly look: number } | undefined;
@@ -35,24 +47,25 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
   #writes = 0;
 
   constructor(
-    process: SidekiqProcess,
+    context: SidekiqContext,
     message: SidekiqMessage,
     claim: string | undefined,
     rule: ClassRule | undefined,
-    { fetchedFor, wrapped }: { readonly fetchedFor?: { readonly look: number }; readonly wrapped?: WrappedJob } = {},
+    { fetchedFor, wrapped, unknownClass }: DeliveryOptions = {},
   ) {
-    this.#process = process;
+    this.#context = context;
     this.message = message;
     this.#claim = claim;
     this.#rule = rule;
     this.#fetchedFor = fetchedFor;
     this.#look = fetchedFor?.look ?? 0;
-    this.job = toJob(message, rule?.limits, wrapped);
+    this.job = toJob(message, rule?.limits, wrapped, unknownClass);
+    this.isUnknown = unknownClass !== undefined;
     if (rule?.iterable === true) {
-      this.#iteration = new RedisIteration(process, this.job.id);
+      this.#iteration = new RedisIteration(context, this.job.id);
       Object.defineProperty(this.job, ITERATION, { value: this.#iteration });
     }
-    if (claim !== undefined) process.claims.holds(claim, this);
+    if (claim !== undefined) context.claims.holds(claim, this);
   }
 
   /** Whether it was fetched for this one, up to this look, and has not been started. */
@@ -62,15 +75,32 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
 
   get work(): Work {
     const { queue, text: payload } = this.message;
-    this.#tid ??= this.#process.newTid();
+    this.#tid ??= this.#context.newTid();
     return { tid: this.#tid, queue, payload, runAtMs: this.#startedAtMs };
+  }
+
+  get bytes(): number {
+    return this.message.bytes.length;
+  }
+
+  /** A job without a jid is recognised by its bytes. */
+  get unknownKey(): string {
+    const { id } = this.job;
+    return id === '' ? createHash('sha1').update(this.message.bytes).digest('base64') : id;
+  }
+
+  /** As Sidekiq does: a NameError, and a retry where the job has any. */
+  rejectUnknown(): Outcome {
+    const { task } = this.job;
+    const message = `uninitialized constant ${task}: no handler here; register one with tasks.handle(defineTask('${task}'), handler)`;
+    return { kind: 'error', error: { type: 'NameError', message, traceback: '' }, retriable: true };
   }
 
   /** Nothing on the wire: the next beat shows it. */
   begin(): undefined {
     this.#startedAtMs = Date.now();
-    if (this.#claim !== undefined) this.#process.claims.begins(this.#claim);
-    this.#process.working.add(this);
+    if (this.#claim !== undefined) this.#context.claims.begins(this.#claim);
+    this.#context.working.add(this);
   }
 
   lose(): void {
@@ -79,14 +109,15 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
 
   settle(outcome: Outcome): Promise<Disposition> {
     if (outcome.kind !== 'success') return this.#settle(outcome);
+    this.#context.working.delete(this);
     this.#count(false);
     if (this.#claim === undefined) return Promise.resolve(SUCCEEDED);
-    return this.#process.acknowledge(this.#claim).then(succeeded);
+    return this.#context.acknowledge(this.#claim).then(succeeded);
   }
 
   /** Once: what waits here may be given back by its lane and by the prefetch at the same time. */
   release(): Promise<void> {
-    this.#process.working.delete(this);
+    this.#context.working.delete(this);
     if (this.lost && this.#releasing === undefined) return Promise.resolve();
     return (this.#releasing ??= this.#release());
   }
@@ -94,7 +125,7 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
   async #release(): Promise<void> {
     this.lost = true;
     try {
-      await this.#process.dispose(this.#claim, lifecycle.release(this.message, this.#process.keys));
+      await this.#context.dispose(this.#claim, lifecycle.release(this.message, this.#context.keys));
     } catch (error) {
       this.lost = false;
       this.#releasing = undefined;
@@ -105,20 +136,22 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
   async #settle(outcome: Outcome): Promise<Disposition> {
     // Decided once: a write that is tried again writes the same bytes.
     const transition = (this.#transition ??= this.#decide(outcome));
-    this.#count(transition.failed);
+    const { disposition } = transition;
+    this.#context.working.delete(this);
+    // A job that was put off has not run, as far as the statistics go.
+    if (disposition.state !== 'postponed' && outcome.kind !== 'unknown') this.#count(transition.failed);
     const discarded = transition.exhausted && (await (this.#told ??= this.#tellExhausted(transition)));
     const commands = discarded ? [] : transition.write.commands;
     this.#writes += 1;
-    const done = await this.#process.dispose(this.#claim, commands);
-    const { disposition } = transition;
+    const done = await this.#context.dispose(this.#claim, commands);
     // A claim that is gone at the first try was taken away. At a second one it was the first that did it, unheard.
     if (!done && this.#writes === 1) return REQUEUED;
-    if (disposition.state === 'retrying') this.#process.poller.expect(disposition.at.getTime());
+    if ('at' in disposition) this.#context.onDue(disposition.at.getTime());
     return disposition;
   }
 
   #decide(outcome: Outcome): lifecycle.SidekiqTransition {
-    const { keys, dialect, options, log } = this.#process;
+    const { keys, dialect, options, log } = this.#context;
     const { options: own, policy } = this.#rule ?? {};
     const now = new Date();
     if (this.#iteration?.wasInterrupted === true && outcome.kind === 'reject')
@@ -156,7 +189,7 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
       return (await exhausted(this.job, error)) === 'discard';
     } catch (thrown) {
       const { task, id } = this.job;
-      this.#process.log.error({ task, id, error: thrown }, 'retriesExhausted threw; the job goes to the dead set');
+      this.#context.log.error({ task, id, error: thrown }, 'retriesExhausted threw; the job goes to the dead set');
       return false;
     }
   }
@@ -164,9 +197,8 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
   #count(failed: boolean): void {
     if (this.#counted) return;
     this.#counted = true;
-    this.#process.working.delete(this);
     const ms = this.#startedAtMs === 0 ? 0 : Date.now() - this.#startedAtMs;
-    this.#process.count(displayClass(this.message.hash), failed, ms);
+    this.#context.count(displayClass(this.message.hash), failed, ms);
   }
 }
 

@@ -3,7 +3,7 @@ import { type Logger, silent } from '../../log.ts';
 import { pause } from '../../source.ts';
 import type { RedisConnection } from '../../transports/redis.ts';
 import type { Fetch, Fetched, FetchHost } from './fetch.ts';
-import type { SidekiqProcess } from './process.ts';
+import type { SidekiqContext } from './context.ts';
 
 /** Seconds, as Sidekiq waits. */
 const WAIT = 2;
@@ -13,7 +13,7 @@ const WAIT = 2;
  * under a wait, since an answer may be on its way.
  */
 export class BasicFetch implements Fetch {
-  readonly #process: SidekiqProcess;
+  readonly #context: SidekiqContext;
   readonly #host: FetchHost;
   #redis: RedisConnection | undefined;
   #id: number | undefined;
@@ -21,14 +21,14 @@ export class BasicFetch implements Fetch {
   #quiet = false;
   #log: Logger = silent;
 
-  constructor(process: SidekiqProcess, host: FetchHost) {
-    this.#process = process;
+  constructor(context: SidekiqContext, host: FetchHost) {
+    this.#context = context;
     this.#host = host;
   }
 
   async open(): Promise<void> {
-    this.#log = this.#process.log;
-    const redis = this.#process.connection();
+    this.#log = this.#context.log;
+    const redis = this.#context.connection();
     this.#redis = redis;
     redis.onReady(() => void this.#learnId(redis));
     await redis.connect();
@@ -43,7 +43,7 @@ export class BasicFetch implements Fetch {
     }
     await (this.#redis as RedisConnection).whenReady(signal);
     if (this.#quiet || signal.aborted) return [];
-    const popping = (this.#redis as RedisConnection).run(wire.brpop(this.#process.keys, queues, WAIT));
+    const popping = (this.#redis as RedisConnection).run(wire.brpop(this.#context.keys, queues, WAIT));
     this.#pending = popping;
     try {
       const found = await popping;
@@ -58,7 +58,7 @@ export class BasicFetch implements Fetch {
     // Again and again: a wait that was only being sent was not there to be ended. Without CLIENT it ends by itself.
     for (let pending = this.#pending; pending !== undefined; pending = this.#pending) {
       if (this.#id !== undefined) {
-        await this.#process
+        await this.#context
           .run(wire.writes([['CLIENT', 'UNBLOCK', this.#id]]))
           .catch((error: unknown) => this.#log.debug({ error }, 'a wait could not be ended early'));
       }

@@ -8,7 +8,7 @@ import { pause } from '../../source.ts';
 import { ListWaiter, PushWatch } from '../../transports/redis-push.ts';
 import type { RedisConnection } from '../../transports/redis.ts';
 import type { Fetch, Fetched, FetchHost } from './fetch.ts';
-import type { SidekiqProcess } from './process.ts';
+import type { SidekiqContext } from './context.ts';
 
 /** A connection each; of pushes to other queues the watch tells. */
 const LISTS_WAITED_AT = 4;
@@ -26,7 +26,7 @@ interface Waiting {
  * that blocks would lose its job with the connection it was on the way to.
  */
 export class ReliableFetch implements Fetch {
-  readonly #process: SidekiqProcess;
+  readonly #context: SidekiqContext;
   readonly #host: FetchHost;
   readonly #queues: readonly string[];
   /** Whether this one has a connection of its own. */
@@ -42,22 +42,22 @@ export class ReliableFetch implements Fetch {
   #poll = true;
   #receiving = false;
 
-  constructor(process: SidekiqProcess, host: FetchHost, queues: readonly string[], own: boolean) {
-    this.#process = process;
+  constructor(context: SidekiqContext, host: FetchHost, queues: readonly string[], own: boolean) {
+    this.#context = context;
     this.#host = host;
     this.#queues = queues;
     this.#own = own;
   }
 
   async open(): Promise<void> {
-    const { log } = this.#process;
-    const redis = this.#own ? this.#process.connection() : this.#process.redis;
+    const { log } = this.#context;
+    const redis = this.#own ? this.#context.connection() : this.#context.redis;
     await redis.connect();
     this.#redis = redis;
     this.#watch = new PushWatch(redis, log);
     await this.#watch.open();
     for (const queue of this.#queues.slice(0, LISTS_WAITED_AT)) {
-      const waiter = new ListWaiter(queueKey(this.#process.keys, queue), this.#process.app.target, log);
+      const waiter = new ListWaiter(queueKey(this.#context.keys, queue), this.#context.app.target, log);
       await waiter.open();
       this.#waiters.push({ queue, waiter, pending: undefined });
       this.#waitedAt.add(queue);
@@ -121,7 +121,7 @@ export class ReliableFetch implements Fetch {
 
   async #fetch(max: number, begin: number, signal: AbortSignal): Promise<readonly Fetched[]> {
     await (this.#redis as RedisConnection).whenReady(signal);
-    await this.#process.claims.recoverLostReplies();
+    await this.#context.claims.recoverLostReplies();
     const queues = this.#host.order();
     if (queues.length === 0) return [];
     return this.#claim(queues, max, begin, (exchange) => (this.#redis as RedisConnection).run(exchange));
@@ -133,7 +133,7 @@ export class ReliableFetch implements Fetch {
     begin: number,
     run: (exchange: Exchange<Claimed>) => Promise<Claimed>,
   ): Promise<readonly Fetched[]> {
-    const { claims, keys, identity, limits } = this.#process;
+    const { claims, keys, identity, limits } = this.#context;
     const build = (most: number, last: number, first: number): Exchange<Claimed> =>
       wire.claim(keys, identity, queues, { max: most, last, begin: first, limits });
     const { claimed, aside } = await claims.take(max, begin, build, run);
@@ -179,7 +179,7 @@ export class ReliableFetch implements Fetch {
         if (this.#waiters.includes(waiting)) await pause(100);
       } else {
         // A server without BLMOVE, or a user who may not call it: pushes are heard of all the same, a trip later.
-        this.#process.log.debug({ error }, 'this Redis does not let us wait at a list');
+        this.#context.log.debug({ error }, 'this Redis does not let us wait at a list');
         this.#waiters = this.#waiters.filter((one) => one !== waiting);
         await waiting.waiter.close();
       }
@@ -190,7 +190,7 @@ export class ReliableFetch implements Fetch {
 
   /** The last one first, so that the first one runs next. One that cannot be given back stays a claim, and is found later. */
   async #giveBack(jobs: readonly Fetched[]): Promise<void> {
-    const { keys, claims, log } = this.#process;
+    const { keys, claims, log } = this.#context;
     await Promise.all(
       jobs.toReversed().map(async ({ claim, queue, bytes }) => {
         try {

@@ -1,34 +1,34 @@
 import * as wire from '../../../protocols/sidekiq/iteration.ts';
 import { writes } from '../../../protocols/sidekiq/redis.ts';
 import type { IterationStore } from './iterable.ts';
-import type { SidekiqProcess } from './process.ts';
+import type { SidekiqContext } from './context.ts';
 
 /** The state of one iterable job, in `it-<jid>`. */
 export class RedisIteration implements IterationStore {
-  readonly #process: SidekiqProcess;
+  readonly #context: SidekiqContext;
   readonly #jid: string;
   wasInterrupted = false;
 
-  constructor(process: SidekiqProcess, jid: string) {
-    this.#process = process;
+  constructor(context: SidekiqContext, jid: string) {
+    this.#context = context;
     this.#jid = jid;
   }
 
   get stopping(): boolean {
-    return this.#process.isQuiet;
+    return this.#context.isQuiet;
   }
 
   async load(): ReturnType<IterationStore['load']> {
-    const state = await this.#process.run(wire.iteration(this.#process.keys, this.#jid));
+    const state = await this.#context.run(wire.iteration(this.#context.keys, this.#jid));
     return state === undefined ? undefined : { ...state, cancelled: state.cancelledAt !== undefined };
   }
 
   save(state: Parameters<IterationStore['save']>[0]): Promise<boolean> {
-    return this.#process.run(wire.saveIteration(this.#process.keys, this.#jid, state));
+    return this.#context.run(wire.saveIteration(this.#context.keys, this.#jid, state));
   }
 
   async end(): Promise<void> {
-    await this.#process.run(writes([wire.endIteration(this.#process.keys, this.#jid)]));
+    await this.#context.run(writes([wire.endIteration(this.#context.keys, this.#jid)]));
   }
 
   interrupted(): void {

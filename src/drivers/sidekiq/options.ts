@@ -5,6 +5,7 @@ import type { Capsule } from '../../../protocols/sidekiq/presence.ts';
 import { DEAD_LIMITS, type DeadLimits } from '../../../protocols/sidekiq/redis.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import { ConfigError } from '../../errors.ts';
+import type { UnknownTaskPolicy } from '../../source.ts';
 import { redisTarget, type RedisTarget, type RedisTargetOptions } from '../../transports/redis-url.ts';
 
 /** Where Sidekiq's Redis is, and what is spoken there: what workers and clients share. */
@@ -44,11 +45,12 @@ export interface SidekiqOptions extends SidekiqAppOptions, CapsuleOptions {
    */
   readonly fetch?: 'reliable' | 'basic';
   /**
-   * A class that nobody handles here. `requeue`: its job goes back for others, behind its queue, after a pause, and nothing is written
-   * into it. `retry`: it fails with a NameError and is retried, as Sidekiq does. @default 'requeue'
+   * What happens to a job whose class has no handler here. `requeue`: it goes to the back of its queue for other workers, after a pause that grows, and
+   * nothing is written into it. `reject`: it fails with a NameError and is retried, as Sidekiq does. `hold`: it stays claimed until this worker stops.
+   * `{ forward: 'queue' }`: it goes to another queue, with the same bytes. @default 'requeue'
    */
-  readonly unknownTask?: 'requeue' | 'retry';
-  /** How long a job of an unknown class is held before it goes back. @default 1 000 */
+  readonly unknownTask?: UnknownTaskPolicy;
+  /** Milliseconds before a job of an unknown class goes back for the first time. @default 1 000 */
   readonly unknownTaskDelayMs?: number;
   /** Retries of jobs whose `retry` is true. @default 25 */
   readonly maxRetries?: number;
@@ -118,7 +120,7 @@ export function resolveCapsule(name: string, { queues = ['default'], concurrency
 
 export interface ResolvedWorker {
   readonly fetch: 'reliable' | 'basic';
-  readonly unknownTask: 'requeue' | 'retry';
+  readonly unknownTask: UnknownTaskPolicy;
   readonly unknownTaskDelayMs: number;
   readonly maxRetries: number;
   readonly dead: DeadLimits;
@@ -146,7 +148,7 @@ export function resolveWorker(options: SidekiqOptions): ResolvedWorker {
     );
   const { fetch = 'reliable', unknownTask = 'requeue' } = options;
   oneOf('fetch', fetch, ['reliable', 'basic']);
-  oneOf('unknownTask', unknownTask, ['requeue', 'retry']);
+  if (typeof unknownTask === 'string') oneOf('unknownTask', unknownTask, ['requeue', 'reject', 'hold']);
   return {
     fetch,
     unknownTask,

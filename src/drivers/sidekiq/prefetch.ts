@@ -1,6 +1,6 @@
 import { type Agent, every } from '../../source.ts';
 import { SidekiqDelivery } from './delivery.ts';
-import type { SidekiqProcess } from './process.ts';
+import type { SidekiqContext } from './context.ts';
 
 /** As many jobs as are done in this time are fetched ahead. */
 const AHEAD_MS = 20;
@@ -15,15 +15,15 @@ export class Prefetch {
   readonly agent: Agent;
   /** Counts the looks: a delivery remembers which one it came after. */
   look = 0;
-  readonly #process: SidekiqProcess;
+  readonly #context: SidekiqContext;
   readonly #auto: boolean;
   readonly #most: number;
   #size: number;
   #taken = 0;
   #since = 0;
 
-  constructor(process: SidekiqProcess, concurrency: number, size: 'auto' | number) {
-    this.#process = process;
+  constructor(context: SidekiqContext, concurrency: number, size: 'auto' | number) {
+    this.#context = context;
     this.#auto = size === 'auto';
     this.#most = 2 * concurrency;
     this.#size = size === 'auto' ? 0 : size;
@@ -51,7 +51,7 @@ export class Prefetch {
 
   async #giveBack(): Promise<void> {
     this.look += 1;
-    const late = this.#process.claims.holders
+    const late = this.#context.claims.holders
       .filter((one) => one instanceof SidekiqDelivery)
       .filter((one) => one.waits(this, this.look - 2));
     if (late.length === 0) return;

@@ -6,7 +6,7 @@ import * as wire from '../../../protocols/sidekiq/redis.ts';
 import type { Agent } from '../../source.ts';
 import { version } from '../../version.ts';
 import { WakeUp } from '../../wake-up.ts';
-import type { SidekiqProcess } from './process.ts';
+import type { SidekiqContext } from './context.ts';
 
 /** How often the versions of the peers are read. */
 const LOOK_AROUND_MS = 60_000;
@@ -15,22 +15,22 @@ const LOOK_AROUND_MS = 60_000;
  * Shows this process to Sidekiq Web and the others, tells them that it lives, writes the statistics, and hears the quiet and stop
  * buttons.
  */
-export class Heartbeat implements Agent {
+export class Presence implements Agent {
   readonly name = 'sidekiq: heartbeat';
-  readonly #process: SidekiqProcess;
+  readonly #context: SidekiqContext;
   #beats = 0;
   #rttMicros = 0;
   #findPeersAt: number = Date.now() + LOOK_AROUND_MS;
   readonly #wakeUp = new WakeUp();
   #last: Promise<void> = Promise.resolve();
 
-  constructor(process: SidekiqProcess) {
-    this.#process = process;
+  constructor(context: SidekiqContext) {
+    this.#context = context;
   }
 
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      const { options, dialect } = this.#process;
+      const { options, dialect } = this.#context;
       await this.#wakeUp.wait(options.heartbeatMs ?? dialect.beatSeconds * 1000, signal);
       if (!signal.aborted) await this.beat();
     }
@@ -51,58 +51,58 @@ export class Heartbeat implements Agent {
   /** The last one: what was counted is written, and the process is off the list. */
   async end(): Promise<void> {
     await this.#last;
-    const { keys, identity, dialect, claims } = this.#process;
+    const { keys, identity, dialect, claims } = this.#context;
     await this.#flush();
-    await this.#process.run(wire.writes(presence.sayGoodbye(keys, identity, dialect)));
+    await this.#context.run(wire.writes(presence.sayGoodbye(keys, identity, dialect)));
     const own = { claims: claimsKey(keys, identity), claimants: keys.claimants, begun: keys.begun };
-    await this.#process.run(forgetClaimant(own, identity));
+    await this.#context.run(forgetClaimant(own, identity));
     // What could not be given back need not wait for the end of our heartbeat.
-    if (claims.size > 0) await this.#process.run(wire.writes([['UNLINK', keys.prefix + identity]]));
+    if (claims.size > 0) await this.#context.run(wire.writes([['UNLINK', keys.prefix + identity]]));
   }
 
   async #beat(): Promise<void> {
-    const process = this.#process;
-    const { keys, identity, dialect, options } = process;
-    const work = [...process.working].map((one) => one.work);
+    const context = this.#context;
+    const { keys, identity, dialect, options } = context;
+    const work = [...context.working].map((one) => one.work);
     await this.#try('write what ran', () => this.#flush());
     await this.#try('show what runs', () =>
-      process.run(wire.writes(presence.showWork(keys, identity, work, dialect, options.deadAfterSeconds), true)),
+      context.run(wire.writes(presence.showWork(keys, identity, work, dialect, options.deadAfterSeconds), true)),
     );
     const sent = performance.now();
-    await process.run(wire.writes([['PING']]));
+    await context.run(wire.writes([['PING']]));
     this.#rttMicros = Math.round((performance.now() - sent) * 1000);
     const heard = await this.#showProcess(work.length);
-    process.paused = new Set(await process.run(wire.paused(keys)));
+    context.paused = new Set(await context.run(wire.paused(keys)));
     if (this.#beats++ > 0 && !heard.known && options.fetch === 'reliable') await this.#wasTakenForDead();
     if (options.fetch === 'reliable') await this.#countClaims();
     if (heard.signal !== undefined) this.#obey(heard.signal);
     if (Date.now() >= this.#findPeersAt) {
       this.#findPeersAt = Date.now() + LOOK_AROUND_MS;
-      await process.learnDialect();
+      await context.learnDialect();
     }
   }
 
   async #showProcess(busy: number): Promise<presence.Heard> {
-    const process = this.#process;
-    const { keys, identity, dialect, options } = process;
+    const context = this.#context;
+    const { keys, identity, dialect, options } = context;
     try {
-      return await process.run(
+      return await context.run(
         presence.beat(keys, {
           identity,
           info: presence.infoText(this.#info(), dialect),
-          concurrency: presence.concurrencyOf(process.capsules),
+          concurrency: presence.concurrencyOf(context.capsules),
           busy,
           nowMs: Date.now(),
           rttMicros: this.#rttMicros,
-          quiet: process.isQuiet,
-          rssKilobytes: Math.round(globalThis.process.memoryUsage.rss() / 1024),
+          quiet: context.isQuiet,
+          rssKilobytes: Math.round(process.memoryUsage.rss() / 1024),
           ttl: options.deadAfterSeconds,
         }),
       );
     } catch (error) {
       // A server without memory takes nothing new; but who lives must not be taken for dead.
       const alive = wire.writes([['EXPIRE', keys.prefix + identity, options.deadAfterSeconds]]);
-      await process.run(alive).catch(() => undefined);
+      await context.run(alive).catch(() => undefined);
       throw error;
     }
   }
@@ -112,35 +112,35 @@ export class Heartbeat implements Agent {
     try {
       await work();
     } catch (error) {
-      this.#process.log.warn({ error }, `could not ${what}`);
+      this.#context.log.warn({ error }, `could not ${what}`);
     }
   }
 
   async #flush(): Promise<void> {
-    const process = this.#process;
-    const { keys, dialect } = process;
-    const { processed, failed } = process;
-    process.processed = 0;
-    process.failed = 0;
-    const classes = process.metrics.take();
+    const context = this.#context;
+    const { keys, dialect } = context;
+    const { processed, failed } = context;
+    context.processed = 0;
+    context.failed = 0;
+    const classes = context.metrics.take();
     const now = new Date();
     const commands = [
       ...presence.flushCounts(keys, { processed, failed }, now, dialect),
       ...flushMetrics(keys, classes, now, dialect),
     ];
     try {
-      await process.run(wire.writes(commands));
+      await context.run(wire.writes(commands));
     } catch (error) {
       // Nothing says whether they were counted; twice is less wrong than not at all.
-      process.processed += processed;
-      process.failed += failed;
-      process.metrics.giveBack(classes);
+      context.processed += processed;
+      context.failed += failed;
+      context.metrics.giveBack(classes);
       throw error;
     }
   }
 
   #info(): presence.ProcessInfo {
-    const { identity, host, startedAtMs, options, capsules } = this.#process;
+    const { identity, host, startedAtMs, options, capsules } = this.#context;
     const { hostname = '', pid = 0 } = host?.identity ?? {};
     const { tag, labels, embedded } = options;
     return { identity, hostname, pid, startedAtMs, tag, labels, capsules, embedded, jobglot: version() };
@@ -148,9 +148,9 @@ export class Heartbeat implements Agent {
 
   /** Our entry had expired: somebody may have given our jobs to others. */
   async #wasTakenForDead(): Promise<void> {
-    const lost = await this.#process.claims.verify();
+    const lost = await this.#context.claims.verify();
     if (lost === 0) return;
-    this.#process.log.warn(
+    this.#context.log.warn(
       { jobs: lost },
       'this process did not beat for so long that it was taken for dead: jobs of it were given to others and may run twice. Was the event loop blocked, or Redis away?',
     );
@@ -158,9 +158,9 @@ export class Heartbeat implements Agent {
 
   /** More claims than anybody here holds: an answer was lost. */
   async #countClaims(): Promise<void> {
-    const { keys, identity, claims } = this.#process;
+    const { keys, identity, claims } = this.#context;
     const before = claims.size;
-    const count = await this.#process.run({
+    const count = await this.#context.run({
       commands: [presence.countClaims(keys, identity)],
       atomic: false,
       read: ([reply]) => reply as number,
@@ -169,7 +169,7 @@ export class Heartbeat implements Agent {
   }
 
   #obey(signal: string): void {
-    const { host, log, working } = this.#process;
+    const { host, log, working } = this.#context;
     log.info({ signal }, 'a signal from the API');
     if (signal === 'TSTP') host?.quiet();
     else if (signal === 'TERM') host?.stop();

@@ -7,17 +7,17 @@ import { afterDeath } from '../../../protocols/sidekiq/morgue.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
 import { type Agent, pause } from '../../source.ts';
 import { Rescuer } from '../../transports/redis-claims.ts';
-import type { SidekiqProcess } from './process.ts';
+import type { SidekiqContext } from './context.ts';
 
 /** Gives back the jobs of processes that are dead: whose entry has expired. One that kills its process goes to the dead set. */
 export class JobRescue implements Agent {
   readonly name = 'sidekiq: rescue jobs of dead processes';
-  readonly #process: SidekiqProcess;
+  readonly #context: SidekiqContext;
   /** The jobs of this look that may be buried, by their process and claim. */
   readonly #ids = new Map<string, string>();
 
-  constructor(process: SidekiqProcess) {
-    this.#process = process;
+  constructor(context: SidekiqContext) {
+    this.#context = context;
   }
 
   async run(signal: AbortSignal): Promise<void> {
@@ -25,12 +25,12 @@ export class JobRescue implements Agent {
     while (!signal.aborted) {
       this.#ids.clear();
       await rescuer.look(signal);
-      await pause(this.#process.options.rescueMs * (0.9 + Math.random() / 5), signal);
+      await pause(this.#context.options.rescueMs * (0.9 + Math.random() / 5), signal);
     }
   }
 
   #rescuer(): Rescuer {
-    const { redis, keys, identity, options, log } = this.#process;
+    const { redis, keys, identity, options, log } = this.#context;
     return new Rescuer({
       redis,
       claimants: keys.claimants,
@@ -50,22 +50,22 @@ export class JobRescue implements Agent {
 
   #rescueOf(claim: string, bytes: Uint8Array, identity: string): Rescue {
     const { queue } = readClaim(claim);
-    const { keys, options, dialect } = this.#process;
+    const { keys, options, dialect } = this.#context;
     const nowMs = Date.now();
     const id = idOf(bytes, queue);
     const dead = afterDeath(bytes, queue, { times: options.poisonLimit, process: identity, dialect, nowMs });
     const back = wire.requeue(keys, queue, bytes, 'front');
     const counter = rescuesKey(keys, id);
-    // What is only held for others has killed nobody.
-    if (this.#isStranger(bytes, queue)) return { claim, counter, back, bury: back, harmless: true };
+    // A job of an unknown task only waited here for other workers: it killed no process.
+    if (this.#isUnknown(bytes, queue)) return { claim, counter, back, bury: back, harmless: true };
     this.#ids.set(`${identity} ${claim}`, id);
     return { claim, counter, back, bury: wire.bury(keys, nowMs, dead, options.dead) };
   }
 
-  /** Whether it is of a class that is left for others, as far as can be said here: on a queue of ours, and nobody handles it. */
-  #isStranger(bytes: Uint8Array, queue: string): boolean {
-    const { options, capsules, host } = this.#process;
-    if (options.unknownTask !== 'requeue' || host === undefined) return false;
+  /** Whether it is of a class that is left for other workers, as far as can be known here: on a queue of this worker, and without a handler. */
+  #isUnknown(bytes: Uint8Array, queue: string): boolean {
+    const { options, capsules, host } = this.#context;
+    if (options.unknownTask === 'reject' || host === undefined) return false;
     if (!capsules.some(({ weights }) => weights.some(([name]) => name === queue))) return false;
     try {
       const { hash } = decodeJob(bytes, queue);
@@ -79,12 +79,12 @@ export class JobRescue implements Agent {
   #report(claim: string, identity: string): void {
     const id = this.#ids.get(`${identity} ${claim}`);
     if (id === undefined) return;
-    this.#process.host?.poison({
+    this.#context.host?.poison({
       system: 'sidekiq',
       queue: readClaim(claim).queue,
       id,
       code: 'poison',
-      reason: `its process died ${this.#process.options.poisonLimit} times while it ran, last ${identity}`,
+      reason: `its process died ${this.#context.options.poisonLimit} times while it ran, last ${identity}`,
       kept: 'The job is in the dead set; retry it from there once its handler is mended.',
     });
   }
@@ -96,7 +96,7 @@ function idOf(bytes: Uint8Array, queue: string): string {
   try {
     id = jidOf(decodeJob(bytes, queue).hash);
   } catch {
-    // No job, but somebody's bytes: counted by what they are.
+    // Bytes that are no job are counted by their digest.
   }
   // A jid may be any text, and this one is part of a key.
   return id === '' || id.length > 200 ? createHash('sha256').update(bytes).digest('hex') : id;

@@ -3,7 +3,7 @@ import * as wire from '../../../protocols/sidekiq/redis.ts';
 import { dueJob } from '../../../protocols/sidekiq/schedule.ts';
 import type { Agent } from '../../source.ts';
 import { WakeUp } from '../../wake-up.ts';
-import type { SidekiqProcess } from './process.ts';
+import type { SidekiqContext } from './context.ts';
 
 /** How many are moved at once. */
 const BATCH = 100;
@@ -17,14 +17,14 @@ const CLEANUP_MS = 60_000;
  */
 export class Poller implements Agent {
   readonly name = 'sidekiq: move what is due';
-  readonly #process: SidekiqProcess;
+  readonly #context: SidekiqContext;
   readonly #wakeUp = new WakeUp();
   /** When the next look is, in milliseconds. */
   #nextAt = 0;
   #cleanupAt = 0;
 
-  constructor(process: SidekiqProcess) {
-    this.#process = process;
+  constructor(context: SidekiqContext) {
+    this.#context = context;
   }
 
   /** Somebody here has just written a job that is due then. */
@@ -46,13 +46,13 @@ export class Poller implements Agent {
   }
 
   async #wait(signal: AbortSignal): Promise<void> {
-    const { averagePollSeconds, fixedPollSeconds } = this.#process.options;
-    const { keys, dialect } = this.#process;
+    const { averagePollSeconds, fixedPollSeconds } = this.#context.options;
+    const { keys, dialect } = this.#context;
     // What is expected while these are under way lowers it.
     this.#nextAt = Number.POSITIVE_INFINITY;
-    const count = (await this.#process.run(presence.processes(keys))).length;
+    const count = (await this.#context.run(presence.processes(keys))).length;
     const seconds = presence.pollInterval(count, averagePollSeconds, dialect, Math.random(), fixedPollSeconds);
-    const soonest = (await this.#process.run(wire.soonest(keys))) ?? Number.POSITIVE_INFINITY;
+    const soonest = (await this.#context.run(wire.soonest(keys))) ?? Number.POSITIVE_INFINITY;
     this.#nextAt = Math.min(this.#nextAt, soonest, Date.now() + seconds * 1000);
     // By a clock that nobody sets: where that of the system is put back, this would wait for hours.
     const until = performance.now() + seconds * 1000;
@@ -62,17 +62,17 @@ export class Poller implements Agent {
   }
 
   async #enqueueDue(set: 'schedule' | 'retry', signal: AbortSignal): Promise<void> {
-    const { keys, options, log } = this.#process;
+    const { keys, options, log } = this.#context;
     while (!signal.aborted) {
       const nowMs = Date.now();
-      const members = await this.#process.run(wire.due(keys, set, nowMs, BATCH));
+      const members = await this.#context.run(wire.due(keys, set, nowMs, BATCH));
       if (members.length === 0) return;
-      const jobs = members.map((member) => dueJob(member, { dialect: this.#process.dialect, nowMs }));
-      const moved = await this.#process.run(wire.moveDue(keys, set, jobs, { nowMs, dead: options.dead }));
+      const jobs = members.map((member) => dueJob(member, { dialect: this.#context.dialect, nowMs }));
+      const moved = await this.#context.run(wire.moveDue(keys, set, jobs, { nowMs, dead: options.dead }));
       for (const [at, { error, queue }] of jobs.entries()) {
         const became = moved[at];
         if (became !== 'refused' && (error === undefined || became !== 'moved')) continue;
-        this.#process.host?.poison({
+        this.#context.host?.poison({
           system: 'sidekiq',
           queue: set,
           id: undefined,
@@ -88,11 +88,11 @@ export class Poller implements Agent {
 
   /** Processes whose entry has expired are off the list; one process a minute looks. */
   async #cleanUp(): Promise<void> {
-    const { keys } = this.#process;
-    if (!(await this.#process.run(presence.lockCleanup(keys)))) return;
-    const identities = await this.#process.run(presence.processes(keys));
-    const peers = await this.#process.run(presence.peers(keys, identities));
-    await this.#process.run(
+    const { keys } = this.#context;
+    if (!(await this.#context.run(presence.lockCleanup(keys)))) return;
+    const identities = await this.#context.run(presence.processes(keys));
+    const peers = await this.#context.run(presence.peers(keys, identities));
+    await this.#context.run(
       presence.forget(
         keys,
         identities.filter((_, at) => peers[at] === undefined),
