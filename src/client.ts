@@ -1,3 +1,4 @@
+import type { Exchange } from '../protocols/redis.ts';
 import { JobglotError } from './errors.ts';
 import type { Events } from './events.ts';
 import type { Task } from './task.ts';
@@ -63,6 +64,16 @@ export interface FullClient<Options, Receipt> extends Client<Options, Receipt>, 
   ): Promise<readonly Receipt[]>;
   /** Add middleware around what this client sends from now on. The first one added is the outermost. */
   use(middleware: ClientMiddleware): this;
+}
+
+/** A connection to Redis as a client uses it. `jobglot/testing` gives a client one that keeps everything in memory. */
+export interface RedisLink {
+  readonly ready: boolean;
+  connect(): Promise<void>;
+  run<Reply>(exchange: Exchange<Reply>): Promise<Reply>;
+  batchPerTick<Item>(build: (items: readonly Item[]) => Exchange<void>): (item: Item) => Promise<void>;
+  onReady(listener: () => void): void;
+  close(): Promise<void>;
 }
 
 /**

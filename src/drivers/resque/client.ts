@@ -6,7 +6,7 @@ import type { Exchange } from '../../../protocols/redis.ts';
 import { decodePayload, encodeDelayed, encodePayload, type Payload } from '../../../protocols/resque/message.ts';
 import * as wire from '../../../protocols/resque/redis.ts';
 import * as delayed from '../../../protocols/resque/schedule.ts';
-import type { AnyCall, Call, CallArguments, Client, NoKeywords } from '../../client.ts';
+import type { AnyCall, Call, CallArguments, Client, NoKeywords, RedisLink } from '../../client.ts';
 import { ConfigError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import { type Task, taskName } from '../../task.ts';
@@ -66,11 +66,14 @@ export class ResqueClient implements Client<EnqueueOptions & NoKeywords, boolean
   readonly #app: ResolvedApp;
   readonly #options: ResqueClientOptions;
   readonly #log: Logger;
-  #redis: RedisConnection | undefined;
+  readonly #link: RedisLink | undefined;
+  #redis: RedisLink | undefined;
   #push: ((item: { readonly queue: string; readonly payload: string }) => Promise<void>) | undefined;
-  #opening: Promise<RedisConnection> | undefined;
+  #opening: Promise<RedisLink> | undefined;
 
-  constructor(options: ResqueClientOptions) {
+  /** @param link used in place of a connection to `url`: for tests */
+  constructor(options: ResqueClientOptions, link?: RedisLink) {
+    this.#link = link;
     this.#options = options;
     this.#app = resolveApp(options);
     this.#log = options.log ?? silent;
@@ -326,7 +329,7 @@ export class ResqueClient implements Client<EnqueueOptions & NoKeywords, boolean
     throw new ConfigError(`resque: ${name} needs a queue: pass queue, or give the client a defaultQueue`);
   }
 
-  #connection(): Promise<RedisConnection> {
+  #connection(): Promise<RedisLink> {
     if (this.#redis !== undefined) return Promise.resolve(this.#redis);
     return (this.#opening ??= this.#open().catch((error: unknown) => {
       this.#opening = undefined;
@@ -334,8 +337,8 @@ export class ResqueClient implements Client<EnqueueOptions & NoKeywords, boolean
     }));
   }
 
-  async #open(): Promise<RedisConnection> {
-    const redis = new RedisConnection(this.#app.target, { log: this.#log });
+  async #open(): Promise<RedisLink> {
+    const redis = this.#link ?? new RedisConnection(this.#app.target, { log: this.#log });
     await redis.connect();
     this.#push = redis.batchPerTick((items: readonly { readonly queue: string; readonly payload: string }[]) =>
       wire.pushAll(this.#app.keys, items),

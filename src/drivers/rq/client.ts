@@ -14,7 +14,7 @@ import type { SerializerLimits, SerializerName } from '../../../protocols/rq/ser
 import { isQueueName } from '../../../protocols/rq/keys.ts';
 import * as workers from '../../../protocols/rq/workers.ts';
 import type { Exchange } from '../../../protocols/redis.ts';
-import type { AnyCall, Call, CallArguments, Client } from '../../client.ts';
+import type { AnyCall, Call, CallArguments, Client, RedisLink } from '../../client.ts';
 import { ConfigError, ConnectionError, DuplicateJobError, WireError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import { pause } from '../../source.ts';
@@ -84,11 +84,14 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
   readonly #options: RqClientOptions;
   readonly #target: RedisTarget;
   readonly #log: Logger;
-  #redis: RedisConnection | undefined;
-  #opened: Promise<RedisConnection> | undefined;
+  readonly #link: RedisLink | undefined;
+  #redis: RedisLink | undefined;
+  #opened: Promise<RedisLink> | undefined;
   #waiter: ResultWaiter | undefined;
 
-  constructor(options: RqClientOptions) {
+  /** @param link used in place of a connection to `url`: for tests */
+  constructor(options: RqClientOptions, link?: RedisLink) {
+    this.#link = link;
     this.#options = options;
     this.serializer = options.serializer ?? 'pickle';
     this.limits = options.limits;
@@ -271,15 +274,15 @@ export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader,
     await this.close();
   }
 
-  #open(): Promise<RedisConnection> {
+  #open(): Promise<RedisLink> {
     return (this.#opened ??= this.#connect().catch((error: unknown) => {
       this.#opened = undefined;
       throw error;
     }));
   }
 
-  async #connect(): Promise<RedisConnection> {
-    const redis = new RedisConnection(this.#target, { log: this.#log });
+  async #connect(): Promise<RedisLink> {
+    const redis = this.#link ?? new RedisConnection(this.#target, { log: this.#log });
     await redis.connect();
     return (this.#redis = redis);
   }

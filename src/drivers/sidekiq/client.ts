@@ -4,7 +4,7 @@ import { type Dialect, NEUTRAL } from '../../../protocols/sidekiq/dialect.ts';
 import * as iteration from '../../../protocols/sidekiq/iteration.ts';
 import { item, type Item, payload, payloads, type Timing } from '../../../protocols/sidekiq/options.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
-import type { AnyCall, Call, CallArguments, Client, NoKeywords } from '../../client.ts';
+import type { AnyCall, Call, CallArguments, Client, NoKeywords, RedisLink } from '../../client.ts';
 import { ConfigError, ConnectionError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import { pause } from '../../source.ts';
@@ -35,14 +35,17 @@ export class SidekiqClient implements Client<EnqueueOptions & NoKeywords, Pushed
   readonly #middleware: ClientMiddleware[];
   readonly #log: Logger;
   readonly #spool: Spool | undefined;
-  #redis: RedisConnection | undefined;
+  readonly #link: RedisLink | undefined;
+  #redis: RedisLink | undefined;
   #push: ((payload: wire.Payload) => Promise<void>) | undefined;
   #opening: Promise<void> | undefined;
   #dialect: Dialect;
   #dialectUntil = 0;
   #learning: Promise<void> | undefined;
 
-  constructor(options: SidekiqClientOptions) {
+  /** @param link used in place of a connection to `url`: for tests */
+  constructor(options: SidekiqClientOptions, link?: RedisLink) {
+    this.#link = link;
     this.#options = options;
     this.#app = resolveApp(options);
     this.#dialect = this.#app.dialect ?? NEUTRAL;
@@ -319,7 +322,7 @@ export class SidekiqClient implements Client<EnqueueOptions & NoKeywords, Pushed
   }
 
   async #open(): Promise<void> {
-    const redis = new RedisConnection(this.#app.target, { log: this.#log });
+    const redis = this.#link ?? new RedisConnection(this.#app.target, { log: this.#log });
     await redis.connect();
     this.#redis = redis;
     this.#push = redis.batchPerTick((payloads: readonly wire.Payload[]) => wire.push(this.#app.keys, payloads));
@@ -332,7 +335,7 @@ export class SidekiqClient implements Client<EnqueueOptions & NoKeywords, Pushed
   }
 
   /** Where jobs can be buffered, a connection that is away is not waited for. */
-  #connection(): RedisConnection {
+  #connection(): RedisLink {
     const redis = this.#redis;
     if (redis !== undefined && (this.#spool === undefined || redis.ready)) return redis;
     throw new ConnectionError(`sidekiq: ${this.#app.target.maskedUrl} is not connected`);

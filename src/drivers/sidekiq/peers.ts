@@ -1,10 +1,10 @@
 import { type Dialect, dialectOf } from '../../../protocols/sidekiq/dialect.ts';
 import type { Keyspace } from '../../../protocols/sidekiq/keys.ts';
 import * as presence from '../../../protocols/sidekiq/presence.ts';
-import type { RedisConnection } from '../../transports/redis.ts';
+import type { RedisLink } from '../../client.ts';
 
 /** Which dialect the processes that run now can read: ours follow the others. */
-export async function peersDialect(redis: RedisConnection, keys: Keyspace): Promise<Dialect> {
+export async function peersDialect(redis: RedisLink, keys: Keyspace): Promise<Dialect> {
   const identities = await redis.run(presence.processes(keys));
   const peers = await redis.run(presence.peers(keys, identities));
   return dialectOf(
