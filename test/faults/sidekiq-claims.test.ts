@@ -208,16 +208,25 @@ describe('a process that was taken for dead', () => {
     await client.enqueue('Gate', { args: ['first'] });
     await until('it runs', () => gates.has('first'));
     const own = await identity();
-    const released = worker.once('job:released', ({ job: one }) => one.args[0] === 'taken');
     await client.enqueue('Ran', { args: ['taken'] });
-    await until('it is fetched', async () => (await redis.hlen(`jobglot:sidekiq:claims:${own}`)) === 2);
-    // As if it had been silent for a minute, and another process had rescued what it held.
-    for (const field of await redis.hkeys(`jobglot:sidekiq:claims:${own}`)) {
-      const bytes = await redis.hget(`jobglot:sidekiq:claims:${own}`, field);
-      if (bytes?.includes('taken') === true) await redis.hdel(`jobglot:sidekiq:claims:${own}`, field);
-    }
-    await redis.del(own);
+    // As if it had been silent for a minute, and another process had rescued what it held. In one step: what waits too long goes back to its queue by
+    // itself, and must not do so in between.
+    await until('it is fetched, and then taken away', async () => {
+      const script = `
+        for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+          if string.find(redis.call('HGET', KEYS[1], field), 'taken', 1, true) then
+            redis.call('DEL', KEYS[2])
+            return redis.call('HDEL', KEYS[1], field)
+          end
+        end
+        return 0`;
+      return (await redis.eval(script, 2, `jobglot:sidekiq:claims:${own}`, own)) === 1;
+    });
+    const released = worker.once('job:released', ({ job: one }) => one.args[0] === 'taken');
     await until('it beats again', async () => (await redis.exists(own)) === 1);
+    // The beat that shows the process again is not over yet: only then does the process look which claims it has lost. The next beat begins after that.
+    const first = await redis.hget(own, 'beat');
+    await until('a whole beat is over', async () => (await redis.hget(own, 'beat')) !== first);
     gates.get('first')?.();
     await released;
     expect(ran).toEqual(['first']);
