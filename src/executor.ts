@@ -1,9 +1,12 @@
 import type { Job } from '../protocols/job.ts';
-import type { TaskContext } from './task.ts';
+import type { Check } from './check.ts';
+import type { TaskContext } from './context.ts';
 
 /**
  * Where handlers run: in the event loop of the worker, in a process for each job, in threads. The worker calls it in place of the handler, inside all
- * middleware; begin, time limits, outcome and settle stay with the worker. It is chosen for a task, for a source or for a worker, in this order.
+ * middleware; begin, time limits, outcome and settle stay with the worker. It is chosen for a task (`TaskOptions.executor`), for a source
+ * (`Source.executor`) or for a worker (`WorkerOptions.executor`), in this order; without any, handlers run in the event loop. Tasks that a system
+ * itself brings always run in the event loop. An executor belongs to one worker, which opens it at its start and closes it at its stop.
  *
  * Its own size, where it has one, bounds how many jobs it runs at once; `concurrency` bounds how many the worker starts. The smaller number counts: a job
  * that the worker has started and the executor has no room for waits inside `run`, and its time limits run meanwhile.
@@ -14,8 +17,18 @@ export interface Executor {
    * It observes `context.signal`, and uses `context.update` and `context.log` for the handler.
    */
   run(job: Job, context: TaskContext): Promise<unknown>;
-  /** The worker has started and loads what it needs ahead of the first job. */
+  /** The worker starts: load what is needed ahead of the first job. Where it rejects, the worker does not start. */
   open?(): Promise<void>;
-  /** The worker has stopped: nothing runs any more, and nothing will. */
+  /** The worker has stopped: no job is run any more. A job that still runs was given back or settled, and may be ended. */
   close(): Promise<void>;
+}
+
+/** An option that takes an executor: an object, or a function, with `run` and `close`. */
+export const executor: Check = (value) =>
+  isExecutor(value) ? undefined : 'must be an executor, such as childProcess({ tasks })';
+
+/** Whether a value, middleware for one, is an executor. */
+export function isExecutor(value: unknown): value is Executor {
+  if (value === null || (typeof value !== 'object' && typeof value !== 'function')) return false;
+  return 'run' in value && typeof value.run === 'function' && 'close' in value && typeof value.close === 'function';
 }

@@ -47,7 +47,7 @@ export {
   Tasks,
 } from './task.ts';
 export type { CeleryTaskOptions, SidekiqTaskOptions } from './systems.ts';
-export { childProcess, type ChildProcessOptions } from './worker/child-process.ts';
+export { childProcess, type ChildProcessExecutor, type ChildProcessOptions } from './worker/child-process.ts';
 export type { WorkerEvents, WorkerState } from './worker/events.ts';
 export type { Middleware } from './worker/middleware.ts';
 export { CancelledError, ShutdownError } from './worker/runner.ts';

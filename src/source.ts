@@ -1,4 +1,5 @@
 import type { Disposition, Job, Outcome } from '../protocols/job.ts';
+import type { Executor } from './executor.ts';
 import type { Logger } from './log.ts';
 import type { Registry } from './task.ts';
 
@@ -54,6 +55,8 @@ export interface Source {
   readonly agents: readonly Agent[];
   /** Tasks that the system itself brings, found after the user's own. */
   readonly tasks?: Registry;
+  /** Where handlers of this source's jobs run, unless their task names its own. @default the worker's */
+  readonly executor?: Executor | undefined;
   /** @default 'requeue' */
   readonly unknownTask?: UnknownTaskPolicy | undefined;
   /** The first pause before an unknown task goes back. @default 1 000 */

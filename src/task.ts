@@ -1,8 +1,9 @@
 import type { Job } from '../protocols/job.ts';
 import type { RetryPolicy } from '../protocols/retry.ts';
 import { anything, type Check, checkOptions, checkRetryPolicy, milliseconds } from './check.ts';
+import type { TaskContext } from './context.ts';
 import { ConfigError } from './errors.ts';
-import type { Logger } from './log.ts';
+import { type Executor, executor } from './executor.ts';
 import { registeredSystems } from './system.ts';
 
 /** The systems that a task may be named in, each with the options of its source. Each driver merges its own into this interface. */
@@ -10,6 +11,8 @@ export interface Systems {}
 
 /** The name of a system. A name is only a string, so that a system that is not in `Systems` may be named, too. */
 export type SystemName = Extract<keyof Systems, string> | (string & {});
+
+export type { TaskContext };
 
 declare const signature: unique symbol;
 
@@ -56,17 +59,6 @@ export function taskName(
   return Object.hasOwn(task.names, system) ? (task.names[system] as string) : task.name;
 }
 
-/** What a handler gets beside the job. */
-export interface TaskContext {
-  /** The system the job came from. */
-  readonly system: string;
-  /** Aborts at the soft time limit, when the job is cancelled, and when the worker must stop now. */
-  readonly signal: AbortSignal;
-  readonly log: Logger;
-  /** Record a state of your own (`PROGRESS`), where the system keeps states; rejects with ConfigError where it does not. */
-  update(state: string, meta?: unknown): Promise<void>;
-}
-
 /**
  * Runs a job. What it returns is the job's result, where the system keeps results; what it throws is a failure by the system's rules, except `Retry`, `Fail`,
  * `Discard`, `Reject` and `Replace`, which ask for something.
@@ -84,6 +76,8 @@ export interface TaskOptions {
   readonly timeoutMs?: number;
   /** Soft limit in milliseconds; a limit in the message wins. */
   readonly softTimeoutMs?: number;
+  /** Where its handler runs. @default the source's `executor`, or the worker's */
+  readonly executor?: Executor;
 }
 
 /** Options that mean the same in every system. */
@@ -91,6 +85,7 @@ const COMMON: Readonly<Record<string, Check>> = {
   retry: anything,
   timeoutMs: milliseconds,
   softTimeoutMs: milliseconds,
+  executor,
 };
 
 /** A task, with who runs it and how. */

@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
 import type { Explanation } from '../../protocols/explanation.ts';
 import type { Config } from '../config.ts';
+import type { Executor } from '../executor.ts';
 import type { Logger, LogLevel } from '../log.ts';
 import type { Source } from '../source.ts';
-import type { Middleware } from '../worker/middleware.ts';
 import type { Worker } from '../worker/worker.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -66,8 +66,8 @@ export interface ResolvedSource {
   };
   /** How much is logged, where neither a flag nor the config file says. */
   readonly logLevel?: LogLevel;
-  /** What is put around every handler, innermost; handed the file of the tasks. */
-  readonly middleware?: (tasks: string) => Promise<Middleware>;
+  /** Where the handlers of the worker run. Gets the path of the file that exports the tasks. */
+  readonly executor?: (tasks: string) => Promise<Executor>;
   /** What signals mean to the system's own workers, in place of what they mean to ours. Heeded where this is the only source. */
   readonly signals?: Readonly<Partial<Record<NodeJS.Signals, (worker: Worker, log: Logger) => void>>>;
   /** The variable of the environment that asks for a worker in the background. */

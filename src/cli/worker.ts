@@ -3,7 +3,7 @@ import { ConfigError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Source } from '../source.ts';
 import { Tasks } from '../task.ts';
-import type { Middleware } from '../worker/middleware.ts';
+import type { Executor } from '../executor.ts';
 import { Worker } from '../worker/worker.ts';
 import { intoBackground } from './background.ts';
 import { banner, type Facts, factsOf, type SourceFacts } from './banner.ts';
@@ -43,7 +43,8 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
     sources,
     log,
     shutdownTimeoutMs,
-    middleware: [...(config.middleware ?? []), ...(await innermost(resolved, app))],
+    middleware: config.middleware ?? [],
+    ...(await executorOf(resolved, app)),
     ...(config.abortGraceMs === undefined ? {} : { abortGraceMs: config.abortGraceMs }),
   });
   const companions = await Promise.all(resolved.flatMap(({ companion }) => companion?.(log) ?? []));
@@ -68,14 +69,18 @@ export async function runWorker(flags: WorkerFlags, env: Environment, cwd: strin
   return live(worker, log, env, { shutdownTimeoutMs, sources, companions, signals });
 }
 
-/** What systems put around every handler. Throws ConfigError where it needs the file of the tasks, and there is none. */
-async function innermost(resolved: readonly ResolvedSource[], app: string | undefined): Promise<readonly Middleware[]> {
-  const wanted = resolved.flatMap(({ middleware }) => (middleware === undefined ? [] : [middleware]));
-  if (wanted.length > 0 && app === undefined)
+/** Where a system's own settings say that handlers run. Throws ConfigError where that takes the file of the tasks and there is none. */
+async function executorOf(
+  resolved: readonly ResolvedSource[],
+  app: string | undefined,
+): Promise<{ readonly executor?: Executor }> {
+  const make = resolved.find(({ executor }) => executor !== undefined)?.executor;
+  if (make === undefined) return {};
+  if (app === undefined)
     throw new ConfigError(
       'a process for each job loads the tasks for itself; pass the file that exports them: -A ./tasks.ts',
     );
-  return Promise.all(wanted.map((make) => make(app as string)));
+  return { executor: await make(app) };
 }
 
 /** With the worker, and no longer: another process may lead while this one finishes its jobs. */

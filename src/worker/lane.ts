@@ -8,6 +8,7 @@ import { RenewingSet } from '../renewing.ts';
 import { backoff } from '../backoff.ts';
 import type { Events } from '../events.ts';
 import type { WorkerEvents } from './events.ts';
+import type { Executors } from './executors.ts';
 import { compose, type Middleware } from './middleware.ts';
 import { CancelledError, type Ended, Run, ShutdownError } from './runner.ts';
 import { UnknownTasks } from './unknown-tasks.ts';
@@ -16,6 +17,8 @@ export interface LaneOptions {
   readonly source: Source;
   readonly tasks: Registry;
   readonly middleware: readonly Middleware[];
+  /** @default handlers run in the event loop */
+  readonly executors?: Executors;
   readonly log: Logger;
   readonly events: Events<WorkerEvents>;
   /** How long a cancelled handler may take to notice its signal. */
@@ -335,10 +338,15 @@ export class Lane {
   #find(task: string): Found | undefined {
     let found = this.#handlers.get(task);
     if (found === undefined) {
-      const registration =
-        this.#options.tasks.find(this.source.system, task) ?? this.source.tasks?.find(this.source.system, task);
+      const { tasks, middleware, executors } = this.#options;
+      const own = tasks.find(this.source.system, task);
+      const registration = own ?? this.source.tasks?.find(this.source.system, task);
       if (registration === undefined) return undefined;
-      found = { registration, handler: compose(this.#options.middleware, registration.handler) };
+      // What a system itself brings knows this process's connections, and runs here.
+      const executor = own === undefined ? undefined : executors?.of(own, this.source);
+      const handler: Handler =
+        executor === undefined ? registration.handler : (job, context) => executor.run(job, context);
+      found = { registration, handler: compose(middleware, handler) };
       this.#handlers.set(task, found);
     }
     return found;

@@ -2,12 +2,14 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Job } from '../../protocols/job.ts';
 import { ConfigError } from '../errors.ts';
+import type { Executor } from '../executor.ts';
 import { type Logger, silent } from '../log.ts';
 import { type Host, pause, type PoisonReport, type Source } from '../source.ts';
 import type { Tasks } from '../task.ts';
 import { Agents } from './agents.ts';
 import { Events } from '../events.ts';
 import type { WorkerEvents, WorkerState } from './events.ts';
+import { Executors } from './executors.ts';
 import { Lane } from './lane.ts';
 import type { Middleware } from './middleware.ts';
 
@@ -17,6 +19,8 @@ export interface WorkerOptions {
   /** Where jobs come from; each with its own concurrency. At least one. */
   readonly sources: readonly Source[];
   readonly middleware?: readonly Middleware[];
+  /** Where handlers run, unless their task or their source names its own. @default in the event loop of this process */
+  readonly executor?: Executor;
   /** Shaped like pino's. @default nothing is written */
   readonly log?: Logger;
   /** How long `stop` waits for running handlers before it aborts their signals. @default 25 000 */
@@ -35,6 +39,7 @@ export class Worker implements AsyncDisposable {
   readonly #middleware: Middleware[];
   readonly #log: Logger;
   readonly #agents: Agents;
+  readonly #executors: Executors;
   #lanes: readonly Lane[] = [];
   #state: WorkerState = 'idle';
   #started: Promise<void> | undefined;
@@ -51,6 +56,7 @@ export class Worker implements AsyncDisposable {
     this.#middleware = [...(options.middleware ?? [])];
     this.#log = options.log ?? silent;
     this.#agents = new Agents(this.#log, this.events);
+    this.#executors = new Executors(options.executor, this.#log);
   }
 
   /** Where it is in its life. */
@@ -110,12 +116,13 @@ export class Worker implements AsyncDisposable {
     const host = this.#host();
     const opened: Source[] = [];
     try {
+      await this.#executors.open(this.#options.sources, this.#options.tasks, this.#middleware);
       for (const source of this.#options.sources) {
         opened.push(source);
         await source.open(host);
       }
     } catch (error) {
-      await Promise.allSettled(opened.map((source) => source.close()));
+      await Promise.allSettled([...opened.map((source) => source.close()), this.#executors.close()]);
       this.#enter('stopped');
       this.#ended();
       throw error;
@@ -126,6 +133,7 @@ export class Worker implements AsyncDisposable {
           source,
           tasks: this.#options.tasks,
           middleware: this.#middleware,
+          executors: this.#executors,
           log: this.#log,
           events: this.events,
           cancelGraceMs: this.#options.abortGraceMs ?? 3_000,
@@ -194,7 +202,7 @@ export class Worker implements AsyncDisposable {
     }
     if (!(await ends(quieted, 5_000))) for (const lane of this.#lanes) lane.giveUp();
     await this.#agents.stop();
-    await Promise.all(this.#options.sources.map((source) => this.#close(source)));
+    await Promise.all([...this.#options.sources.map((source) => this.#close(source)), this.#executors.close()]);
     this.#enter('stopped');
     this.#ended();
   }

@@ -36,7 +36,7 @@ export async function resqueSource(
     ...(pidFile === undefined ? {} : { companion: () => Promise.resolve(pidFileAt(resolve(cwd, pidFile))) }),
     ...(forkPerJob
       ? {
-          middleware: async (tasks) => {
+          executor: async (tasks) => {
             const { childProcess } = await import('../../worker/child-process.ts');
             const timeout = termTimeoutMs === undefined ? {} : { termTimeoutMs };
             const execArgv = [...process.execArgv, ...importArguments(tasks, cwd)];

@@ -9,6 +9,10 @@ export const tasks = new Tasks()
     throw new RangeError('in the child');
   })
   .handle(defineTask('KillJob'), () => process.kill(process.pid, 'SIGKILL'))
+  .handle(defineTask('NullJob'), () => {
+    process.send?.(null);
+    return 'sent';
+  })
   .handle(defineTask('ExitJob'), () => process.exit(3))
   .handle(defineTask('DiscardJob'), () => {
     throw new Discard('not wanted');

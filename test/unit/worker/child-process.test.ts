@@ -1,21 +1,37 @@
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import type { Job } from '../../../protocols/job.ts';
 import { ChildDiedError, JobTimeoutError } from '../../../src/errors.ts';
 import { silent } from '../../../src/log.ts';
 import { Retry } from '../../../src/signals.ts';
-import { childProcess } from '../../../src/worker/child-process.ts';
+import {
+  childProcess,
+  type ChildProcessExecutor,
+  type ChildProcessOptions,
+} from '../../../src/worker/child-process.ts';
 import { CancelledError } from '../../../src/worker/runner.ts';
 
-const run = childProcess({
+const options: ChildProcessOptions = {
   tasks: new URL('../../interop/apps/resque-tasks.ts', import.meta.url),
   execArgv: ['--import', 'tsx'],
   termTimeoutMs: 500,
-});
+};
+const run = childProcess(options);
+afterAll(() => run.close());
 
 function call(task: string, args: readonly unknown[] = [], signal = new AbortController().signal): Promise<unknown> {
   const job: Job = { id: '1', task, args, kwargs: {}, queue: 'q', attempt: 1 };
   const next = (): Promise<never> => Promise.reject(new Error('it takes the place of the handler'));
   return Promise.resolve(run(job, next, { system: 'any', signal, log: silent, update: () => Promise.resolve() }));
+}
+
+/** As an executor. */
+function execute(
+  executor: ChildProcessExecutor,
+  task: string,
+  signal = new AbortController().signal,
+): Promise<unknown> {
+  const job: Job = { id: '1', task, args: [], kwargs: {}, queue: 'q', attempt: 1 };
+  return executor.run(job, { system: 'any', signal, log: silent, update: () => Promise.resolve() });
 }
 
 describe('a process for each job', () => {
@@ -53,5 +69,38 @@ describe('a process for each job', () => {
       hard.abort(reason);
       await expect(spinning).rejects.toMatchObject({ name: 'ChildDiedError', signal: 'SIGKILL' });
     }
+  });
+
+  test('a handler that sends null to its parent fails its job, not the worker', async () => {
+    await expect(call('NullJob')).rejects.toThrow('process.send(null)');
+    expect(await call('PidJob')).not.toBe(process.pid);
+  });
+
+  test('no more run at once than its size; a job that waits ends with its signal', async () => {
+    const one = childProcess({ ...options, size: 1 });
+    const [first, third] = [new AbortController(), new AbortController()];
+    const order: string[] = [];
+    const hanging = execute(one, 'HangJob', first.signal).catch(() => order.push('first'));
+    const second = execute(one, 'PidJob').then(() => order.push('second'));
+    const waiting = execute(one, 'PidJob', third.signal).catch((error: unknown) => error);
+    third.abort(new Error('not needed'));
+    expect(await waiting).toMatchObject({ message: 'not needed' });
+    first.abort(new JobTimeoutError('hard', 10));
+    await Promise.all([hanging, second]);
+    expect(order).toEqual(['first', 'second']);
+    await one.close();
+  });
+
+  test('close ends the processes that are left', async () => {
+    const executor = childProcess(options);
+    await executor.open?.();
+    const hanging = execute(executor, 'HangJob').catch((error: unknown) => error);
+    await executor.close();
+    expect(await hanging).toMatchObject({ name: 'ChildDiedError', signal: 'SIGKILL' });
+  });
+
+  test('options are checked', () => {
+    expect(() => childProcess({ ...options, size: 0 })).toThrow('childProcess: size must be a whole number, 1 or more');
+    expect(() => childProcess({ ...options, raedy: 2 } as ChildProcessOptions)).toThrow("did you mean 'ready'?");
   });
 });
