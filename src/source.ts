@@ -127,7 +127,10 @@ export function every(name: string, ms: number, step: (signal: AbortSignal) => P
   };
 }
 
-/** Resolves after `ms`, or at once when `signal` aborts. Never rejects. */
+/** The longest time that setTimeout can count, 24.8 days. It fires at once for a longer one. */
+const LONGEST_MS = 2 ** 31 - 1;
+
+/** Resolves after `ms`, at most 24.8 days, or at once when `signal` aborts. Never rejects. */
 export function pause(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal?.aborted) return resolve();
@@ -136,7 +139,7 @@ export function pause(ms: number, signal?: AbortSignal): Promise<void> {
       signal?.removeEventListener('abort', done);
       resolve();
     };
-    const timer = setTimeout(done, ms);
+    const timer = setTimeout(done, Math.min(ms, LONGEST_MS));
     signal?.addEventListener('abort', done, { once: true });
   });
 }

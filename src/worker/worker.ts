@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Job } from '../../protocols/job.ts';
+import { amount, callable, checkOptions, type Checks, listOf, milliseconds } from '../check.ts';
 import { ConfigError } from '../errors.ts';
-import type { Executor } from '../executor.ts';
+import { type Executor, executor } from '../executor.ts';
 import { type Logger, silent } from '../log.ts';
 import { type Host, pause, type PoisonReport, type Source } from '../source.ts';
 import type { Tasks } from '../task.ts';
@@ -23,11 +24,27 @@ export interface WorkerOptions {
   readonly executor?: Executor;
   /** Shaped like pino's. @default nothing is written */
   readonly log?: Logger;
-  /** How long `stop` waits for running handlers before it aborts their signals. @default 25 000 */
+  /** How many milliseconds `stop` waits for running handlers before it aborts their signals; Infinity for no limit. @default 25 000 */
   readonly shutdownTimeoutMs?: number;
-  /** How long aborted handlers may take to end before their jobs are given back without them. @default 3 000 */
+  /** How many milliseconds aborted handlers may take to end before their jobs are given back without them. @default 3 000 */
   readonly abortGraceMs?: number;
 }
+
+const CHECKS: Checks<Required<WorkerOptions>> = {
+  tasks: (value) => (hasMethods(value, 'find', 'names') ? undefined : 'must be a registry: new Tasks()'),
+  sources: listOf(
+    (value) => (hasMethods(value, 'open', 'receive', 'quiet', 'close') ? undefined : 'must be a source'),
+    'sources, such as celery({ broker })',
+  ),
+  middleware: listOf(callable, 'functions: (job, next, context) => next()'),
+  executor,
+  log: (value) =>
+    hasMethods(value, 'debug', 'info', 'warn', 'error')
+      ? undefined
+      : 'must be a logger with debug, info, warn and error, such as createLogger() or pino()',
+  shutdownTimeoutMs: amount('milliseconds', { infinite: true }),
+  abortGraceMs: milliseconds,
+};
 
 /**
  * The life of a worker: idle, running, quiet, stopping, stopped. Nothing happens in the constructor; no signal handlers are
@@ -49,7 +66,9 @@ export class Worker implements AsyncDisposable {
   #ended: () => void = () => {};
   readonly #end: Promise<void> = new Promise((resolve) => (this.#ended = resolve));
 
+  /** Throws ConfigError for an option that is unknown or wrong. */
   constructor(options: WorkerOptions) {
+    checkOptions('Worker', options, CHECKS);
     if (options.sources.length === 0)
       throw new ConfigError('Worker: sources is empty; pass at least one, such as celery({ broker })');
     this.#options = options;
@@ -87,6 +106,8 @@ export class Worker implements AsyncDisposable {
   /** Add middleware; before `start`. */
   use(middleware: Middleware): this {
     if (this.#state !== 'idle') throw new ConfigError('Worker.use: add middleware before the worker starts');
+    const wrong = callable(middleware);
+    if (wrong !== undefined) throw new ConfigError(`Worker.use: a middleware ${wrong}: (job, next, context) => next()`);
     this.#middleware.push(middleware);
     return this;
   }
@@ -160,10 +181,14 @@ export class Worker implements AsyncDisposable {
 
   /**
    * Quiet; wait up to `timeoutMs` for running handlers; abort their signals; give back what still runs; close. A second call
-   * with a shorter time hurries the first. `stop({ timeoutMs: 0 })` is stop now.
+   * with a shorter time hurries the first. `stop({ timeoutMs: 0 })` is stop now. Rejects with ConfigError where `timeoutMs` is no number.
    */
   stop(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     const timeoutMs = options.timeoutMs ?? this.#options.shutdownTimeoutMs ?? 25_000;
+    if (typeof timeoutMs !== 'number' || Number.isNaN(timeoutMs))
+      return Promise.reject(
+        new ConfigError(`Worker.stop: timeoutMs must be a number of milliseconds, not ${timeoutMs}`),
+      );
     if (timeoutMs <= 0) this.#hurry.abort();
     return (this.#stopped ??= this.#stop(timeoutMs));
   }
@@ -238,6 +263,11 @@ export class Worker implements AsyncDisposable {
       stop: () => void this.stop(),
     };
   }
+}
+
+function hasMethods(value: unknown, ...names: readonly string[]): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return names.every((one) => typeof (value as Readonly<Record<string, unknown>>)[one] === 'function');
 }
 
 /** Whether `work` ends within `ms` (or before `hurry` aborts). */

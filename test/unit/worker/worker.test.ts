@@ -38,6 +38,42 @@ describe('the life of a worker', () => {
     expect(() => new Worker({ tasks: new Tasks(), sources: [] })).toThrow(ConfigError);
   });
 
+  test.each([
+    [{ shutdownTimeout: 5 }, "unknown option 'shutdownTimeout'; did you mean 'shutdownTimeoutMs'?"],
+    [
+      { shutdownTimeoutMs: '25s' },
+      'shutdownTimeoutMs must be a number of milliseconds, 0 or more; Infinity for no limit',
+    ],
+    [{ shutdownTimeoutMs: -1 }, 'shutdownTimeoutMs must be a number'],
+    [{ abortGraceMs: Number.NaN }, 'abortGraceMs must be a number of milliseconds, 0 or more, not NaN'],
+    [{ sources: new ScriptedSource() }, 'sources must be a list of sources, such as celery({ broker }), not an object'],
+    [{ sources: [{ url: 'redis://' }] }, 'sources must be a list of sources'],
+    [{ middleware: ['log'] }, 'middleware must be a list of functions'],
+    [{ tasks: [defineTask('work')] }, 'tasks must be a registry: new Tasks(), not a list'],
+    [{ log: console.log }, 'log must be a logger with debug, info, warn and error'],
+    [{ executor: { run: () => 1 } }, 'executor must be an executor, such as childProcess({ tasks })'],
+  ])('options are checked: %o', (wrong, message) => {
+    const options = { tasks: new Tasks(), sources: [new ScriptedSource()], ...wrong } as unknown as WorkerOptions;
+    expect(() => new Worker(options)).toThrow(ConfigError);
+    expect(() => new Worker(options)).toThrow(`Worker: ${message}`);
+  });
+
+  test('stop waits without limit where the timeout is Infinity, and takes no other thing than a number', async () => {
+    const source = new ScriptedSource();
+    const gate = new Gate();
+    const worker = workerOf(source, gate.handler, { shutdownTimeoutMs: Number.POSITIVE_INFINITY });
+    await worker.start();
+    const [one] = source.push({ id: '1' });
+    await expect.poll(() => gate.started).toEqual(['1']);
+    await expect(worker.stop({ timeoutMs: 'soon' as never })).rejects.toThrow('timeoutMs must be a number');
+    const stopped = worker.stop();
+    await pause(50);
+    expect(one!.released).toBe(false);
+    gate.open();
+    await stopped;
+    expect(one!.outcome).toMatchObject({ kind: 'success' });
+  });
+
   test('one that was never started stops at once', async () => {
     const source = new ScriptedSource();
     const worker = workerOf(source, () => 1);
