@@ -61,6 +61,8 @@ export const STOPPED = 'Job stopped by user, work-horse terminated.';
  * | retry beyond the limit | failed | failed | 5, with that Retry | dependents that allow it |
  * | discard | the job is deleted | – | – | dependents |
  * | reject with requeue | queued | – | – | back to the tail, as it was |
+ * | postpone | scheduled | scheduled | – | as it was before the run; due at a whole second, never early |
+ * | unknown | queued | – | – | to the tail of its queue or of another one, as it was |
  * | cancelled | stopped | failed | 2 | |
  */
 export function settle(run: Execution, outcome: Outcome, policy: RqPolicy, now: Date): RqTransition {
@@ -85,8 +87,9 @@ export function settle(run: Execution, outcome: Outcome, policy: RqPolicy, now: 
         ? { disposition: { state: 'requeued' }, write: giveBack(run, now, 'tail') }
         : failed(run, `Job rejected by its handler: ${outcome.reason}`, policy, now);
     case 'postpone':
+      return postponed(run, outcome.delayMs, now);
     case 'unknown':
-      return { disposition: { state: 'requeued' }, write: giveBack(run, now, 'tail') };
+      return { disposition: { state: 'requeued' }, write: giveBack(run, now, 'tail', outcome.queue) };
     case 'replace':
       return failed(
         run,
@@ -105,20 +108,45 @@ export function settle(run: Execution, outcome: Outcome, policy: RqPolicy, now: 
 
 /** The job as it was before the run, back in its queue: no attempt is counted. */
 export function giveBack(run: Execution, now: Date, where: 'head' | 'tail', queue: string = run.queue): Settlement {
-  const { job } = run;
   return {
     ...ending(run, now),
-    fields: [
-      ['status', 'queued'],
-      ['origin', queue],
-      ['started_at', job.startedAt === undefined ? '' : dateText(job.startedAt)],
-      ['last_heartbeat', job.lastHeartbeat === undefined ? '' : dateText(job.lastHeartbeat)],
-      ['worker_name', job.workerName ?? ''],
-    ],
-    ttl: remaining(job, now),
+    fields: [['status', 'queued'], ...untouched(run.job, queue)],
+    ttl: remaining(run.job, now),
     next: { push: where, queue },
     seconds: 0,
   };
+}
+
+/**
+ * The job as it was before the run, in the schedule: a scheduler moves it to its queue when it is due, as it moves one that `enqueue_in` has made. Its
+ * `ttl` begins again then: RQ lets a job expire in its queue, not in the schedule. Source: rq/queue.py schedule_job, rq/scheduler.py (2.10).
+ */
+function postponed(run: Execution, delayMs: number, now: Date): Transition<Settlement> {
+  const at = new Date(now.getTime() + delayMs);
+  const { queue } = run;
+  return {
+    disposition: { state: 'postponed', at },
+    write:
+      delayMs <= 0
+        ? giveBack(run, now, 'tail')
+        : {
+            ...ending(run, now),
+            fields: [['status', 'scheduled'], ...untouched(run.job, queue)],
+            ttl: undefined,
+            next: { at: dueScore(at), queue },
+            seconds: 0,
+          },
+  };
+}
+
+/** The fields that a claim writes, as they were before it. */
+function untouched(job: JobHash, queue: string): [string, string][] {
+  return [
+    ['origin', queue],
+    ['started_at', job.startedAt === undefined ? '' : dateText(job.startedAt)],
+    ['last_heartbeat', job.lastHeartbeat === undefined ? '' : dateText(job.lastHeartbeat)],
+    ['worker_name', job.workerName ?? ''],
+  ];
 }
 
 /**

@@ -251,6 +251,44 @@ it('a job that is given back is as it was, and may wait for what is left of its 
   expect(write.counted).toBeUndefined();
 });
 
+it('a job that is postponed is as it was, in the schedule, never before its time', () => {
+  const before = new Date('2026-11-21T09:00:00Z');
+  const job = { startedAt: before, workerName: 'old', ttl: 100, enqueuedAt: before, retriesLeft: 1, attempts: 1 };
+  const outcome: Outcome = { kind: 'postpone', delayMs: 1_500, reason: 'busy' };
+  const { disposition, write } = settle(runOf(job), outcome, POLICY, NOW);
+  expect(disposition).toEqual({ state: 'postponed', at: new Date(NOW.getTime() + 1_500) });
+  expect(write).toEqual({
+    id: 'j',
+    execution: 'e',
+    queue: 'q',
+    ttl: undefined,
+    next: { at: SECONDS + 2, queue: 'q' },
+    seconds: 0,
+    fields: [
+      ['status', 'scheduled'],
+      ['origin', 'q'],
+      ['started_at', '2026-11-21T09:00:00.000000Z'],
+      ['last_heartbeat', ''],
+      ['worker_name', 'old'],
+    ],
+  });
+});
+it('a job that is postponed by nothing is at the back of its queue', () => {
+  const { disposition, write } = settle(runOf(), { kind: 'postpone', delayMs: 0, reason: 'busy' }, POLICY, NOW);
+  expect(disposition).toEqual({ state: 'postponed', at: NOW });
+  expect(write).toEqual(giveBack(runOf(), NOW, 'tail'));
+});
+it.each([
+  [undefined, 'q'],
+  ['others', 'others'],
+])('an unknown function goes as it was to the back of the queue %s', (queue, expected) => {
+  const outcome: Outcome = { kind: 'unknown', ...(queue === undefined ? {} : { queue }) };
+  const { disposition, write } = settle(runOf(), outcome, POLICY, NOW);
+  expect(disposition).toEqual({ state: 'requeued' });
+  expect(write).toEqual(giveBack(runOf(), NOW, 'tail', expected));
+  expect(fieldsOf(write)).toMatchObject({ status: 'queued', origin: expected });
+});
+
 it("a run whose worker is gone is failed in RQ's words, and only if its deadline has passed", () => {
   const { write } = abandoned({ ...runOf(), startedAt: undefined }, POLICY, NOW, SECONDS);
   expect(write).toMatchObject({ abandonedBefore: SECONDS, ended: 'failed' });
