@@ -70,7 +70,7 @@ test('Python sees an ordinary scheduled job that never ran, and the queue goes o
   expect(await store.ttl('rq:job:held')).toBe(-1);
   await scene[Symbol.asyncDispose]();
   // The worker is gone; nothing of the job is.
-  expect(await store.zrange('rq:scheduled:default', 0, -1)).toEqual(['held']);
+  expect(await store.zrange('rq:scheduled:default', 0, '-1')).toEqual(['held']);
   expect(await store.keys('rq:execution*')).toEqual([]);
 });
 
@@ -86,7 +86,7 @@ test("where our scheduler is off, Python's moves it", async () => {
   await using scene = await start([1_000], { withScheduler: false });
   const job = await client.enqueue('app.hold');
   await until('it is due', async () => {
-    const [, at] = await store.zrange('rq:scheduled:default', 0, -1, 'WITHSCORES');
+    const [, at] = await store.zrange('rq:scheduled:default', 0, '-1', 'WITHSCORES');
     return at !== undefined && Number(at) <= Date.now() / 1000;
   });
   expect(scene.runs).toEqual([1]);

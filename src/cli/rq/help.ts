@@ -25,3 +25,12 @@ A config file:
   });
 
 Times are UTC. Several processes may run: each run is sent once. TERM or INT stops.`;
+
+/** Commands of `jobglot control rq` under RQ's own names, beside the actions of the inspector. */
+export const OWN: Readonly<
+  Record<'shutdown' | 'kill-horse' | 'stop-job', { readonly usage: string; readonly help: string }>
+> = {
+  shutdown: { usage: 'WORKER', help: 'finish what runs, and end: stop' },
+  'kill-horse': { usage: 'WORKER', help: 'end what it runs now; its jobs fail' },
+  'stop-job': { usage: 'JOB', help: 'end the run of a job: terminate' },
+};

@@ -1,8 +1,9 @@
-import type { RqClient, WorkerCommand } from '../../drivers/rq/index.ts';
+import type { RqClient } from '../../drivers/rq/index.ts';
 import { ConfigError } from '../../errors.ts';
 import { EXIT } from '../exit.ts';
 import type { Environment, Output } from '../system.ts';
-import { type ClientFlags, clientFor } from './settings.ts';
+import { OWN } from './help.ts';
+import { type ClientFlags, clientFor, inspectorFor } from './settings.ts';
 
 /** One command on one client, which is closed behind it. */
 async function withClient(
@@ -90,45 +91,34 @@ export function resume(flags: ClientFlags, env: Environment, cwd: string, { out 
   });
 }
 
-/** What `jobglot control rq` can say, and to what. */
-export const COMMANDS: Readonly<Record<string, string>> = {
-  shutdown: 'a worker: finish what runs, and end',
-  'kill-horse': 'a worker: end what runs now',
-  'stop-job': 'a job: end its run',
-  cancel: 'a job: nobody starts it',
-  delete: 'a job: away with it and its results',
-};
-
-/** `jobglot control rq COMMAND WORKER|JOB`. Ends 1 where nobody listens, or there is no such job. */
-export function control(
-  command: string,
-  target: string,
+/** `jobglot control rq shutdown|kill-horse|stop-job NAME`. Ends 1 where nobody listens, or there is no such job. */
+export async function command(
+  name: keyof typeof OWN,
+  targets: readonly string[],
   flags: ClientFlags,
   env: Environment,
   cwd: string,
   { out, err }: Output,
 ): Promise<number> {
-  if (!Object.hasOwn(COMMANDS, command))
-    throw new ConfigError(`there is no command '${command}'; there are ${Object.keys(COMMANDS).join(', ')}`);
-  return withClient(flags, env, cwd, async (client) => {
-    const job = client.job(target);
-    let done: boolean;
-    switch (command) {
-      case 'stop-job':
-        done = await job.stop();
-        break;
-      case 'cancel':
-        await job.cancel();
-        done = true;
-        break;
-      case 'delete':
-        done = await job.delete();
-        break;
-      default:
-        done = await client.command(target, { command: command as (WorkerCommand & { jobId?: never })['command'] });
-    }
-    if (done) out(`${command} ${target}: done\n`);
-    else err(command === 'delete' ? `there is no job ${target}\n` : `${command} ${target}: nobody listens\n`);
+  const [target] = targets;
+  if (target === undefined || targets.length > 1)
+    throw new ConfigError(`control rq ${name}: pass one ${OWN[name].usage}`);
+  const said = (done: boolean): number => {
+    if (done) out(`${name} ${target}: done\n`);
+    else err(`${name} ${target}: nobody listens\n`);
     return done ? EXIT.ok : EXIT.failure;
-  });
+  };
+  if (name === 'kill-horse')
+    return withClient(flags, env, cwd, async (client) => said(await client.command(target, { command: 'kill-horse' })));
+  const inspector = await inspectorFor(flags, env, cwd);
+  try {
+    if (name === 'shutdown') return said((await inspector.act('stop', { worker: target })).done === 1);
+    const { done, gone, refused } = await inspector.act('terminate', { ids: [target] });
+    if (gone.length > 0) err(`there is no job ${target}\n`);
+    else if (refused[0] !== undefined) err(`stop-job ${target}: ${refused[0].reason}\n`);
+    else return said(done === 1);
+    return EXIT.failure;
+  } finally {
+    await inspector.close();
+  }
 }

@@ -1,5 +1,5 @@
 import type { Config } from '../../config.ts';
-import type { RqClient, RqOptions } from '../../drivers/rq/index.ts';
+import type { RqClient, RqInspector, RqOptions } from '../../drivers/rq/index.ts';
 import { loadConfig } from '../load.ts';
 import { first, given, without } from '../settings.ts';
 import type { Environment, WorkerFlags } from '../system.ts';
@@ -100,4 +100,12 @@ export async function clientFor(flags: ClientFlags, env: Environment, cwd: strin
     ...given('limits', file.limits),
     ...given('serializer', flags.serializer ?? file.serializer),
   });
+}
+
+/** An inspector of the Redis that a worker started in the same folder would use. */
+export async function inspectorFor(flags: ClientFlags, env: Environment, cwd: string): Promise<RqInspector> {
+  const file = (await loadConfig(cwd, flags.config))?.config.rq ?? {};
+  const { url } = resolveUrl({ value: flags.url, name: '--url' }, env, file);
+  const { RqInspector } = await import('../../drivers/rq/index.ts');
+  return new RqInspector({ url, ...given('redis', file.redis), ...given('limits', file.limits) });
 }

@@ -1,9 +1,10 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { collect, logOptions, seconds, whole } from '../flag-values.ts';
+import { addInspectorActions, addInspectorViews, type OpenInspector, type OwnCommand } from '../inspector-commands.ts';
 import type { ResolvedSource, CliContext, System, Verb } from '../system.ts';
 import type { CronFlags } from './cron.ts';
 import type { EnqueueFlags } from './enqueue.ts';
-import { CRON_HELP, DECODE_HELP, ENQUEUE_HELP } from './help.ts';
+import { CRON_HELP, DECODE_HELP, ENQUEUE_HELP, OWN } from './help.ts';
 import type { InfoFlags } from './info.ts';
 import type { EmptyFlags, RequeueFlags, SuspendFlags } from './manage.ts';
 import type { ResultFlags } from './result.ts';
@@ -58,7 +59,8 @@ function addWorkerFlags(worker: Command): void {
     );
 }
 
-function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: CliContext): void {
+function addCommands(verb: Verb, _root: Command, context: CliContext): void {
+  const { env, cwd, out, err, done } = context;
   const output = { out, err };
   const command = (name: Parameters<Verb>[0], description: string): Command =>
     verb(name)
@@ -102,8 +104,8 @@ function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: C
       done(await (await import('./result.ts')).showResult(id, flags, env, cwd, output)),
     );
 
-  command('inspect', 'show queues and workers, as rq info does')
-    .argument('[queues...]', 'only these')
+  const inspect = command('inspect', 'show queues and workers, as rq info does; or what every system shows')
+    .argument('[queues...]', 'only these queues; behind the word info, where one is called as a command here is')
     .option('-i, --interval <seconds>', 'again every so often', seconds)
     .option('-r, --raw', 'numbers only, no bars and sums')
     .option('-Q, --only-queues', 'no workers')
@@ -111,15 +113,25 @@ function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: C
     .option('-R, --by-queue', 'workers by queue')
     .option('-j, --json', 'print JSON')
     .action(async (queues: readonly string[], flags: InfoFlags) =>
-      done(await (await import('./info.ts')).info(queues, flags, env, cwd, output)),
+      done(
+        await (
+          await import('./info.ts')
+        ).info(queues[0] === 'info' ? queues.slice(1) : queues, flags, env, cwd, output),
+      ),
     );
+  const open: OpenInspector<ClientFlags> = async (flags) =>
+    (await import('./settings.ts')).inspectorFor(flags, env, cwd);
+  addInspectorViews(inspect, context, open);
 
-  command('control', 'tell a worker or a job of RQ something')
-    .argument('<command>', 'shutdown, kill-horse, stop-job, cancel, delete')
-    .argument('<target>', "a worker's name, or a job's id")
-    .action(async (name: string, target: string, flags: ClientFlags) =>
-      done(await (await import('./manage.ts')).control(name, target, flags, env, cwd, output)),
-    );
+  const own = (name: keyof typeof OWN): OwnCommand<ClientFlags> => ({
+    ...OWN[name],
+    run: async (names, flags) => (await import('./manage.ts')).command(name, names, flags, env, cwd, output),
+  });
+  addInspectorActions(command('control', 'do something about jobs, queues and workers of RQ'), context, open, {
+    shutdown: own('shutdown'),
+    'kill-horse': own('kill-horse'),
+    'stop-job': own('stop-job'),
+  });
 
   logOptions(command('cron', 'send jobs to RQ workers when they are due: rq: { cron: [...] } of jobglot.config.ts'))
     .option('--name <name>', 'how RQ shows it (default: host:pid:6 hex digits)')

@@ -6,6 +6,7 @@ export type { WaitOptions } from './await-results.ts';
 export type { RqCallback, RqCallbackCall, RqCallbacks, RqFailure, RqStopped, RqSuccess } from './callbacks.ts';
 export { EnqueuedJob, type EnqueueOptions, type Prepared, RqClient, type RqClientOptions } from './client.ts';
 export { RqCron, type RqCronJob, type RqCronOptions } from './cron.ts';
+export { RqInspector, type RqInspectorOptions } from './inspector.ts';
 export { JobRecord, RqJob, RqResult } from './job.ts';
 export { type CurrentJob, currentJob } from './current.ts';
 export type { RqAppOptions, RqOptions } from './options.ts';
