@@ -10,4 +10,5 @@ export * from './queues.ts';
 export * as redis from './redis.ts';
 export * from './retry.ts';
 export * as scheduler from './schedule.ts';
+export * as search from './search.ts';
 export * from './times.ts';

@@ -9,6 +9,7 @@ export {
   type PerformLaterOptions,
 } from './client.ts';
 export { type FailuresOptions, type ListedFailure, ResqueApi, type ResqueInfo, type WorkerInfo } from './api.ts';
+export { ResqueInspector, type ResqueInspectorOptions } from './inspector.ts';
 export { ResqueScheduler, type ResqueSchedulerOptions } from './scheduler.ts';
 export { DontPerform, jobTitle, performHooks, type PerformHooks } from './hooks.ts';
 export { ResqueSource } from './source.ts';
