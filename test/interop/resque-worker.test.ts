@@ -289,11 +289,11 @@ describe('failures', () => {
   });
 
   test('a class that nobody handles fails, where that is asked for', async () => {
-    await startWorker({ unknownTask: 'fail' });
+    await startWorker({ unknownTask: 'fail' }); // the old name of 'reject'
     await client.enqueue('Nobody::Here', { args: [1] });
     await processed(1);
     expect(await failures()).toMatchObject([
-      { exception: 'UnknownTaskError', payload: { class: 'Nobody::Here', args: [1] } },
+      { exception: 'NameError', payload: { class: 'Nobody::Here', args: [1] } },
     ]);
   });
 

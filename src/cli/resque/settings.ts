@@ -78,7 +78,7 @@ export function resolveResque(flags: ResqueWorkerFlags, env: Environment, config
     ...given('scheduler', schedulerOf(flags.resqueScheduler, env, file.scheduler)),
     ...given('schedulerLockPrefix', env['RESQUE_SCHEDULER_MASTER_LOCK_PREFIX'] ?? file.schedulerLockPrefix),
     ...given('failure', flags.failureBackend ?? backend(env['FAILURE_BACKEND']) ?? file.failure),
-    ...given('unknownTask', flags.unknownTask === undefined ? file.unknownTask : UNKNOWN[flags.unknownTask]),
+    ...given('unknownTask', flags.unknownTask ?? file.unknownTask),
   };
   const preShutdown = number(env, 'RESQUE_PRE_SHUTDOWN_TIMEOUT');
   const termTimeout = number(env, 'RESQUE_TERM_TIMEOUT');
@@ -112,8 +112,6 @@ function schedulerOf(
   };
   return Object.keys(own).length === 0 ? asked : { ...(asked === true ? {} : asked), ...own };
 }
-
-const UNKNOWN = { requeue: 'requeue', reject: 'fail' } as const;
 
 /** How much to log, where no flag says: VVERBOSE, VERBOSE, LOGGING. */
 export function logLevelOf(env: Environment): 'debug' | 'info' | undefined {

@@ -2,7 +2,7 @@ import { rm, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Job } from '../../../protocols/job.ts';
 import type { Config } from '../../config.ts';
-import type { ResqueSource } from '../../drivers/resque/index.ts';
+import type { ResqueOptions, ResqueSource } from '../../drivers/resque/index.ts';
 import type { Worker } from '../../worker/worker.ts';
 import { importArguments } from '../load.ts';
 import type { Companion, Environment, ResolvedSource } from '../system.ts';
@@ -25,7 +25,7 @@ export async function resqueSource(
   if (options.scheduler !== undefined && options.scheduler !== false) notes.push('scheduler');
   if (options.interval === 0) notes.push('ends when the queues are empty');
   if (forkPerJob) notes.push('a process for each job');
-  if (options.unknownTask !== undefined) notes.push(`unknown tasks: ${options.unknownTask}`);
+  if (options.unknownTask !== undefined) notes.push(`unknown tasks: ${shownPolicy(options.unknownTask)}`);
   const logLevel = logLevelOf(env);
   return {
     source,
@@ -47,6 +47,10 @@ export async function resqueSource(
       : {}),
     signals: signalsOf(source, resolved),
   };
+}
+
+function shownPolicy(policy: NonNullable<ResqueOptions['unknownTask']>): string {
+  return typeof policy === 'string' ? policy : `forward to ${policy.forward}`;
 }
 
 /** Resque's meanings of signals. TERM and INT are as for every worker: jobs that do not end in time go back to their queues. */

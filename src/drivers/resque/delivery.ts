@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { toFailure } from '../../../protocols/errors.ts';
 import type { Command } from '../../../protocols/redis.ts';
 import type { Disposition, Outcome, Transition } from '../../../protocols/job.ts';
@@ -22,6 +22,8 @@ export interface ClaimedPayload {
   readonly queue: string;
   readonly claim: string;
   readonly payload: Payload;
+  /** A handler here knows its class. */
+  readonly known: boolean;
   /** Name of its retry key, where attempts are counted. */
   readonly retryName: string | undefined;
   readonly retry: lifecycle.ResquePolicy['retry'];
@@ -64,6 +66,17 @@ export class ResqueDelivery implements Delivery, Holder, Occupant, PostponedJob 
   get payload(): string {
     return this.claimed.payload.text;
   }
+  get known(): boolean {
+    return this.claimed.known;
+  }
+  /** Without an id of its own a payload is recognised by its bytes. */
+  get unknownKey(): string {
+    const { id, text } = this.claimed.payload;
+    return id ?? createHash('sha1').update(text).digest('base64');
+  }
+  get bytes(): number {
+    return this.payload.length;
+  }
 
   /** `worker:<id>` leaves with what else is sent this turn; the job need not wait for it. */
   begin(): undefined {
@@ -104,6 +117,14 @@ export class ResqueDelivery implements Delivery, Holder, Occupant, PostponedJob 
     const done = await this.#process.claims.exchange(this.claimed.claim, [...commands, ...counted]);
     // A claim that is gone at the first try was taken away. At a second one it was the first that did it, unheard.
     return !done && this.#writes === 1 ? REQUEUED : transition.disposition;
+  }
+
+  /** A failure as Ruby records it. Source: job.rb payload_class, constantize. */
+  rejectUnknown(): Outcome {
+    return {
+      kind: 'fail',
+      error: { type: 'NameError', message: `uninitialized constant ${this.job.task}`, traceback: '' },
+    };
   }
 
   async release(): Promise<void> {

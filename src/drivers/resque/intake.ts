@@ -12,8 +12,6 @@ import type { ResqueProcess } from './process.ts';
 /** What claimed payloads turned out to be. */
 export interface Sorted {
   readonly deliveries: ResqueDelivery[];
-  /** Of classes that nobody here handles. */
-  readonly strangers: ResqueDelivery[];
   /** Jobs of Rails whose arguments cannot be read. */
   readonly unread: { readonly delivery: ResqueDelivery; readonly error: Failure }[];
   /** What is no payload. */
@@ -45,7 +43,7 @@ export class Intake {
 
   /** Rejects with ConnectionError where attempts cannot be read; then nobody holds the claims. */
   async sort(claimed: readonly ClaimedJob[]): Promise<Sorted> {
-    const sorted: Sorted = { deliveries: [], strangers: [], unread: [], poison: [] };
+    const sorted: Sorted = { deliveries: [], unread: [], poison: [] };
     const read: Read[] = [];
     for (const one of claimed) {
       try {
@@ -74,13 +72,13 @@ export class Intake {
     const make = (job: ResqueJob): ResqueDelivery =>
       new ResqueDelivery(
         this.#process,
-        { queue, claim, payload, retryName: name, retry: rule?.retry },
+        { queue, claim, payload, known: rule !== undefined, retryName: name, retry: rule?.retry },
         limited(job, rule),
         this.#holding,
       );
     const id = `${this.#process.name}:${claim}`;
     const plain = toJob(payload, queue, id, attempt);
-    if (rule === undefined) sorted.strangers.push(make(inner === undefined ? plain : { ...plain, task: inner }));
+    if (rule === undefined) sorted.deliveries.push(make(inner === undefined ? plain : { ...plain, task: inner }));
     else if (inner === undefined) sorted.deliveries.push(make(plain));
     else {
       try {

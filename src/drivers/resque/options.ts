@@ -4,6 +4,7 @@ import { type Keyspace, keyspace } from '../../../protocols/resque/keys.ts';
 import { queueList, type QueueList } from '../../../protocols/resque/queues.ts';
 import type { RubyInspect } from '../../../protocols/resque/retry.ts';
 import { ConfigError } from '../../errors.ts';
+import type { UnknownTaskPolicy } from '../../source.ts';
 import { redisTarget, type RedisTarget, type RedisTargetOptions } from '../../transports/redis-url.ts';
 import type { ResqueSchedule } from './schedule.ts';
 
@@ -50,11 +51,12 @@ export interface ResqueOptions extends ResqueAppOptions {
   /** So much farther away with every look that finds nothing: BACKOFF_INTERVAL. @default 0.1 */
   readonly backoffInterval?: number;
   /**
-   * A class that nobody handles here. `requeue`: it goes back for others, behind its queue, after a pause. `fail`: it fails, as in
-   * Ruby. @default 'requeue'
+   * A job whose class has no handler here. `requeue`: it goes to the back of its queue for other workers, after a pause that grows. `reject`: it fails
+   * with a NameError, as in Ruby. `hold`: this worker keeps it until it stops. `{ forward }`: it goes to another queue. `fail` is an old name of
+   * `reject`. @default 'requeue'
    */
-  readonly unknownTask?: 'requeue' | 'fail';
-  /** How long a job of an unknown class is held before it goes back. @default 1000 */
+  readonly unknownTask?: UnknownTaskPolicy | 'fail';
+  /** Milliseconds before a job of an unknown class goes back for the first time. @default 1000 */
   readonly unknownTaskDelayMs?: number;
   /** Where failures go; several: each of them, in this order. @default 'redis' */
   readonly failure?: FailureOption | readonly FailureOption[];
@@ -159,7 +161,7 @@ export interface ResolvedWorker {
   readonly concurrency: number;
   readonly prefetch: number;
   readonly push: boolean;
-  readonly unknownTask: 'requeue' | 'fail';
+  readonly unknownTask: UnknownTaskPolicy;
   readonly unknownTaskDelayMs: number;
   readonly failures: readonly FailureBackend[];
   readonly failureFunctions: readonly FailureFunction[];
@@ -187,7 +189,6 @@ export function resolveWorker(options: ResqueOptions): ResolvedWorker {
     scheduler = false,
   } = options;
   oneOf('fetch', fetch, ['push', 'poll']);
-  oneOf('unknownTask', unknownTask, ['requeue', 'fail']);
   const failures = (Array.isArray(failure) ? failure : [failure]) as readonly FailureOption[];
   for (const one of failures)
     if (typeof one !== 'function') oneOf('failure', one, ['redis', 'redis_multi_queue', 'none']);
@@ -199,7 +200,7 @@ export function resolveWorker(options: ResqueOptions): ResolvedWorker {
     concurrency: whole('concurrency', options.concurrency ?? 10, 1),
     prefetch: whole('prefetch', options.prefetch ?? 0, 0),
     push: fetch === 'push',
-    unknownTask,
+    unknownTask: unknownTask === 'fail' ? 'reject' : unknownTask,
     unknownTaskDelayMs: options.unknownTaskDelayMs ?? 1_000,
     failures: failures.filter((one): one is FailureBackend => one === 'redis' || one === 'redis_multi_queue'),
     failureFunctions: failures.filter((one) => typeof one === 'function'),

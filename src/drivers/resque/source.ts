@@ -19,7 +19,6 @@ import { PostponedJobs } from './postponed.ts';
 import { type ResqueOptions, type ResolvedWorker, resolveApp, resolveWorker, type WorkerHooks } from './options.ts';
 import { FOLLOWS, ResqueProcess } from './process.ts';
 import { SchedulerAgent } from './scheduler.ts';
-import { Strangers } from './strangers.ts';
 
 /** Milliseconds between two looks where the server cannot tell of a push. */
 const POLLING_MS = 100;
@@ -29,10 +28,11 @@ export class ResqueSource implements Source {
   readonly system = 'resque';
   readonly concurrency: number;
   readonly prefetch: number;
+  readonly unknownTask: UnknownTaskPolicy;
+  readonly unknownTaskDelayMs: number;
   readonly agents: readonly Agent[];
   readonly #process: ResqueProcess;
   readonly #options: ResolvedWorker;
-  readonly #strangers: Strangers;
   readonly #polls: PollInterval;
   readonly #scheduler: SchedulerAgent | undefined;
   readonly #chores = new Set<Promise<unknown>>();
@@ -46,8 +46,8 @@ export class ResqueSource implements Source {
   /** Resolves when the worker goes on; undefined while it does. */
   #paused: { readonly until: Promise<void>; readonly resume: () => void } | undefined;
   #wasEmpty = true;
-  /** Jobs of unknown classes that came since the last one that is handled here. */
-  #strangersInARow = 0;
+  /** How many jobs of unknown classes have come since the last known one. */
+  #unknownInARow = 0;
   readonly #running = new RenewingSet<ResqueDelivery>();
   readonly #postponed = new PostponedJobs<ResqueDelivery>();
   readonly #wakeUp = new WakeUp();
@@ -60,7 +60,8 @@ export class ResqueSource implements Source {
     this.concurrency = this.#options.concurrency;
     this.prefetch = this.#options.prefetch;
     this.#process = new ResqueProcess(app, this.#options);
-    this.#strangers = new Strangers(this.#options.unknownTaskDelayMs, (work) => this.#executeWrite(work));
+    this.unknownTask = this.#options.unknownTask;
+    this.unknownTaskDelayMs = this.#options.unknownTaskDelayMs;
     const { scheduler } = this.#options;
     this.#scheduler =
       scheduler === undefined || scheduler.run === false ? undefined : new SchedulerAgent(app, scheduler);
@@ -86,10 +87,6 @@ export class ResqueSource implements Source {
   /** Ids of our workers, as Resque has them. */
   get workers(): readonly string[] {
     return this.#process.slots.ids;
-  }
-
-  get unknownTask(): UnknownTaskPolicy {
-    return this.#options.unknownTask === 'fail' ? 'reject' : 'requeue';
   }
 
   async open(host: Host): Promise<void> {
@@ -119,12 +116,6 @@ export class ResqueSource implements Source {
       await Promise.race([this.#paused.until, pause(1_000, signal)]);
       return [];
     }
-    // A queue full of other people's jobs: they pass through here a thousand at a time, not all at once.
-    if (this.#strangers.full) {
-      if (this.#polls.over && (await this.#onlyStrangers())) return this.#end(signal);
-      await pause(this.#options.unknownTaskDelayMs, signal);
-      return [];
-    }
     const seen = this.#watch?.seen ?? 0;
     await this.#process.whenReady(signal);
     await this.#process.claims.recoverLostReplies();
@@ -133,10 +124,13 @@ export class ResqueSource implements Source {
     const { claimed, aside, paused, news } = await this.#claim(max);
     for (const one of aside) this.#tooLarge(one);
     const deliveries = await this.#deliveries(claimed);
-    if (deliveries.length > 0) {
+    if (deliveries.some(({ known }) => known)) {
       this.#wasEmpty = false;
-      this.#strangersInARow = 0;
+      this.#unknownInARow = 0;
       this.#polls.found();
+    } else {
+      this.#unknownInARow += deliveries.length;
+      if (this.#polls.over && deliveries.length > 0 && (await this.#onlyUnknown(deliveries.length))) this.#stop();
     }
     if (claimed.length > 0 || aside.length > 0 || news) return deliveries;
     if (!paused && !this.#wasEmpty) {
@@ -152,7 +146,6 @@ export class ResqueSource implements Source {
     this.#quiet = true;
     this.#paused?.resume();
     this.#watch?.poke();
-    this.#strangers.releaseAll();
     // The soonest is released last, to the head of its queue.
     for (const delivery of this.#postponed.close().toReversed()) this.#executeWrite(() => delivery.release());
     await Promise.all(this.#chores);
@@ -238,23 +231,30 @@ export class ResqueSource implements Source {
     else await this.#watch.next(seen, intervalMs, signal);
   }
 
-  /** Nothing is there, and nobody waits for more (`interval: 0`): the worker stops once nothing runs. What runs may bring more. */
+  /** The queues are empty and no more is waited for (`interval: 0`): the worker stops once nothing runs. A running job may enqueue more. */
   async #end(signal: AbortSignal): Promise<readonly Delivery[]> {
-    // Only other people's jobs are left, and would come round and round.
-    if (this.#process.claims.size <= this.#strangers.size) {
-      this.#log.info({ system: this.system }, 'the queues are empty (interval 0): the worker stops');
-      this.#host?.stop();
-    }
+    // Unknown tasks that are held would go round for ever.
+    if (this.#process.claims.size <= (this.#host?.unknownHeld(this) ?? 0)) this.#stop();
     await pause(POLLING_MS, signal);
     return [];
   }
 
-  /** All that waits has been seen, and is for others: they come round behind each other. */
-  async #onlyStrangers(): Promise<boolean> {
+  #stop(): void {
+    this.#log.info({ system: this.system }, 'the queues hold no job for this worker (interval 0): the worker stops');
+    this.#host?.stop();
+  }
+
+  /**
+   * Whether every job that waits has been here and is unknown: unknown ones go back behind each other. `more` have just come. A job that runs may still
+   * enqueue a known one.
+   */
+  async #onlyUnknown(more: number): Promise<boolean> {
+    const held = (this.#host?.unknownHeld(this) ?? 0) + more;
+    if (this.#process.claims.size > held) return false;
     const sizes = await this.#process.run(wire.sizes(this.#process.keys, this.#options.queues.expand(this.#known)));
     let waiting = 0;
     for (const size of sizes.values()) waiting += size;
-    return this.#strangersInARow >= waiting + this.#strangers.size;
+    return this.#unknownInARow >= waiting + held;
   }
 
   /** What a hook throws is its own trouble. */
@@ -266,7 +266,7 @@ export class ResqueSource implements Source {
     }
   }
 
-  async #deliveries(claimed: readonly ClaimedJob[]): Promise<readonly Delivery[]> {
+  async #deliveries(claimed: readonly ClaimedJob[]): Promise<readonly ResqueDelivery[]> {
     let sorted: Sorted;
     try {
       sorted = await (this.#intake as Intake).sort(claimed);
@@ -279,9 +279,6 @@ export class ResqueSource implements Source {
     // As in Rails: the job fails with it.
     for (const { delivery, error } of sorted.unread)
       this.#executeWrite(() => delivery.settle({ kind: 'error', error, retriable: false }).then(() => {}));
-    if (this.#options.unknownTask === 'fail' || this.#quiet) return [...sorted.deliveries, ...sorted.strangers];
-    this.#strangersInARow += sorted.strangers.length;
-    for (const stranger of sorted.strangers) this.#strangers.take(stranger, this.#log);
     return sorted.deliveries;
   }
 

@@ -61,7 +61,7 @@ function rescuerOf(process: ResqueProcess): Rescuer {
       const { queue } = readClaim(claim);
       const why = { code: 'poison', queue, deaths: options.poisonLimit, process: other, at: Date.now() / 1000 };
       const digest = createHash('sha1').update(queue).update('\0').update(bytes).digest('hex');
-      const harmless = isStranger(process, bytes, queue);
+      const harmless = isUnknown(process, bytes, queue);
       return { ...wire.rescueOf(keys, claim, bytes, digest, JSON.stringify(why)), harmless };
     },
     buried: (claim, other) => {
@@ -85,9 +85,9 @@ function rescuerOf(process: ResqueProcess): Rescuer {
   });
 }
 
-/** Whether it is of a class that is left for others, as far as can be said here: on a queue of ours, and nobody handles it. */
-function isStranger({ options, host }: ResqueProcess, bytes: Uint8Array, queue: string): boolean {
-  if (options.unknownTask !== 'requeue' || host === undefined || options.queues.expand([queue]).length === 0)
+/** Whether the dead process only held it: its class has no handler here, and unknown tasks are not rejected. Only for queues of this worker. */
+function isUnknown({ options, host }: ResqueProcess, bytes: Uint8Array, queue: string): boolean {
+  if (options.unknownTask === 'reject' || host === undefined || options.queues.expand([queue]).length === 0)
     return false;
   try {
     const payload = decodePayload(bytes);

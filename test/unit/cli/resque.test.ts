@@ -93,7 +93,7 @@ describe('a worker', () => {
       concurrency: 3,
       namespace: 'shop',
       scheduler: true,
-      unknownTask: 'fail',
+      unknownTask: 'reject',
     });
     expect(resolve({}, { QUEUE: 'env', REDIS_URL: 'redis://env' }, config).options).toMatchObject({
       url: 'redis://file',
