@@ -292,9 +292,7 @@ describe('failures', () => {
     await startWorker({ unknownTask: 'fail' }); // the old name of 'reject'
     await client.enqueue('Nobody::Here', { args: [1] });
     await processed(1);
-    expect(await failures()).toMatchObject([
-      { exception: 'NameError', payload: { class: 'Nobody::Here', args: [1] } },
-    ]);
+    expect(await failures()).toMatchObject([{ exception: 'NameError', payload: { class: 'Nobody::Here', args: [1] } }]);
   });
 
   test('jobs that run can be killed, and the worker goes on', async () => {
