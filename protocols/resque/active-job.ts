@@ -45,12 +45,23 @@ export function toActiveJob(payload: Payload, queue: string, claim: string): Res
   const activeJob = readJob(payload.args[0]);
   const { args, kwargs } = splitKeywords(decodeArguments(activeJob.arguments));
   const attempt = activeJob.executions + 1;
-  return { id: activeJob.jobId ?? claim, task: activeJob.jobClass, args, kwargs, queue, attempt, activeJob };
+  const job = { id: activeJob.jobId ?? claim, task: activeJob.jobClass, args, kwargs, queue, attempt, activeJob };
+  const traced = activeJob.fields.get(TRACED);
+  if (payload.headers === undefined && traced === undefined) return job;
+  return { ...job, headers: { ...payload.headers, ...(traced === undefined ? {} : { [TRACED]: traced }) } };
 }
 
+/** Where OpenTelemetry keeps its headers, within the data of Active Job. Source: opentelemetry-instrumentation-active_job, handlers and patches. */
+const TRACED = '__otel_headers';
+
 /** A payload of the wrapper, as `perform_later` pushes it. Throws WireError `unencodable`, naming the argument. */
-export function wrap(job: NewJob, options: EncodeOptions = {}): string {
-  return encodePayload(JOB_WRAPPER, [writeJob(job, options)]);
+export function wrap(
+  job: NewJob,
+  options: EncodeOptions = {},
+  { [TRACED]: traced, ...headers }: Readonly<Record<string, unknown>> = {},
+): string {
+  const data = writeJob(job, options);
+  return encodePayload(JOB_WRAPPER, [traced === undefined ? data : { ...data, [TRACED]: traced }], undefined, headers);
 }
 
 /**

@@ -10,7 +10,7 @@ import type { Job } from '../job.ts';
  *     payload = { "class": text, "args": [ value … ] }           in this order: jobs are compared as texts
  *     item    = { "class": text, "args": [ value … ], "queue": text }     delayed (resque-scheduler), in this order
  *
- * Other members are legal and meant for nobody; ours may have `"id"`. Without `args` there are none.
+ * Other members are legal; Ruby does not read them. Here they are the job's headers, and `"id"` its name. Without `args` there are none.
  * Source: resque job.rb create, payload_class; resque-scheduler delaying_extensions.rb job_to_hash_with_queue.
  */
 export interface Payload {
@@ -19,6 +19,8 @@ export interface Payload {
   readonly args: readonly unknown[];
   /** A member `id`, where it is a text: what our client adds if asked to. */
   readonly id: string | undefined;
+  /** Members that are neither Resque's nor jobglot's own; undefined where there are none. */
+  readonly headers: Readonly<Record<string, unknown>> | undefined;
   /** The payload itself, to the letter. */
   readonly text: string;
 }
@@ -55,23 +57,62 @@ function payloadOf({ text, value }: Read): Payload {
   const args = own(value, 'args') ?? [];
   if (!Array.isArray(args)) throw new WireError('resque', 'undecodable', `the payload's args are no list (${name})`);
   const id = own(value, 'id');
-  return { class: name, args, id: typeof id === 'string' && id !== '' ? id : undefined, text };
+  return {
+    class: name,
+    args,
+    id: typeof id === 'string' && id !== '' ? id : undefined,
+    headers: headersOf(value),
+    text,
+  };
+}
+
+/** Members of a payload, and of a delayed item, that mean something here. */
+export const OWN_MEMBERS: ReadonlySet<string> = new Set(['class', 'args', 'queue', 'id']);
+
+function headersOf(value: Readonly<Record<string, unknown>>): Payload['headers'] {
+  let headers: Record<string, unknown> | undefined;
+  for (const name in value) {
+    if (OWN_MEMBERS.has(name) || !Object.hasOwn(value, name)) continue;
+    // An own property, whatever its name.
+    Object.defineProperty((headers ??= {}), name, {
+      value: value[name],
+      enumerable: true,
+      writable: true,
+      configurable: true,
+    });
+  }
+  return headers;
 }
 
 function own(value: Readonly<Record<string, unknown>>, key: string): unknown {
   return Object.hasOwn(value, key) ? value[key] : undefined;
 }
 
-/** A payload's text, byte for byte what Ruby pushes for the same call. `id` adds a member that Ruby keeps and does not look at. */
-export function encodePayload(name: string, args: readonly unknown[], id?: string): string {
+/**
+ * A payload's text, byte for byte what Ruby pushes for the same call. `id` and `headers` add members that Ruby keeps and does not look at. Throws
+ * WireError `unencodable`, also for a header with a name of Resque's own.
+ */
+export function encodePayload(
+  name: string,
+  args: readonly unknown[],
+  id?: string,
+  headers: Readonly<Record<string, unknown>> = {},
+): string {
   if (name === '') throw new WireError('resque', 'unencodable', 'a job needs a class: what Ruby calls perform on');
-  const tail = id === undefined ? '' : `,"id":${json.stringify(id)}`;
+  let tail = id === undefined ? '' : `,"id":${json.stringify(id)}`;
+  for (const [header, value] of Object.entries(headers)) {
+    if (OWN_MEMBERS.has(header))
+      throw new WireError('resque', 'unencodable', `a header cannot be named '${header}': it is a member of every job`);
+    if (value !== undefined) tail += `,${json.stringify(header)}:${json.stringify(value, { at: `headers.${header}` })}`;
+  }
   return `{"class":${json.stringify(name)},"args":${json.stringify(args, { at: 'args' })}${tail}}`;
 }
 
 /** A job of another, in the words it came in, to be run by the worker. `claim` names it where it has no name of its own. */
 export function toJob(payload: Payload, queue: string, claim: string, attempt = 1): Job {
-  return { id: payload.id ?? claim, task: className(payload.class), args: payload.args, kwargs: {}, queue, attempt };
+  const { id = claim, args, headers } = payload;
+  const job: Job = { id, task: className(payload.class), args, kwargs: {}, queue, attempt };
+  return headers === undefined ? job : { ...job, headers };
 }
 
 /** `my-job` is the class `MyJob`. Source: vendored helpers classify. */

@@ -1,127 +1,132 @@
 import { randomUUID } from 'node:crypto';
-import type { RailsVersion } from '../../../protocols/formats/active-job/index.ts';
 import { wrap } from '../../../protocols/resque/active-job.ts';
 import * as json from '../../../protocols/formats/ruby-json.ts';
 import type { Exchange } from '../../../protocols/redis.ts';
 import { decodePayload, encodeDelayed, encodePayload, type Payload } from '../../../protocols/resque/message.ts';
 import * as wire from '../../../protocols/resque/redis.ts';
 import * as delayed from '../../../protocols/resque/schedule.ts';
-import type { AnyCall, Call, CallArguments, Client, NoKeywords, RedisLink } from '../../client.ts';
+import {
+  type AnyCall,
+  type Call,
+  type CallArguments,
+  type ClientEvents,
+  type ClientMiddleware,
+  type Envelope,
+  type FullClient,
+  type NoKeywords,
+  type RedisLink,
+  sendManyThrough,
+  sendThrough,
+} from '../../client.ts';
 import { ConfigError } from '../../errors.ts';
+import { Events } from '../../events.ts';
 import { type Logger, silent } from '../../log.ts';
 import { type Task, taskName } from '../../task.ts';
 import { RedisConnection } from '../../transports/redis.ts';
-import { type ResolvedApp, resolveApp, type ResqueAppOptions } from './options.ts';
+import { checkCall, checkClient, checkLater } from './checks.ts';
+import type { EnqueueOptions, PerformLaterOptions, ResqueClientOptions } from './client-options.ts';
+import { type ClientHooks, enqueueHooks } from './hooks.ts';
+import { type ResolvedApp, resolveApp } from './options.ts';
 import type { ResqueSchedule } from './schedule.ts';
-
-/** Where Redis is, and how jobs are enqueued. */
-export interface ResqueClientOptions extends ResqueAppOptions {
-  /** Where a class goes that names no queue. @default none: enqueue says that it needs one */
-  readonly defaultQueue?: string;
-  /** By class, as Resque's class methods of these names. */
-  readonly hooks?: Readonly<Record<string, ClientHooks>>;
-  readonly log?: Logger;
-}
-
-/** Resque's hooks around enqueuing; what they get are the job's arguments. `false` from a `before` hook: it is not done. */
-export interface ClientHooks {
-  readonly beforeEnqueue?: (...args: readonly unknown[]) => unknown;
-  readonly afterEnqueue?: (...args: readonly unknown[]) => unknown;
-  readonly beforeDequeue?: (...args: readonly unknown[]) => unknown;
-  readonly afterDequeue?: (...args: readonly unknown[]) => unknown;
-  /** resque-scheduler: before a delayed job is kept. */
-  readonly beforeSchedule?: (...args: readonly unknown[]) => unknown;
-  readonly afterSchedule?: (...args: readonly unknown[]) => unknown;
-}
-
-/** Where and when a job is to run. */
-export interface EnqueueOptions {
-  /** @default the client's `defaultQueue` */
-  readonly queue?: string;
-  /** Not before then: kept where a scheduler, in Ruby or here, moves it from. */
-  readonly at?: Date;
-  /** Seconds from now. */
-  readonly in?: number;
-  /** A name for logs and events, kept in the payload: then it is not the same text as Ruby's for the same call. */
-  readonly id?: string;
-}
-
-/** As `set` and `perform_later` of Active Job take them. */
-export interface PerformLaterOptions extends Omit<EnqueueOptions, 'id'> {
-  /** A UUID. @default a new one */
-  readonly jobId?: string;
-  readonly priority?: number;
-  /** @default 'en' */
-  readonly locale?: string;
-  /** The name of a zone as Rails knows it. @default 'UTC' */
-  readonly timezone?: string;
-  /** The oldest Rails that reads it. @default what every version reads */
-  readonly rails?: RailsVersion;
-}
 
 type Named<A extends readonly unknown[], K, R> = Task<A, K, R> | string;
 
+/** A job that is checked and about to be sent. `encode` makes its payload of what middleware has made of the envelope. */
+interface Outgoing {
+  readonly envelope: Envelope;
+  readonly encode: (envelope: Envelope) => string;
+}
+
+/** How many jobs `enqueueMany` sends in one trip. */
+const BATCH = 1_000;
+
 /** Enqueues jobs for Resque, in Ruby or here. Connects at the first call. */
-export class ResqueClient implements Client<EnqueueOptions & NoKeywords, boolean>, AsyncDisposable {
+export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boolean> {
+  /** `job:enqueued`, once Redis has the job. */
+  readonly events: Events<ClientEvents> = new Events();
   readonly #app: ResolvedApp;
   readonly #options: ResqueClientOptions;
   readonly #log: Logger;
   readonly #link: RedisLink | undefined;
+  readonly #middleware: ClientMiddleware[];
+  /** Resque's own hooks, innermost: they see what is sent. */
+  readonly #hooked: readonly ClientMiddleware[];
   #redis: RedisLink | undefined;
   #push: ((item: { readonly queue: string; readonly payload: string }) => Promise<void>) | undefined;
   #opening: Promise<RedisLink> | undefined;
 
-  /** @param link used in place of a connection to `url`: for tests */
+  /** Throws ConfigError for options that cannot work. @param link used in place of a connection to `url`: for tests */
   constructor(options: ResqueClientOptions, link?: RedisLink) {
+    checkClient(options);
     this.#link = link;
     this.#options = options;
+    this.#middleware = [...(options.middleware ?? [])];
+    this.#hooked = options.hooks === undefined ? [] : [enqueueHooks(options.hooks)];
     this.#app = resolveApp(options);
     this.#log = options.log ?? silent;
   }
 
+  /** Add middleware around what this client sends from now on. The first one added is the outermost. */
+  use(middleware: ClientMiddleware): this {
+    this.#middleware.push(middleware);
+    return this;
+  }
+
   /**
-   * Send one job; true when Redis has it, false when a hook would not have it. Throws WireError `unencodable` for arguments that JSON does not
-   * have, ConfigError without a queue, ConnectionError when Redis does not answer: then it is not known to be sent.
+   * Send one job; true when Redis has it, false when a hook refused it. Rejects with WireError `unencodable` for arguments that JSON does not have,
+   * ConfigError without a queue or with wrong options, NotEnqueuedError where a middleware did not pass the job on, ConnectionError when Redis does not
+   * answer: then it is not known whether the job was sent.
    */
   async enqueue<A extends readonly unknown[], K, R>(
     task: Named<A, K, R>,
     ...[call]: CallArguments<A, K, EnqueueOptions & NoKeywords>
   ): Promise<boolean> {
-    const { args = [], kwargs, at, in: seconds, id }: AnyCall<EnqueueOptions> = call ?? {};
-    if (kwargs !== undefined && Object.keys(kwargs as object).length > 0)
-      throw new ConfigError('resque: a job has positional arguments only; put kwargs into the last of args');
+    return this.#through(this.#plain(taskName(task, 'resque'), call ?? {}));
+  }
+
+  /**
+   * Send many jobs of one class, a thousand to a trip: one receipt for each call, as `enqueue` gives it, in their order. The options of all are checked
+   * before the first is sent. Rejects as `enqueue`; what was sent before an error stays sent.
+   */
+  async enqueueMany<A extends readonly unknown[], K, R>(
+    task: Named<A, K, R>,
+    calls: readonly Call<A, K, EnqueueOptions & NoKeywords>[],
+    { batchSize = BATCH }: { readonly batchSize?: number } = {},
+  ): Promise<readonly boolean[]> {
+    if (!Number.isSafeInteger(batchSize) || batchSize < 1)
+      throw new ConfigError(`resque: enqueueMany: batchSize must be a whole number, 1 or more, not ${batchSize}`);
     const name = taskName(task, 'resque');
-    const queue = this.#queueOf(name, call?.queue);
-    const payload = encodePayload(name, args, id);
-    const due = dueAt(at, seconds);
-    return due === undefined || due.getTime() <= Date.now()
-      ? this.#enqueue(name, queue, payload, args)
-      : this.#delay(name, encodeDelayed(payload, queue), due, args);
+    const outgoing = calls.map((call) => this.#plain(name, call));
+    const receipts: boolean[] = [];
+    for (let at = 0; at < outgoing.length; at += batchSize)
+      receipts.push(...(await this.#manyThrough(outgoing.slice(at, at + batchSize))));
+    return receipts;
   }
 
   /**
    * Send a job of Active Job: `UserMailerJob.perform_later`. Its arguments may be what Rails can encode: GlobalId, RubySymbol, Duration,
-   * keywords and more. Resolves to its job id; undefined when a hook would not have it. Throws as `enqueue`.
+   * keywords and more. Resolves to its job id; undefined when a hook refused it. Rejects as `enqueue`.
    */
   async performLater<A extends readonly unknown[], K, R>(
     task: Named<A, K, R>,
     ...[call]: CallArguments<A, K, PerformLaterOptions>
   ): Promise<string | undefined> {
-    return this.#later(taskName(task, 'resque'), call ?? {})();
+    const outgoing = this.#later(taskName(task, 'resque'), call ?? {});
+    return (await this.#through(outgoing)) ? outgoing.envelope.id : undefined;
   }
 
   /**
    * Send many jobs of one class of Active Job in one trip: `ActiveJob.perform_all_later`. Each is what `performLater` makes of it, and all are
-   * checked before the first is sent. Resolves to their job ids, as `performLater`; throws as `enqueue`.
+   * checked before the first is sent. Resolves to their job ids, as `performLater`; rejects as `enqueue`.
    */
   async performAllLater<A extends readonly unknown[], K, R>(
     task: Named<A, K, R>,
     calls: readonly Call<A, K, PerformLaterOptions>[],
   ): Promise<readonly (string | undefined)[]> {
     const name = taskName(task, 'resque');
-    const sends = calls.map((call) => this.#later(name, call));
-    await this.#connection();
-    return Promise.all(sends.map((send) => send()));
+    const outgoing = calls.map((call) => this.#later(name, call));
+    const sent = await this.#manyThrough(outgoing);
+    return outgoing.map(({ envelope: { id } }, at) => (sent[at] === false ? undefined : id));
   }
 
   /** `Resque.enqueue_to`. */
@@ -266,50 +271,83 @@ export class ResqueClient implements Client<EnqueueOptions & NoKeywords, boolean
     await this.close();
   }
 
-  /** What sends a job of Active Job, which is checked here and now. */
-  #later(name: string, call: AnyCall<PerformLaterOptions>): () => Promise<string | undefined> {
-    const { args = [], kwargs, at, in: seconds, jobId = randomUUID(), rails, priority, locale, timezone } = call;
-    const queue = this.#queueOf(name, call.queue);
-    const due = dueAt(at, seconds);
-    const later = due === undefined || due.getTime() <= Date.now() ? undefined : due;
-    const payload = wrap(
-      {
-        jobClass: name,
-        jobId,
-        queueName: queue,
+  /** Checked here and now. Throws ConfigError. */
+  #plain(name: string, call: AnyCall<EnqueueOptions>): Outgoing {
+    checkCall(call);
+    const { args = [], kwargs, at, in: seconds, id, headers, queue } = call;
+    if (kwargs !== undefined && Object.keys(kwargs as object).length > 0)
+      throw new ConfigError('resque: a job has positional arguments only; put kwargs into the last of args');
+    return {
+      envelope: {
+        system: 'resque',
+        id,
+        task: name,
         args,
-        ...(kwargs === undefined ? {} : { kwargs: kwargs as Readonly<Record<string, unknown>> }),
-        priority,
-        locale,
-        timezone,
-        enqueuedAt: new Date(),
-        scheduledAt: later,
+        kwargs: {},
+        queue: queue ?? this.#options.defaultQueue,
+        at: dueAt(at, seconds),
+        headers: { ...headers },
+        options: {},
       },
-      rails === undefined ? {} : { rails },
-    );
-    const item = later === undefined ? '' : encodeDelayed(payload, queue);
-    return async () => {
-      const sent =
-        later === undefined
-          ? await this.#enqueue(name, queue, payload, args)
-          : await this.#delay(name, item, later, args);
-      return sent ? jobId : undefined;
+      encode: encodePlain,
     };
   }
 
-  async #enqueue(name: string, queue: string, payload: string, args: readonly unknown[]): Promise<boolean> {
-    const hooks = this.#hooks(name);
-    if (hooks?.beforeEnqueue !== undefined && (await hooks.beforeEnqueue(...args)) === false) return false;
-    await this.#send({ queue, payload });
-    if (hooks?.afterEnqueue !== undefined) await hooks.afterEnqueue(...args);
-    return true;
+  /** A job of Active Job. Throws ConfigError, and WireError for arguments that Rails cannot encode. */
+  #later(name: string, call: AnyCall<PerformLaterOptions>): Outgoing {
+    checkLater(call);
+    const { args = [], kwargs = {}, at, in: seconds, jobId = randomUUID(), rails, headers, queue, ...options } = call;
+    const envelope: Envelope = {
+      system: 'resque',
+      id: jobId,
+      task: name,
+      args,
+      kwargs: kwargs as Readonly<Record<string, unknown>>,
+      queue: queue ?? this.#options.defaultQueue,
+      at: dueAt(at, seconds),
+      headers: { ...headers },
+      options: { ...options, ...(rails === undefined ? {} : { rails }) },
+    };
+    // All are checked before the first is sent.
+    encodeLater(envelope, queueOf(envelope));
+    return { envelope, encode: (changed) => encodeLater(changed, queueOf(changed)) };
   }
 
-  async #delay(name: string, item: string, at: Date, args: readonly unknown[]): Promise<boolean> {
-    const hooks = this.#hooks(name);
-    if (hooks?.beforeSchedule !== undefined && (await hooks.beforeSchedule(...args)) === false) return false;
-    await (await this.#connection()).run(delayed.enqueueDelayed(this.#app.keys, item, at));
-    if (hooks?.afterSchedule !== undefined) await hooks.afterSchedule(...args);
+  async #through({ envelope, encode }: Outgoing): Promise<boolean> {
+    const layers = this.#layers();
+    if (layers.length === 0) return this.#deliver(envelope, encode);
+    return (await sendThrough<unknown>(layers, envelope, (changed) => this.#deliver(changed, encode))) !== false;
+  }
+
+  async #manyThrough(outgoing: readonly Outgoing[]): Promise<readonly boolean[]> {
+    // What leaves in one turn leaves in one trip.
+    await this.#connection();
+    const layers = this.#layers();
+    if (layers.length === 0)
+      return Promise.all(outgoing.map(({ envelope, encode }) => this.#deliver(envelope, encode)));
+    const encoders = new Map(outgoing.map(({ envelope, encode }) => [envelope, encode]));
+    const receipts = await sendManyThrough<unknown>(layers, [...encoders.keys()], (batch) =>
+      Promise.all(batch.map((envelope) => this.#deliver(envelope, encoders.get(envelope) as Outgoing['encode']))),
+    );
+    return receipts.map((receipt) => receipt !== false);
+  }
+
+  #layers(): readonly ClientMiddleware[] {
+    return this.#hooked.length === 0 ? this.#middleware : [...this.#middleware, ...this.#hooked];
+  }
+
+  /** After the last middleware. */
+  async #deliver(envelope: Envelope, encode: Outgoing['encode']): Promise<true> {
+    const queue = queueOf(envelope);
+    const payload = encode(envelope);
+    const { id, task } = envelope;
+    const at = envelope.at !== undefined && envelope.at.getTime() > Date.now() ? envelope.at : undefined;
+    if (at === undefined) await this.#send({ queue, payload });
+    else {
+      const item = encodeDelayed(payload, queue);
+      await (await this.#connection()).run(delayed.enqueueDelayed(this.#app.keys, item, at));
+    }
+    if (this.events.wanted('job:enqueued')) this.events.emit('job:enqueued', { system: 'resque', id, task, queue, at });
     return true;
   }
 
@@ -323,10 +361,8 @@ export class ResqueClient implements Client<EnqueueOptions & NoKeywords, boolean
     return hooks !== undefined && Object.hasOwn(hooks, name) ? hooks[name] : undefined;
   }
 
-  #queueOf(name: string, queue: string | undefined): string {
-    const found = queue ?? this.#options.defaultQueue;
-    if (found !== undefined && found !== '') return found;
-    throw new ConfigError(`resque: ${name} needs a queue: pass queue, or give the client a defaultQueue`);
+  #queueOf(task: string, queue: string | undefined): string {
+    return queueOf({ task, queue: queue ?? this.#options.defaultQueue });
   }
 
   #connection(): Promise<RedisLink> {
@@ -345,6 +381,27 @@ export class ResqueClient implements Client<EnqueueOptions & NoKeywords, boolean
     );
     return (this.#redis = redis);
   }
+}
+
+function queueOf({ task, queue }: Pick<Envelope, 'task' | 'queue'>): string {
+  if (queue !== undefined && queue !== '') return queue;
+  throw new ConfigError(`resque: ${task} needs a queue: pass queue, or give the client a defaultQueue`);
+}
+
+function encodePlain({ task, args, id, headers, kwargs }: Envelope): string {
+  if (Object.keys(kwargs).length > 0)
+    throw new ConfigError('resque: a job has positional arguments only; a middleware has set kwargs');
+  return encodePayload(task, args, id, headers);
+}
+
+function encodeLater({ id, task, args, kwargs, at, headers, options }: Envelope, queueName: string): string {
+  const { rails, ...more } = options as Pick<PerformLaterOptions, 'rails' | 'priority' | 'locale' | 'timezone'>;
+  const now = new Date();
+  const scheduledAt = at !== undefined && at.getTime() > now.getTime() ? at : undefined;
+  const job = { jobClass: task, jobId: id as string, queueName, args, ...more, enqueuedAt: now, scheduledAt };
+  // Without keywords the last argument is no hash of them.
+  const own = Object.keys(kwargs).length === 0 ? job : { ...job, kwargs };
+  return wrap(own, rails === undefined ? {} : { rails }, headers);
 }
 
 function isOfClass(bytes: Buffer, name: string): boolean {

@@ -1,6 +1,7 @@
 import type { Job } from '../../../protocols/job.ts';
 import { procline } from '../../../protocols/resque/presence.ts';
-import { Discard, Reject, Replace, Retry } from '../../signals.ts';
+import type { ClientMiddleware } from '../../client.ts';
+import { Discard, Postpone, Reject, Replace, Retry } from '../../signals.ts';
 import type { TaskContext } from '../../task.ts';
 import { FOLLOWS } from './process.ts';
 
@@ -46,7 +47,13 @@ export function performHooks(byClass: Readonly<Record<string, PerformHooks>>): A
       return value;
     } catch (error) {
       // Thrown on purpose, these are no failures.
-      if (error instanceof Discard || error instanceof Retry || error instanceof Reject || error instanceof Replace)
+      if (
+        error instanceof Discard ||
+        error instanceof Retry ||
+        error instanceof Postpone ||
+        error instanceof Reject ||
+        error instanceof Replace
+      )
         throw error;
       for (const hear of hooks.failure) await hear(error, ...args);
       throw error;
@@ -85,6 +92,35 @@ function inside(around: Sorted['around'], args: Args, perform: () => Promise<unk
     return value;
   };
   return call(0);
+}
+
+/** Resque's hooks around enqueuing. Each gets the job's arguments. Where a `before` hook returns false, the job is not sent. */
+export interface ClientHooks {
+  readonly beforeEnqueue?: (...args: Args) => unknown;
+  readonly afterEnqueue?: (...args: Args) => unknown;
+  readonly beforeDequeue?: (...args: Args) => unknown;
+  readonly afterDequeue?: (...args: Args) => unknown;
+  /** resque-scheduler: before a delayed job is kept. */
+  readonly beforeSchedule?: (...args: Args) => unknown;
+  readonly afterSchedule?: (...args: Args) => unknown;
+}
+
+/**
+ * Hooks of classes around sending, as middleware of a client: `client.use(enqueueHooks({ HardJob: { beforeEnqueue: … } }))`. The receipt of a job that a
+ * hook has refused is false. Source: resque.rb enqueue_to; resque-scheduler delaying_extensions.rb enqueue_at_with_queue.
+ */
+export function enqueueHooks(byClass: Readonly<Record<string, ClientHooks>>): ClientMiddleware {
+  return async (envelope, next) => {
+    const { system, task, args } = envelope;
+    const hooks = system === 'resque' && Object.hasOwn(byClass, task) ? byClass[task] : undefined;
+    if (hooks === undefined) return next();
+    const delayed = envelope.at !== undefined && envelope.at.getTime() > Date.now();
+    const before = delayed ? hooks.beforeSchedule : hooks.beforeEnqueue;
+    if (before !== undefined && (await before(...args)) === false) return false;
+    const receipt = await next();
+    await (delayed ? hooks.afterSchedule : hooks.afterEnqueue)?.(...args);
+    return receipt;
+  };
 }
 
 /** The title of a child process that runs a job, as Resque's: `childProcess({ tasks, title: jobTitle })`. worker.rb perform. */

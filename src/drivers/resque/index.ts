@@ -1,17 +1,12 @@
 import { ResqueSource } from './source.ts';
 import type { ResqueOptions } from './options.ts';
 
-export {
-  ResqueClient,
-  type ResqueClientOptions,
-  type EnqueueOptions,
-  type ClientHooks,
-  type PerformLaterOptions,
-} from './client.ts';
+export { ResqueClient } from './client.ts';
+export type { EnqueueOptions, PerformLaterOptions, ResqueClientOptions } from './client-options.ts';
 export { type FailuresOptions, type ListedFailure, ResqueApi, type ResqueInfo, type WorkerInfo } from './api.ts';
 export { ResqueInspector, type ResqueInspectorOptions } from './inspector.ts';
 export { ResqueScheduler, type ResqueSchedulerOptions } from './scheduler.ts';
-export { DontPerform, jobTitle, performHooks, type PerformHooks } from './hooks.ts';
+export { type ClientHooks, DontPerform, enqueueHooks, jobTitle, performHooks, type PerformHooks } from './hooks.ts';
 export { ResqueSource } from './source.ts';
 export type {
   FailureFunction,

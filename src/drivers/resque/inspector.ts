@@ -26,6 +26,7 @@ import {
 import { type Logger, silent } from '../../log.ts';
 import { RedisConnection } from '../../transports/redis.ts';
 import { Actions, SETS_OF } from './actions.ts';
+import { checkInspector } from './checks.ts';
 import { type ResolvedApp, resolveApp, type ResqueAppOptions } from './options.ts';
 import { Sets } from './sets.ts';
 import { enqueuedAtOf, inspected, matches, type SetName, type Stored } from './stored.ts';
@@ -69,9 +70,9 @@ export class ResqueInspector implements Inspector {
   readonly #scanLimit: number;
   #opening: Promise<Opened> | undefined;
 
-  constructor({ scanLimit = 10_000, log = silent, ...options }: ResqueInspectorOptions) {
-    if (!Number.isSafeInteger(scanLimit) || scanLimit < 1)
-      throw new ConfigError(`resque: scanLimit must be a whole number, 1 or more, not ${scanLimit}`);
+  constructor(given: ResqueInspectorOptions) {
+    checkInspector(given);
+    const { scanLimit = 10_000, log = silent, ...options } = given;
     this.#app = resolveApp(options);
     this.address = this.#app.target.maskedUrl;
     this.#log = log;

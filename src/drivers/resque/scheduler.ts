@@ -15,6 +15,7 @@ import { backoff } from '../../backoff.ts';
 import { type Agent, type Host, pause } from '../../source.ts';
 import { PushWatch } from '../../transports/redis-push.ts';
 import { RedisConnection } from '../../transports/redis.ts';
+import { checkScheduler } from './checks.ts';
 import { positive, type ResolvedApp, resolveApp, type ResqueAppOptions, type SchedulerOptions } from './options.ts';
 
 /** Between two runs of a schedule. */
@@ -322,6 +323,7 @@ export class ResqueScheduler {
 
   /** Throws ConfigError. Nothing is opened before `run`. */
   constructor(options: ResqueSchedulerOptions) {
+    checkScheduler(options);
     this.#agent = new SchedulerAgent(resolveApp(options), options);
     this.#log = options.log ?? silent;
   }

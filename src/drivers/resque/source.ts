@@ -10,6 +10,7 @@ import { retryUntilWritten } from '../../retry-until-written.ts';
 import { type Agent, type Delivery, type Host, pause, type Source, type UnknownTaskPolicy } from '../../source.ts';
 import { PushWatch } from '../../transports/redis-push.ts';
 import { WakeUp } from '../../wake-up.ts';
+import { checkWorker } from './checks.ts';
 import { heartbeats, keptWords, prune, pruner, rescue } from './upkeep.ts';
 import { ClassRules } from './task-rules.ts';
 import type { ResqueDelivery } from './delivery.ts';
@@ -54,6 +55,7 @@ export class ResqueSource implements Source {
   #title: string | undefined;
 
   constructor(options: ResqueOptions) {
+    checkWorker(options);
     const app = resolveApp(options);
     this.#options = resolveWorker(options);
     this.#polls = new PollInterval(options);
