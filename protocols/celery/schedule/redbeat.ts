@@ -215,6 +215,15 @@ export function dueKeys(keys: RedBeatKeys, now: number, horizonMs: number): Exch
   };
 }
 
+/** The keys of all entries, those that are due first; at most `limit`. */
+export function allKeys(keys: RedBeatKeys, limit: number): Exchange<readonly string[]> {
+  return {
+    commands: [['ZRANGE', keys.schedule, 0, limit - 1]],
+    atomic: false,
+    read: ([reply]) => (reply as readonly unknown[]).map(String),
+  };
+}
+
 export function records(entryKeys: readonly string[]): Exchange<readonly RedBeatRecord[]> {
   return {
     commands: entryKeys.map((key) => ['HMGET', key, 'definition', 'meta']),

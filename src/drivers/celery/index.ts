@@ -15,6 +15,7 @@ export {
   type ControlReplies,
   type TaskInfo,
 } from './control/control-client.ts';
+export { CeleryInspector, type CeleryInspectorOptions } from './inspector.ts';
 export { CeleryEvents, type CeleryEventsOptions } from './control/receiver.ts';
 export type { HeardEvent } from '../../../protocols/celery/control/event.ts';
 export { type AnyResult, AsyncResult, GroupResult, type RevokeOptions } from './client/async-result.ts';

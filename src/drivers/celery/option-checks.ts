@@ -282,6 +282,13 @@ export const CLIENT_CHECKS: Readonly<Record<string, Check>> = {
 /** Options of `CeleryControl`. */
 export const CONTROL_CHECKS: Readonly<Record<string, Check>> = { ...WORKER_CHECKS, log: record };
 
+/** Options of `CeleryInspector`. */
+export const INSPECTOR_CHECKS: Readonly<Record<string, Check>> = {
+  ...CONTROL_CHECKS,
+  timeoutMs: amount('milliseconds'),
+  scanLimit: wholeNumber(1),
+};
+
 /** Options of `CeleryEvents`. */
 export const EVENTS_CHECKS: Readonly<Record<string, Check>> = {
   ...CONTROL_CHECKS,

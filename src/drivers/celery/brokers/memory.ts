@@ -70,6 +70,11 @@ export class MemoryBroker implements CeleryBroker {
     return this.#store.steps(queue).reduce((sum, step) => sum + step.length, 0);
   }
 
+  /** The messages that wait in a queue, the next to run first. */
+  waiting(queue: string): readonly Uint8Array[] {
+    return this.#store.steps(queue).flat();
+  }
+
   /** Empty everything under this name. Claims stay with who has them. */
   clear(): void {
     this.#store.clear();
