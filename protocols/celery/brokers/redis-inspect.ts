@@ -204,17 +204,29 @@ export function purge(keys: Keyspace, queue: string): Exchange<number> {
   };
 }
 
-/** Queues that are bound to exchanges, from a bounded scan of kombu's tables. */
-export function bindingTables(
-  keys: Keyspace,
-  cursor: string,
-): Exchange<{ readonly next: string; readonly tables: readonly string[] }> {
+/** One step of a scan: names of keys, and the cursor of the next step; '0' is the end. */
+export interface ScanStep {
+  readonly next: string;
+  readonly keys: readonly string[];
+}
+
+/** Tables of exchanges, in a scan of 1 000 keys a step. */
+export function bindingTables(keys: Keyspace, cursor: string): Exchange<ScanStep> {
+  return scan(['SCAN', cursor, 'MATCH', `${globEscaped(keys.prefix)}_kombu.binding.*`, 'COUNT', 1000]);
+}
+
+/** Lists, of Celery or not, in a scan of 1 000 keys a step. Redis 6 and later. */
+export function lists(keys: Keyspace, cursor: string): Exchange<ScanStep> {
+  return scan(['SCAN', cursor, 'MATCH', `${globEscaped(keys.prefix)}*`, 'COUNT', 1000, 'TYPE', 'list']);
+}
+
+function scan(command: Command): Exchange<ScanStep> {
   return {
-    commands: [['SCAN', cursor, 'MATCH', `${globEscaped(keys.prefix)}_kombu.binding.*`, 'COUNT', 1000]],
+    commands: [command],
     atomic: false,
     read: ([reply]) => {
-      const [next, tables] = reply as readonly [unknown, readonly unknown[]];
-      return { next: String(next), tables: tables.map(String) };
+      const [next, found] = reply as readonly [unknown, readonly unknown[]];
+      return { next: String(next), keys: found.map(String) };
     },
   };
 }

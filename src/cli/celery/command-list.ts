@@ -11,5 +11,9 @@ export function commandHelp(type: CommandSpec['type']): string {
     const { usage, help } = COMMANDS.get(name) as CommandSpec;
     return { call: usage === '' ? name : `${name} ${usage}`, help };
   });
-  return ['', 'Commands:', ...rows.flatMap(({ call, help }) => [`  ${call}`, `      ${help}`])].join('\n');
+  return [
+    '',
+    'Commands that workers answer:',
+    ...rows.flatMap(({ call, help }) => [`  ${call}`, `      ${help}`]),
+  ].join('\n');
 }

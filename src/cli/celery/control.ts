@@ -1,6 +1,7 @@
 import { type ArgumentKind, type CommandSpec, COMMANDS } from '../../../protocols/celery/control/commands.ts';
 import * as json from '../../../protocols/formats/json.ts';
 import type { CeleryControl, HeardEvent } from '../../drivers/celery/index.ts';
+import type { Inspector } from '../../inspector.ts';
 import { ConfigError } from '../../errors.ts';
 import { commandNames } from './command-list.ts';
 import { type ClientFlags, optionsFor } from './client.ts';
@@ -14,6 +15,16 @@ export interface ControlFlags extends ClientFlags {
   readonly json?: boolean;
   readonly terminate?: boolean;
   readonly signal?: string;
+}
+
+/** The inspector of the broker and results that a worker started in the same folder would use. */
+export async function inspectorFor(flags: ControlFlags, env: Environment, cwd: string): Promise<Inspector> {
+  const { CeleryInspector } = await import('../../drivers/celery/index.ts');
+  const options = await optionsFor(flags, env, cwd);
+  return new CeleryInspector({
+    ...options,
+    ...(flags.timeout === undefined ? {} : { timeoutMs: flags.timeout * 1000 }),
+  });
 }
 
 /** Asks workers, prints each answer as it comes, and says how many there were; with `--json` one object by node. */

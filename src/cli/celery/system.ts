@@ -1,8 +1,11 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type CommandSpec, COMMANDS } from '../../../protocols/celery/control/commands.ts';
+import type { Inspector } from '../../inspector.ts';
 import { collect, list, logOptions, seconds, secondsOrZero, whole } from '../flag-values.ts';
-import type { ResolvedSource, CliContext, System, Verb } from '../system.ts';
+import { addInspectorActions, addInspectorViews, type OwnCommand } from '../inspector-commands.ts';
+import type { CliContext, Environment, ResolvedSource, System, Verb } from '../system.ts';
 import type { BeatFlags } from './beat.ts';
-import { commandHelp } from './command-list.ts';
+import { commandHelp, commandNames } from './command-list.ts';
 import type { ControlFlags, EventsFlags } from './control.ts';
 import type { EnqueueFlags } from './enqueue.ts';
 import { BEAT_HELP, DECODE_HELP, ENQUEUE_HELP } from './help.ts';
@@ -50,7 +53,8 @@ function addWorkerFlags(worker: Command): void {
     .addOption(schedulerOption('--scheduler <name>'));
 }
 
-function addCommands(verb: Verb, root: Command, { env, cwd, out, err, done }: CliContext): void {
+function addCommands(verb: Verb, root: Command, context: CliContext): void {
+  const { env, cwd, out, err, done } = context;
   const output = { out, err };
   logOptions(
     root
@@ -101,28 +105,23 @@ function addCommands(verb: Verb, root: Command, { env, cwd, out, err, done }: Cl
       done(await (await import('./result.ts')).showResult(id, flags, env, cwd, output)),
     );
 
-  for (const type of ['inspect', 'control'] as const) {
-    const command = broker(
-      verb(type)
-        .command('celery')
-        .description(`${type === 'inspect' ? 'ask' : 'tell'} Celery workers, whatever their language`)
-        .argument('<command>', type === 'inspect' ? 'active, ping, stats ...' : 'revoke, rate_limit, shutdown ...')
-        .argument('[arguments...]', 'as the command takes them'),
-    )
-      .option('-d, --destination <nodes>', 'only these nodes, with commas', list)
-      .option('-t, --timeout <seconds>', 'how long to wait for answers (default: 1)', seconds)
-      .option('-j, --json', 'print JSON');
-    if (type === 'control') {
-      command
-        .option('--terminate', 'revoke: stop running tasks too')
-        .option('--signal <name>', 'revoke: what a Python worker stops them with (default: SIGTERM)');
-    }
-    command
-      .addHelpText('after', commandHelp(type))
-      .action(async (name: string, words: readonly string[], flags: ControlFlags) =>
-        done(await (await import('./control.ts')).control(type, name, words, flags, env, cwd, output)),
-      );
-  }
+  const inspect = asking(
+    verb('inspect').command('celery').description('show what there is, and ask Celery workers of any language'),
+  )
+    .argument('<command>', 'one of the commands below, or one that workers answer: active, ping, stats ...')
+    .argument('[arguments...]', 'as the command takes them')
+    .option('-j, --json', 'print JSON')
+    .addHelpText('after', commandHelp('inspect'))
+    .action(async (name: string, words: readonly string[], flags: ControlFlags) =>
+      done(await (await import('./control.ts')).control('inspect', name, words, flags, env, cwd, output)),
+    );
+  addInspectorViews(inspect, context, openInspector);
+  const control = asking(
+    verb('control').command('celery').description('act on jobs, queues and Celery workers of any language'),
+  )
+    .option('--terminate', 'revoke: stop running tasks too')
+    .option('--signal <name>', 'revoke: what a Python worker stops them with (default: SIGTERM)');
+  addInspectorActions(control, context, openInspector, controlCommands(context));
 
   broker(verb('events').command('celery').description('print the events of Celery workers and clients as they come'))
     .option('--dump', 'one line an event (default)')
@@ -130,6 +129,29 @@ function addCommands(verb: Verb, root: Command, { env, cwd, out, err, done }: Cl
     .option('--enable', 'tell workers to send events of tasks')
     .option('--limit <n>', 'end after so many', whole(1))
     .action(async (flags: EventsFlags) => done(await (await import('./control.ts')).events(flags, env, cwd, output)));
+}
+
+/** The flags of commands that workers answer. */
+function asking(command: Command): Command {
+  return where(command)
+    .option('-d, --destination <nodes>', 'commands of workers: only these nodes, with commas', list)
+    .option('-t, --timeout <seconds>', 'how long to wait for answers of workers (default: 1)', seconds);
+}
+
+async function openInspector(flags: ControlFlags, env: Environment, cwd: string): Promise<Inspector> {
+  return (await import('./control.ts')).inspectorFor(flags, env, cwd);
+}
+
+/** Celery's own control commands, by their names there. They win over actions of the same name. */
+function controlCommands({ env, cwd, out, err }: CliContext): Readonly<Record<string, OwnCommand<ControlFlags>>> {
+  return Object.fromEntries(
+    commandNames('control').map((name) => {
+      const { usage, help } = COMMANDS.get(name) as CommandSpec;
+      const run: OwnCommand<ControlFlags>['run'] = async (words, flags) =>
+        (await import('./control.ts')).control('control', name, words, flags, env, cwd, { out, err });
+      return [name, { usage, help, run }];
+    }),
+  );
 }
 
 function broker(command: Command): Command {

@@ -10,8 +10,13 @@ import { badCursor, type BrokerView, type Found } from './view.ts';
 
 /** Claims are as many as all workers hold together; more than this are not looked at. */
 const MOST_CLAIMS = 100_000;
-/** Steps of the scan for tables of exchanges, 1 000 keys each. */
+/** Steps of a scan for names of queues, 1 000 keys each, and how long its result counts. */
 const SCAN_STEPS = 20;
+const MOST_NAMES = 1_000;
+const NAMES_KEPT_MS = 5_000;
+/** Exchanges and lists that hold no tasks, and the lists of this package. */
+const BROADCASTS = /\.pidbox$|^celeryev$/;
+const OTHER_LISTS = /\.pidbox$|^celeryev\.|^jobglot:/;
 
 /** What Redis shows: its lists, `unacked`, and what this package parks and quarantines. */
 export class RedisView implements BrokerView {
@@ -28,7 +33,7 @@ export class RedisView implements BrokerView {
   };
   readonly #redis: () => BrokerRedis;
   readonly #keys: wire.Keyspace;
-  #names: readonly string[] | undefined;
+  #names: { readonly found: readonly string[]; readonly until: number } | undefined;
 
   /** @param redis that of the broker, once the broker is open */
   constructor(redis: () => BrokerRedis, { brokerTransportOptions: transport = {} }: CeleryAppOptions) {
@@ -46,25 +51,37 @@ export class RedisView implements BrokerView {
     return Promise.resolve();
   }
 
-  /** Scanned once: tables of exchanges are few among many keys, and change rarely. */
+  /** From a bounded scan: queues bound to exchanges, and lists that hold messages of Celery. */
   async queueNames(): Promise<readonly string[]> {
-    if (this.#names !== undefined) return this.#names;
-    const tables = new Set<string>();
-    let cursor = '0';
-    for (let step = 0; step < SCAN_STEPS; step++) {
-      const found = await this.#run(inspect.bindingTables(this.#keys, cursor));
-      for (const table of found.tables) tables.add(table);
-      cursor = found.next;
-      if (cursor === '0') break;
-    }
-    const prefix = `${this.#keys.prefix}_kombu.binding.`;
+    if (this.#names !== undefined && Date.now() < this.#names.until) return this.#names.found;
     const names = new Set<string>();
-    for (const table of tables) {
+    const prefix = `${this.#keys.prefix}_kombu.binding.`;
+    for (const table of await this.#scan((cursor) => inspect.bindingTables(this.#keys, cursor))) {
       const exchange = table.slice(prefix.length);
-      if (exchange.endsWith('.pidbox') || exchange === 'celeryev') continue;
+      if (BROADCASTS.test(exchange)) continue;
       for (const binding of await this.#run(wire.bindings(this.#keys, exchange))) names.add(binding.queue);
     }
-    return (this.#names = [...names]);
+    for (const list of await this.#scan((cursor) => inspect.lists(this.#keys, cursor))) {
+      const queue = list.slice(this.#keys.prefix.length).split(this.#keys.separator)[0] as string;
+      if (names.has(queue) || OTHER_LISTS.test(queue)) continue;
+      const [next] = await this.#run(inspect.fromNext(list, 0, 1));
+      if (next !== undefined && isEnvelope(next)) names.add(queue);
+    }
+    const found = [...names];
+    this.#names = { found, until: Date.now() + NAMES_KEPT_MS };
+    return found;
+  }
+
+  async #scan(step: (cursor: string) => Exchange<inspect.ScanStep>): Promise<ReadonlySet<string>> {
+    const found = new Set<string>();
+    let cursor = '0';
+    for (let count = 0; count < SCAN_STEPS; count++) {
+      const { next, keys } = await this.#run(step(cursor));
+      for (const key of keys) if (found.size < MOST_NAMES) found.add(key);
+      cursor = next;
+      if (cursor === '0') break;
+    }
+    return found;
   }
 
   async sizes(queues: readonly string[]): ReturnType<BrokerView['sizes']> {
@@ -225,6 +242,15 @@ function positionIn<List>(
     // told below
   }
   throw badCursor();
+}
+
+function isEnvelope(bytes: Uint8Array): boolean {
+  try {
+    const { contentType, properties } = decodeEnvelope(bytes);
+    return contentType !== undefined && Object.hasOwn(properties, 'delivery_info');
+  } catch {
+    return false;
+  }
 }
 
 function priorityIn(bytes: Uint8Array): unknown {
