@@ -46,8 +46,8 @@ export class Workers {
         if (state === 'active' || state === 'reserved') found.set(id, toldJob(state, node, info, undefined));
       }
     }
-    // A task that waits for its time is among the reserved ones too.
-    for (const job of waiting) if (found.get(job.id)?.set === 'reserved') found.set(job.id, job);
+    // Those that wait for their time are reserved ones in Python, and not among the answers of Node.
+    for (const job of waiting) if (ids.includes(job.id) && found.get(job.id)?.set !== 'active') found.set(job.id, job);
     return found;
   }
 
