@@ -67,7 +67,7 @@ test('enqueue, work, inspect and retry', async () => {
   expect(node.log()).not.toContain('hunter2');
   await processed(2);
   expect((await run(['inspect', 'resque', 'workers', ...url], { cwd })).stdout).toMatch(
-    /^(\S+:\d+:high,low: waits, beat [\d.]+ s ago\n){2}$/,
+    /^(\S+:\d+:high,low: idle; 0 of 1 running; Node; \S+ \d+; seen [\d.]+ s ago; queues high, low\n){2}$/,
   );
   const failed = await run(['inspect', 'resque', 'failed', ...url], { cwd });
   expect(failed.stdout).toMatch(/^0: [\d/]+ [\d:]+ UTC PidJob \[\] of low\n {3}Error: pid \d+ \(/);
@@ -91,6 +91,48 @@ test('enqueue, work, inspect and retry', async () => {
   await run(['control', 'resque', 'resume', ...url], { cwd });
   await run(['control', 'resque', 'remove-queue', 'low', ...url], { cwd });
   expect(await redis.smembers('resque:queues')).toEqual(['high']);
+});
+
+test('inspect and control by id, as of every system', async () => {
+  await redis.sadd('resque:queues', 'low', 'high');
+  await redis.rpush('resque:queue:low', '{"class":"OkJob","args":[1.0],"id":"one"}', '{"class":"OkJob","args":[2]}');
+  await redis.rpush(
+    'resque:failed',
+    '{"failed_at":"2026/11/21 00:15:44 UTC","payload":{"class":"OkJob","args":[3],"id":"three"},"exception":"Boom","error":"no","backtrace":[],"worker":"w:1:q","queue":"high"}',
+  );
+  const jobglot = (
+    ...args: readonly string[]
+  ): Promise<{ readonly code: number | null; readonly stdout: string; readonly stderr: string }> =>
+    run([...args.slice(0, 1), 'resque', ...args.slice(1), ...url], { cwd });
+  const overview = await jobglot('inspect', 'overview', '--json');
+  expect(JSON.parse(overview.stdout)).toMatchObject({ counts: { queued: 2, failed: 1, delayed: 0 }, workers: 0 });
+  expect((await jobglot('inspect', 'queues')).stdout).toMatch(/^high +0 jobs.*\nlow +2 jobs/);
+  expect((await jobglot('inspect', 'jobs', 'queued', '-q', 'low', '--limit', '1')).stdout).toMatch(
+    /^one OkJob\(1\.0\), of low, queued\nmore with --cursor /,
+  );
+  const job = await jobglot('inspect', 'job', 'three');
+  expect(job.stdout).toMatch(/^id +three\nset +failed\n/);
+  expect(job.stdout).toContain('Boom: no');
+  expect(await jobglot('control', 'retry', 'three')).toMatchObject({ code: 0, stdout: 'retry: 1 done\n' });
+  expect(await redis.lrange('resque:queue:high', 0, -1)).toEqual(['{"class":"OkJob","args":[3],"id":"three"}']);
+  expect(await jobglot('control', 'delete', 'one', 'nowhere')).toMatchObject({
+    code: 1,
+    stdout: 'delete: 1 done, 1 gone\n',
+    stderr: expect.stringMatching(/^nowhere: gone$/m),
+  });
+  expect(await jobglot('control', 'delete', '--set', 'queued', '--task', 'OkJob')).toMatchObject({
+    code: 0,
+    stdout: 'delete: 2 done\n',
+  });
+  expect(await jobglot('control', 'pause', 'low')).toMatchObject({
+    code: 64,
+    stderr: expect.stringContaining('Resque has no pause of one queue'),
+  });
+  expect(await jobglot('control', 'unregister', 'none:1:q')).toMatchObject({ code: 1, stderr: 'none:1:q: gone\n' });
+  expect(await jobglot('inspect', 'nonsense')).toMatchObject({
+    code: 64,
+    stderr: expect.stringContaining('shows info, working, failed, overview'),
+  });
 });
 
 test("Resque's environment and signals: QUEUE, PIDFILE, USR2, CONT, USR1, QUIT", async () => {

@@ -1,53 +1,67 @@
 import type { ListedFailure, ResqueApi } from '../../drivers/resque/index.ts';
 import { ConfigError } from '../../errors.ts';
+import { act, type ActFlags } from '../act.ts';
 import { EXIT } from '../exit.ts';
+import { oneLine } from '../printable.ts';
+import { closing } from '../show.ts';
 import type { Environment, Output } from '../system.ts';
+import type { OWN } from './help.ts';
 import { withApi } from './inspect.ts';
-import type { ClientFlags } from './settings.ts';
+import { type ClientFlags, inspectorFor } from './settings.ts';
 
-export interface ControlFlags extends ClientFlags {
-  readonly queue?: string;
-  readonly all?: boolean;
+export interface ControlFlags extends ClientFlags, ActFlags {
   readonly keep?: boolean;
 }
 
-/** `jobglot control resque COMMAND [NAMES]`. Ends 1 where something named was not there. */
-export function control(
-  command: string,
+/** One of those commands. Ends 1 where something named was not there. */
+export async function command(
+  name: keyof typeof OWN,
   names: readonly string[],
   flags: ControlFlags,
   env: Environment,
   cwd: string,
   { out, err }: Output,
 ): Promise<number> {
-  return withApi(flags, env, cwd, async (api) => {
-    switch (command) {
-      case 'retry':
-      case 'delete':
-        return settle(api, command, names, flags, { out, err });
-      case 'clear':
+  switch (name) {
+    case 'retry':
+    case 'delete':
+      if (!byNumber(names, flags))
+        return closing(await inspectorFor(flags, env, cwd), (inspector) =>
+          act(inspector, name, names, flags, { out, err }),
+        );
+      return withApi(flags, env, cwd, (api) => settle(api, name, names, flags, { out, err }));
+    case 'clear':
+      return withApi(flags, env, cwd, async (api) => {
         await api.clear(listOf(flags));
         out('no failures any more\n');
         return EXIT.ok;
-      case 'pause':
-      case 'resume':
-        await (command === 'pause' ? api.pauseAll() : api.resumeAll());
-        out(`every worker is ${command}d\n`);
+      });
+    case 'pause':
+    case 'resume':
+      if (names.length > 0 || flags.queue !== undefined)
+        throw new ConfigError(
+          `control resque ${name}: it is for every worker at once; Resque has no pause of one queue`,
+        );
+      return withApi(flags, env, cwd, async (api) => {
+        await (name === 'pause' ? api.pauseAll() : api.resumeAll());
+        out(`every worker is ${name}d\n`);
         return EXIT.ok;
-      case 'remove-queue':
-      case 'unregister':
-        if (names.length === 0) throw new ConfigError(`control resque ${command}: which? Name them`);
-        for (const name of names) {
-          await (command === 'unregister' ? api.unregister(name) : api.removeQueue(name));
-          out(`${name}: removed\n`);
+      });
+    case 'remove-queue':
+      if (names.length === 0) throw new ConfigError('control resque remove-queue: which? Name them');
+      return withApi(flags, env, cwd, async (api) => {
+        for (const queue of names) {
+          await api.removeQueue(queue);
+          out(`${oneLine(queue)}: removed\n`);
         }
         return EXIT.ok;
-      default:
-        throw new ConfigError(
-          `control resque knows retry, delete, clear, pause, resume, remove-queue and unregister, not '${command}'`,
-        );
-    }
-  });
+      });
+  }
+}
+
+/** Failures by their numbers in `inspect resque failed`, or all of them; anything else is an id, or a set. */
+function byNumber(names: readonly string[], { set, all }: ControlFlags): boolean {
+  return set === undefined && (all === true || names.length === 0 || names.every((name) => /^\d+$/.test(name)));
 }
 
 const SETTLED = { retry: 'retried', delete: 'deleted' } as const;
@@ -93,10 +107,8 @@ async function failuresOf(
 ): Promise<{ readonly found: readonly ListedFailure[]; readonly missing: readonly string[] }> {
   if (flags.all !== true && names.length === 0)
     throw new ConfigError(
-      `control resque ${command}: which? Name their numbers in inspect resque failed, or pass --all`,
+      `control resque ${command}: which? Name their ids, their numbers in inspect resque failed, or pass --all or --set`,
     );
-  for (const name of names)
-    if (!/^\d+$/.test(name)) throw new ConfigError(`control resque ${command}: '${name}' is no number of a failure`);
   if (flags.all === true) return { found: await all(api, flags), missing: [] };
   const found: ListedFailure[] = [];
   const missing: string[] = [];
@@ -117,6 +129,6 @@ async function all(api: ResqueApi, flags: ControlFlags): Promise<readonly Listed
   }
 }
 
-function listOf({ queue }: ControlFlags): { readonly queue?: string } {
+function listOf({ queue }: ActFlags): { readonly queue?: string } {
   return queue === undefined ? {} : { queue };
 }

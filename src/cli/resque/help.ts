@@ -7,21 +7,25 @@ Examples:
   jobglot enqueue resque ShipJob '[42]' --active-job --in 300`;
 
 export const INSPECT_HELP: string = `
-What:
-  queues (default)             queues with their sizes, and totals
-  workers, working             who is there, who is at work
+What, beside the commands above:
+  info (default)               queues with their sizes, and totals
+  working                      workers that are at work
   failed                       failures with their numbers, the oldest first; --start and --limit page`;
-
-export const CONTROL_HELP: string = `
-Commands:
-  retry NUMBER... | --all      put the jobs of failures into their queues again, and take the failures away (--keep: note when)
-  delete NUMBER... | --all     take failures away
-  clear                        forget all failures
-  pause, resume                every worker, of Ruby (2.3 and later) and ours
-  remove-queue QUEUE...        with everything that waits in it
-  unregister WORKER...         take a worker off the list that nobody runs any more`;
 
 export const DECODE_HELP: string = `
 Examples:
   redis-cli lindex resque:queue:default 0 | jobglot decode resque
   redis-cli lindex resque:failed 0 | jobglot decode resque`;
+
+/** The commands of `jobglot control resque` beside the actions of every system. */
+export const OWN = {
+  retry: {
+    usage: 'ID... | NUMBER... | --all [--keep]',
+    help: 'put the jobs of failures into their queues again; --keep leaves the failures named by number, and notes when',
+  },
+  delete: { usage: 'ID... | NUMBER... | --all', help: 'take failures away' },
+  clear: { usage: '', help: 'forget all failures' },
+  pause: { usage: '', help: 'every worker, of Ruby (2.3 and later) and of Node' },
+  resume: { usage: '', help: 'let every worker take jobs again' },
+  'remove-queue': { usage: 'QUEUE...', help: 'remove queues with everything in them' },
+} as const;

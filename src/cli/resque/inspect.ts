@@ -24,7 +24,7 @@ export async function withApi(
   return closing(new ResqueApi(await appFor(flags, env, cwd)), work);
 }
 
-/** `jobglot inspect resque [WHAT]`. */
+/** `jobglot inspect resque [WHAT]`, for words that are no view of every system. */
 export function inspect(
   what: string,
   flags: InspectFlags,
@@ -37,7 +37,7 @@ export function inspect(
 
 async function look(api: ResqueApi, what: string, flags: InspectFlags): Promise<Seen> {
   switch (what) {
-    case 'queues': {
+    case 'info': {
       const info = await api.info();
       const lines = [
         ...info.queues.map(({ name, size }) => `${name.padEnd(20)} ${size}`),
@@ -45,10 +45,8 @@ async function look(api: ResqueApi, what: string, flags: InspectFlags): Promise<
       ];
       return { lines, plain: info };
     }
-    case 'workers':
     case 'working': {
-      const all = await api.workers();
-      const workers = what === 'workers' ? all : all.filter(({ working }) => working !== undefined);
+      const workers = (await api.workers()).filter(({ working }) => working !== undefined);
       return { lines: workers.length === 0 ? ['none'] : workers.map(workerLine), plain: workers };
     }
     case 'failed': {
@@ -57,7 +55,9 @@ async function look(api: ResqueApi, what: string, flags: InspectFlags): Promise<
       return { lines: listed.length === 0 ? ['none'] : listed.flatMap(failureLines), plain: listed.map(plainFailure) };
     }
     default:
-      throw new ConfigError(`inspect resque shows queues, workers, working or failed, not '${what}'`);
+      throw new ConfigError(
+        `inspect resque shows info, working, failed, overview, queues, jobs, job, workers or schedules, not '${what}'`,
+      );
   }
 }
 

@@ -1,6 +1,7 @@
 import type { Config } from '../../config.ts';
 import type { FailureBackend, ResqueAppOptions, ResqueOptions, SchedulerOptions } from '../../drivers/resque/index.ts';
 import { ConfigError } from '../../errors.ts';
+import type { Inspector } from '../../inspector.ts';
 import { loadConfig } from '../load.ts';
 import { first, given, without } from '../settings.ts';
 import type { Environment, WorkerFlags } from '../system.ts';
@@ -145,6 +146,12 @@ export interface ClientFlags {
   readonly url?: string;
   readonly config?: string;
   readonly namespace?: string;
+}
+
+/** What looks at the Redis of these flags, for `inspect` and `control`. */
+export async function inspectorFor(flags: ClientFlags, env: Environment, cwd: string): Promise<Inspector> {
+  const { ResqueInspector } = await import('../../drivers/resque/index.ts');
+  return new ResqueInspector(await appFor(flags, env, cwd));
 }
 
 /** Where a worker started in the same folder would work. */

@@ -1,11 +1,12 @@
 import { type Command, Option } from 'commander';
 import { secondsOrZero, whole } from '../flag-values.ts';
+import { addInspectorActions, addInspectorViews, type OpenInspector, type OwnCommand } from '../inspector-commands.ts';
 import type { ResolvedSource, CliContext, System, Verb } from '../system.ts';
 import type { ControlFlags } from './control.ts';
 import type { EnqueueFlags } from './enqueue.ts';
-import { CONTROL_HELP, DECODE_HELP, ENQUEUE_HELP, INSPECT_HELP } from './help.ts';
+import { DECODE_HELP, ENQUEUE_HELP, INSPECT_HELP, OWN } from './help.ts';
 import type { InspectFlags } from './inspect.ts';
-import { RESQUE_FLAGS, type ResqueWorkerFlags } from './settings.ts';
+import { type ClientFlags, RESQUE_FLAGS, type ResqueWorkerFlags } from './settings.ts';
 
 /** Resque's flags and commands. */
 export const resque: System = {
@@ -46,7 +47,8 @@ function addWorkerFlags(worker: Command): void {
     .addOption(backends('--failure-backend <name>'));
 }
 
-function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: CliContext): void {
+function addCommands(verb: Verb, _root: Command, context: CliContext): void {
+  const { env, cwd, out, err, done } = context;
   const output = { out, err };
   const command = (name: Parameters<Verb>[0], description: string): Command =>
     verb(name)
@@ -69,25 +71,32 @@ function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: C
       done(await (await import('./enqueue.ts')).enqueue(name, args, flags, env, cwd, output)),
     );
 
-  command('inspect', 'show queues, workers and failures')
-    .argument('[what]', 'queues, workers, working or failed', 'queues')
-    .option('-q, --queue <name>', 'failures of this queue, where each has a list of its own')
-    .option('--start <n>', 'number of the first failure (default: 0)', whole(0))
-    .option('--limit <n>', 'at most so many (default: 20)', whole(1))
+  const inspect = command('inspect', 'show queues, workers and failures; or what every system shows')
+    .argument('[what]', 'info, working or failed', 'info')
+    .option('-q, --queue <name>', 'of this queue: jobs, or failures where each queue has a list of its own')
+    .option('--start <n>', 'failed: number of the first failure (default: 0)', whole(0))
+    .option('--limit <n>', 'at most so many', whole(1))
     .option('-j, --json', 'print JSON')
     .addHelpText('after', INSPECT_HELP)
     .action(async (what: string, flags: InspectFlags) =>
       done(await (await import('./inspect.ts')).inspect(what, flags, env, cwd, output)),
     );
+  const open: OpenInspector<ClientFlags> = async (flags) =>
+    (await import('./settings.ts')).inspectorFor(flags, env, cwd);
+  addInspectorViews(inspect, context, open);
 
-  command('control', 'retry, delete and clear failures; pause workers; remove queues')
-    .argument('<command>', 'retry, delete, clear, pause, resume, remove-queue, unregister')
-    .argument('[names...]', 'numbers of failures, queues or workers')
-    .option('-q, --queue <name>', 'failures of this queue, where each has a list of its own')
-    .option('-a, --all', 'all failures')
-    .option('--keep', 'retry: leave the failure, and note when it was retried')
-    .addHelpText('after', CONTROL_HELP)
-    .action(async (name: string, names: readonly string[], flags: ControlFlags) =>
-      done(await (await import('./control.ts')).control(name, names, flags, env, cwd, output)),
-    );
+  const own = (name: keyof typeof OWN): OwnCommand<ControlFlags> => ({
+    ...OWN[name],
+    run: async (names, flags) => (await import('./control.ts')).command(name, names, flags, env, cwd, output),
+  });
+  const control = command('control', 'do something about jobs, failures, queues and workers of Resque');
+  addInspectorActions<ControlFlags>(control, context, open, {
+    retry: own('retry'),
+    delete: own('delete'),
+    clear: own('clear'),
+    pause: own('pause'),
+    resume: own('resume'),
+    'remove-queue': own('remove-queue'),
+  });
+  control.option('--keep', 'retry by number: leave the failure, and note when it was retried');
 }
