@@ -1,4 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { decodeTask, type TaskMessage } from '../../protocols/celery/message/message.ts';
+import { acceptSet, defaultLimits } from '../../protocols/celery/message/serializers.ts';
+import { settle as settleCelery } from '../../protocols/celery/outcome/lifecycle.ts';
+import type { CeleryPolicy } from '../../protocols/celery/outcome/policy.ts';
 import type { Disposition, Moment, Outcome } from '../../protocols/job.ts';
 import { keyspace } from '../../protocols/resque/keys.ts';
 import { settle as settleResque } from '../../protocols/resque/lifecycle.ts';
@@ -9,6 +13,8 @@ type Settle = (policy: RetryPolicy, attempt: number, outcome: Outcome, moment: M
 
 /** Each system that follows RetryPolicy. */
 const SYSTEMS: Readonly<Record<string, Settle>> = {
+  celery: (retry, attempt, outcome, moment) =>
+    settleCelery(celeryTask(attempt - 1), outcome, { ...CELERY_POLICY, retry }, moment).disposition,
   resque: (retry, attempt, outcome, moment) =>
     settleResque(
       { queue: 'q', payload: '{"class":"A","args":[]}', attempt, worker: 'w:1:q', retryName: 'resque-retry:A' },
@@ -17,6 +23,38 @@ const SYSTEMS: Readonly<Record<string, Settle>> = {
       moment,
     ).disposition,
 };
+
+const CELERY_POLICY: CeleryPolicy = {
+  ignoreResult: true,
+  storeErrorsEvenIfIgnored: false,
+  acksLate: false,
+  acksOnFailureOrTimeout: true,
+  retry: {},
+  resultSerializer: 'json',
+  resultExtended: false,
+  typed: true,
+  nodename: 'celery@host',
+  origin: 'gen1@host',
+  replyTo: '',
+  route: () => ({ exchange: '', routingKey: 'q' }),
+  taskSerializer: 'json',
+  inheritParentPriority: false,
+};
+
+/** A task that has been retried so often. */
+function celeryTask(retries: number): TaskMessage {
+  return decodeTask(
+    {
+      body: Buffer.from('[[], {}, {}]'),
+      contentType: 'application/json',
+      contentEncoding: 'utf-8',
+      headers: { id: 'b2f3c1c0-0000-4000-8000-000000000001', task: 'shop.charge', retries, lang: 'py' },
+      properties: { correlation_id: 'b2f3c1c0-0000-4000-8000-000000000001', delivery_info: { routing_key: 'q' } },
+      raw: undefined,
+    },
+    { accept: acceptSet(['json']), limits: defaultLimits },
+  );
+}
 
 const NOW = new Date('2026-11-21T10:00:00.000Z');
 const ERROR = { kind: 'error', error: { type: 'Boom', message: 'no', traceback: '' }, retriable: true } as const;

@@ -61,7 +61,7 @@ export async function command(
 
 /** Failures by their numbers in `inspect resque failed`, or all of them; anything else is an id, or a set. */
 function byNumber(names: readonly string[], { set, all }: ControlFlags): boolean {
-  return set === undefined && (all === true || names.length === 0 || names.every((name) => /^\d+$/.test(name)));
+  return set === undefined && (all === true || names.every((name) => /^\d+$/.test(name)));
 }
 
 const SETTLED = { retry: 'retried', delete: 'deleted' } as const;
