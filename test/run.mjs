@@ -2,7 +2,7 @@
  * `npm test`: makes everything ready, then runs all parts of the suite.
  *
  *     npm test                              everything
- *     npm test -- unit golden               some parts: golden, unit, conformance, interop, faults, examples
+ *     npm test -- unit golden               some parts: golden, unit, pickle, cli, conformance, interop, faults, examples
  *     npm test -- test/unit/retry.test.ts   some files, by a part of their path
  *     npm test -- unit -t 'empty queue'     flags are vitest's
  *
@@ -16,10 +16,12 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { saveFacts } from './interop/support/facts.mjs';
+import { parts, testFiles } from './parts.mjs';
 import { hold } from './support/leash.mjs';
 import {
   cache,
   ensureBuild,
+  ensureChromium,
   ensureDependencies,
   ensureRabbit,
   ensureRedis,
@@ -30,25 +32,18 @@ import {
   SetupError,
 } from './support/setup.mjs';
 
-/** What each part needs beyond the dependencies. */
-const parts = {
-  golden: [],
-  unit: ['build'],
-  conformance: ['redis', 'rabbit'],
-  interop: ['build', 'redis', 'rabbit', ...pythonEnvironments],
-  faults: ['build', 'redis', 'rabbit', 'celery-5.6', 'rq-2.10', 'rq-dashboard'],
-  examples: ['build', 'redis', 'celery-5.6'],
-};
-
 /** The files that need a real Ruby. */
 const RUBY = /^test\/(interop|faults|examples)\/(ruby|sidekiq|resque|active-job)[^/]*\.test\.ts$/;
+
+/** The files that need a browser. They run without one, and skip what needs it. */
+const BROWSER = /^test\/interop\/(flower|rq-dashboard|sidekiq-web)\.test\.ts$/;
 
 const args = process.argv.slice(2);
 const named = args.filter((arg) => arg in parts);
 const others = args.filter((arg) => !(arg in parts));
 
 try {
-  await setUp(named.length > 0 ? named : partsOf(others), rubyIsNeeded());
+  await setUp(named.length > 0 ? named : partsOf(others));
   process.exitCode = await runVitest();
 } catch (error) {
   if (!(error instanceof SetupError)) throw error;
@@ -57,23 +52,24 @@ try {
   process.exitCode = 1;
 }
 
-/** @param {readonly string[]} chosen @param {boolean} ruby */
-async function setUp(chosen, ruby) {
-  const needs = new Set(chosen.flatMap((part) => parts[part]));
+/** @param {readonly string[]} chosen */
+async function setUp(chosen) {
+  const needs = new Set(chosen.flatMap((part) => parts[part].needs));
   await ensureDependencies();
   if (needs.has('build')) await ensureBuild();
   if (needs.has('redis')) process.env['JOBGLOT_REDIS_SERVER'] = await ensureRedis();
   if (needs.has('rabbit')) process.env['JOBGLOT_RABBITMQ_SERVER'] = await ensureRabbit();
-  if (ruby) process.env['JOBGLOT_RUBY'] = await ensureRuby();
+  if (isNeededBy(RUBY)) process.env['JOBGLOT_RUBY'] = await ensureRuby();
+  if (isNeededBy(BROWSER)) process.env['JOBGLOT_CHROMIUM'] = (await ensureChromium()) ?? '';
   for (const name of pythonEnvironments) if (needs.has(name)) await ensureVenv(name);
 }
 
-/** Ruby is set up where a file that will run has to do with Rails' systems: its name says so. */
-function rubyIsNeeded() {
+/** Ruby and the browser are set up where a file that will run needs them: its name says so. @param {RegExp} names */
+function isNeededBy(names) {
   const filters = others.filter((arg) => !arg.startsWith('-')).map((path) => path.replace(/^\.\//, ''));
   const files = (named.length > 0 ? named : Object.keys(parts)).flatMap(testFiles);
   const matching = files.filter((file) => filters.some((path) => file.includes(path)));
-  return (matching.length > 0 ? matching : files).some((file) => RUBY.test(file));
+  return (matching.length > 0 ? matching : files).some((file) => names.test(file));
 }
 
 /** The parts that have files for these filters; all of them without filters. @param {readonly string[]} filters */
@@ -83,15 +79,6 @@ function partsOf(filters) {
     testFiles(part).some((file) => paths.some((path) => file.includes(path))),
   );
   return matching.length > 0 ? matching : Object.keys(parts);
-}
-
-/** @param {string} part */
-function testFiles(part) {
-  const folder = join(root, 'test', part);
-  if (!existsSync(folder)) return [];
-  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.test.ts'))
-    .map((name) => relative(root, join(folder, name)));
 }
 
 async function runVitest() {

@@ -5,12 +5,11 @@ import { pause } from '../../src/source.ts';
 import { defineTask, Tasks } from '../../src/task.ts';
 import { freePort } from '../support/free-port.ts';
 import { type RunningCelery, startCelery } from '../support/python.ts';
-import { findProgram } from '../support/setup.mjs';
+import { BROWSER, CHROMIUM } from '../support/browser.ts';
 import { type NodeWorker, Stage, until } from './support/stage.ts';
 import { facts } from './support/table.ts';
 
 const NODE = 'node@flower';
-const CHROMIUM = findProgram('chromium') ?? findProgram('chromium-browser') ?? findProgram('google-chrome');
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -136,17 +135,14 @@ describe.each(['redis', 'amqp'] as const)('Flower over %s', (broker) => {
     if (broker === 'redis') expect(await page('/broker')).toMatch(/<td>\s*node\s*<\/td>/);
   });
 
-  test.skipIf(CHROMIUM === undefined)(
-    `a browser draws its dashboard${CHROMIUM === undefined ? ' [skipped: no chromium here]' : ''}`,
-    async () => {
-      const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--virtual-time-budget=5000', '--dump-dom'];
-      const { stdout } = await promisify(execFile)(CHROMIUM as string, [...flags, `${url}/workers`], {
-        timeout: 40_000,
-      });
-      expect(stdout).toContain(NODE);
-      expect(stdout).toMatch(/Online/);
-    },
-  );
+  test.skipIf(CHROMIUM === undefined)(`a browser draws its dashboard${BROWSER}`, async () => {
+    const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--virtual-time-budget=5000', '--dump-dom'];
+    const { stdout } = await promisify(execFile)(CHROMIUM as string, [...flags, `${url}/workers`], {
+      timeout: 40_000,
+    });
+    expect(stdout).toContain(NODE);
+    expect(stdout).toMatch(/Online/);
+  });
 
   toNode('Flower', 'its revoke button stops a running task', async () => {
     const id = await stage.python.send('both.slow', [], {}, { queue: 'node' });

@@ -7,11 +7,9 @@ import { DateTime, Decimal, type RqClient, Tuple } from '../../src/drivers/rq/in
 import { defineTask } from '../../src/task.ts';
 import { temporaryFolder } from '../support/folder.ts';
 import { type RqDashboard, startRqDashboard } from '../support/python-rq.ts';
-import { findProgram } from '../support/setup.mjs';
+import { BROWSER, CHROMIUM } from '../support/browser.ts';
 import { rqTasks } from './apps/rq-tasks.ts';
 import { type NodeRqWorker, RqStage, until } from './support/rq-stage.ts';
-
-const CHROMIUM = findProgram('chromium') ?? findProgram('chromium-browser') ?? findProgram('google-chrome');
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -132,22 +130,19 @@ describe('rq-dashboard', () => {
     expect(await page(`/0/view/job/${job.id}`)).toContain(job.id);
   });
 
-  test.skipIf(CHROMIUM === undefined)(
-    `a browser draws queues, jobs and workers${CHROMIUM === undefined ? ' [skipped: no chromium here]' : ''}`,
-    async () => {
-      const job = await client.enqueue('rq_app.add', { args: [20, 3], queue: 'low', description: 'twenty and three' });
-      await job.get({ timeoutMs: 30_000 });
-      const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--virtual-time-budget=8000', '--dump-dom'];
-      const drawn = async (path: string): Promise<string> => {
-        const { stdout } = await promisify(execFile)(CHROMIUM as string, [...flags, dashboard.url + path], {
-          timeout: 40_000,
-        });
-        return stdout;
-      };
-      expect(await drawn('/0/view/workers')).toContain('node-1');
-      expect(await drawn('/0/view/jobs/low/finished/50/dsc/1')).toContain('twenty and three');
-      const page = await drawn(`/0/view/job/${job.id}`);
-      for (const word of [job.id, 'twenty and three', 'finished', '23']) expect(page).toContain(word);
-    },
-  );
+  test.skipIf(CHROMIUM === undefined)(`a browser draws queues, jobs and workers${BROWSER}`, async () => {
+    const job = await client.enqueue('rq_app.add', { args: [20, 3], queue: 'low', description: 'twenty and three' });
+    await job.get({ timeoutMs: 30_000 });
+    const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--virtual-time-budget=8000', '--dump-dom'];
+    const drawn = async (path: string): Promise<string> => {
+      const { stdout } = await promisify(execFile)(CHROMIUM as string, [...flags, dashboard.url + path], {
+        timeout: 40_000,
+      });
+      return stdout;
+    };
+    expect(await drawn('/0/view/workers')).toContain('node-1');
+    expect(await drawn('/0/view/jobs/low/finished/50/dsc/1')).toContain('twenty and three');
+    const page = await drawn(`/0/view/job/${job.id}`);
+    for (const word of [job.id, 'twenty and three', 'finished', '23']) expect(page).toContain(word);
+  });
 });

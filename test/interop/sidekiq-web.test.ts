@@ -1,9 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type Browser, CHROMIUM, startBrowser } from '../support/browser.ts';
+import { type Browser, BROWSER, CHROMIUM, startBrowser } from '../support/browser.ts';
 import type { SidekiqWeb } from '../support/ruby.ts';
 import { RubyStage, until } from './support/ruby-stage.ts';
-
-const here = CHROMIUM === undefined ? ' [skipped: no chromium here]' : '';
 
 describe("Sidekiq's own pages", () => {
   let stage: RubyStage;
@@ -55,33 +53,36 @@ describe("Sidekiq's own pages", () => {
     await node.worker.stop({ timeoutMs: 10 });
   });
 
-  test.skipIf(CHROMIUM === undefined)(`in a browser: the process, its quiet and its stop button${here}`, async () => {
-    await using browser = await startBrowser(CHROMIUM as string);
-    const { worker } = await stage.node({ tag: 'shop' });
-    const jid = await stage.push({ class: 'SlowJob', args: [2] });
-    await stage.runsOf(jid);
-    await until('the page shows the running job', async () => {
+  test.skipIf(CHROMIUM === undefined)(
+    `in a browser: the process, its quiet and its stop button${BROWSER}`,
+    async () => {
+      await using browser = await startBrowser(CHROMIUM as string);
+      const { worker } = await stage.node({ tag: 'shop' });
+      const jid = await stage.push({ class: 'SlowJob', args: [2] });
+      await stage.runsOf(jid);
+      await until('the page shows the running job', async () => {
+        await browser.open(`${web.url}/busy`);
+        return (await browser.text()).includes(jid);
+      });
+      expect(await browser.text()).toMatch(new RegExp(`:${process.pid}\\s+shop`));
+      const row = await cells(browser, 'shop');
+      expect(row).toEqual(expect.arrayContaining([expect.stringContaining('shop') as string, '4', '1']));
+      await browser.click('td [name=quiet], .process [name=quiet]');
+      await until('it is quiet', () => worker.state === 'quiet');
+      await until('the page shows that it is', async () => {
+        await browser.open(`${web.url}/busy`);
+        return (await browser.text()).includes('quiet');
+      });
+      await browser.click('td [name=stop], .process [name=stop]');
+      await until('it has stopped', () => worker.state === 'stopped');
       await browser.open(`${web.url}/busy`);
-      return (await browser.text()).includes(jid);
-    });
-    expect(await browser.text()).toMatch(new RegExp(`:${process.pid}\\s+shop`));
-    const row = await cells(browser, 'shop');
-    expect(row).toEqual(expect.arrayContaining([expect.stringContaining('shop') as string, '4', '1']));
-    await browser.click('td [name=quiet], .process [name=quiet]');
-    await until('it is quiet', () => worker.state === 'quiet');
-    await until('the page shows that it is', async () => {
-      await browser.open(`${web.url}/busy`);
-      return (await browser.text()).includes('quiet');
-    });
-    await browser.click('td [name=stop], .process [name=stop]');
-    await until('it has stopped', () => worker.state === 'stopped');
-    await browser.open(`${web.url}/busy`);
-    expect(await browser.text()).not.toContain('shop');
-    // It had the time to end.
-    expect((await stage.runsOf(jid)).map(({ at }) => at)).toEqual(['start', 'end']);
-  });
+      expect(await browser.text()).not.toContain('shop');
+      // It had the time to end.
+      expect((await stage.runsOf(jid)).map(({ at }) => at)).toEqual(['start', 'end']);
+    },
+  );
 
-  test.skipIf(CHROMIUM === undefined)(`in a browser: a retry is run now, and a dead job again${here}`, async () => {
+  test.skipIf(CHROMIUM === undefined)(`in a browser: a retry is run now, and a dead job again${BROWSER}`, async () => {
     await using browser = await startBrowser(CHROMIUM as string);
     await stage.node({ poll: false });
     const jid = await stage.push({ class: 'FlakyJob', args: [1] });

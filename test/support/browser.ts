@@ -2,12 +2,14 @@ import { spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { temporaryFolder } from './folder.ts';
 import { hold } from './leash.mjs';
-import { findProgram } from './setup.mjs';
+import { chromiumHint, findChromium } from './setup.mjs';
 import { PATIENCE_MS, until } from './until.ts';
 
 /** A Chromium of this machine; undefined where there is none. */
-export const CHROMIUM: string | undefined =
-  findProgram('chromium') ?? findProgram('chromium-browser') ?? findProgram('google-chrome');
+export const CHROMIUM: string | undefined = findChromium();
+
+/** The end of the name of a test that needs a browser: where there is none, why it is skipped and how to get one. */
+export const BROWSER: string = CHROMIUM === undefined ? ` [skipped: ${chromiumHint}]` : '';
 
 /** One page in a headless Chromium, which is told what to do over a pipe (the DevTools protocol). */
 export interface Browser extends AsyncDisposable {

@@ -1,5 +1,5 @@
 /**
- * Makes a bare clone ready: dependencies, build, Python environments, a Redis and a RabbitMQ server program, a Ruby with Sidekiq. Needs
+ * Makes a bare clone ready: dependencies, build, Python environments, a Redis and a RabbitMQ server program, a Ruby with Sidekiq, a Chromium. Needs
  * nothing but Node itself, because it runs before `npm ci` did. Every step is skipped when it is already done, says what it does in one line, and
  * may be asked for by several processes at once.
  */
@@ -209,6 +209,48 @@ function rubyHint() {
   );
 }
 
+/** The path of a Chromium; installs Debian's where this process may. Undefined where it may not: tests with a browser are then skipped, and say why. */
+export async function ensureChromium() {
+  const found = findChromium();
+  if (found !== undefined) return found;
+  if (findProgram('apt-get') === undefined || process.getuid?.() !== 0) {
+    print(chromiumHint);
+    return undefined;
+  }
+  try {
+    await once(
+      'chromium',
+      () => findChromium() !== undefined,
+      () =>
+        step('install chromium (apt-get)', async () => {
+          const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+          await run('apt-get', ['update', '-qq'], chromiumHint, env);
+          await run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'chromium'], chromiumHint, env);
+        }),
+    );
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    print(error.message);
+  }
+  return findChromium();
+}
+
+/** The path of the Chromium to use, if there is one: `JOBGLOT_CHROMIUM`, else the one on the PATH. */
+export function findChromium() {
+  if (process.env['JOBGLOT_CHROMIUM']) return process.env['JOBGLOT_CHROMIUM'];
+  for (const name of ['chromium', 'chromium-browser', 'google-chrome']) {
+    const found = findProgram(name);
+    // Ubuntu's package is a script that only says: install the snap.
+    if (found !== undefined && spawnSync(found, ['--version'], { stdio: 'ignore' }).status === 0) return found;
+  }
+  return undefined;
+}
+
+/** How to get one. */
+export const chromiumHint =
+  'no Chromium here: `apt-get install chromium` (Debian), `dnf install chromium` (Fedora), `brew install chromium` (macOS), or set ' +
+  'JOBGLOT_CHROMIUM to the path of Chromium or Chrome';
+
 /**
  * Celery 5.2 was made for Python up to 3.11. Where there is none, celery-5.2.pth gives a newer one what was taken away since.
  * @type {Record<string, string[]>}
@@ -409,19 +451,20 @@ function capture(program, args, env = process.env) {
   });
 }
 
-// `node test/support/setup.mjs [celery-5.6 ...] [redis] [rabbit] [ruby]` makes ready by hand what the tests would.
+// `node test/support/setup.mjs [celery-5.6 ...] [redis] [rabbit] [ruby] [chromium]` makes ready by hand what the tests would.
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
     const wanted =
       process.argv.length > 2
         ? process.argv.slice(2)
-        : ['dependencies', 'build', 'redis', 'rabbit', 'ruby', ...pythonEnvironments];
+        : ['dependencies', 'build', 'redis', 'rabbit', 'ruby', 'chromium', ...pythonEnvironments];
     for (const one of wanted) {
       if (one === 'dependencies') await ensureDependencies();
       else if (one === 'build') await ensureBuild();
       else if (one === 'redis') print(await ensureRedis());
       else if (one === 'rabbit') print(await ensureRabbit());
       else if (one === 'ruby') print(await ensureRuby());
+      else if (one === 'chromium') print((await ensureChromium()) ?? 'tests with a browser will be skipped');
       else print(await ensureVenv(one));
     }
   } catch (error) {
