@@ -24,12 +24,23 @@ export class RqDelivery implements Delivery {
   /** Somebody asked for its end, and how that is to be told. */
   ending: 'stopped' | 'killed' | undefined;
   lost = false;
+  /** A handler here can run it. */
+  readonly isKnown: boolean;
+  readonly unknown: string | undefined;
   readonly #host: DeliveryHost;
   readonly #policy: lifecycle.RqPolicy;
   #transition: Promise<Transition<Settlement>> | undefined;
   #attempts = 0;
 
-  constructor(host: DeliveryHost, run: RqDelivery['run'], job: Job, policy: lifecycle.RqPolicy) {
+  constructor(
+    host: DeliveryHost,
+    run: RqDelivery['run'],
+    job: Job,
+    policy: lifecycle.RqPolicy,
+    { isKnown, unknown }: Pick<RqDelivery, 'isKnown' | 'unknown'>,
+  ) {
+    this.isKnown = isKnown;
+    this.unknown = unknown;
     this.#host = host;
     this.run = run;
     this.job = job;
@@ -71,9 +82,15 @@ export class RqDelivery implements Delivery {
     return Promise.reject(new ConfigError(what));
   }
 
+  /** In the words that RQ's own worker has for a name that it cannot import. */
+  rejectUnknown(why: string): Outcome {
+    const message = `Invalid attribute name: ${this.job.task} (jobglot: ${why})`;
+    return { kind: 'fail', error: { type: 'ValueError', message, traceback: '' } };
+  }
+
   /** What is written where it fails without a run. */
-  fail(error: Failure): Settlement {
-    return lifecycle.settle(this.run, { kind: 'fail', error }, this.#policy, new Date()).write;
+  failure(outcome: Outcome): Settlement {
+    return lifecycle.settle(this.run, outcome, this.#policy, new Date()).write;
   }
 
   async release(): Promise<void> {

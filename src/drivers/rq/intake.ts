@@ -13,18 +13,21 @@ import {
 import type { Claimed, Settlement } from '../../../protocols/rq/redis.ts';
 import type { SerializerName } from '../../../protocols/rq/serializers.ts';
 import type { PoisonReport } from '../../source.ts';
-import type { RetryPolicy } from '../../../protocols/retry.ts';
+import {
+  DEFAULT_MAX_RETRIES,
+  DEFAULT_RETRY_DELAY_MS,
+  retryDelayMs,
+  type RetryPolicy,
+} from '../../../protocols/retry.ts';
 import type { Registration } from '../../task.ts';
 import type { RedisConnection } from '../../transports/redis.ts';
 import { CURRENT, type CurrentJob, RunningJob } from './current.ts';
 import { type DeliveryHost, RqDelivery } from './delivery.ts';
 import type { RqOptions } from './options.ts';
-import type { Strangers } from './strangers.ts';
 
 /** What the intake needs of its source. */
 export interface IntakeHost extends DeliveryHost {
   readonly worker: string;
-  readonly strangers: Strangers;
   find(task: string): Registration | undefined;
   poison(report: PoisonReport): void;
   redis(): RedisConnection;
@@ -34,7 +37,7 @@ export interface IntakeHost extends DeliveryHost {
   giveAway(delivery: RqDelivery, settlement: Settlement): void;
 }
 
-/** What becomes of a claimed job: a delivery, or a failure with its reason, or somebody else's. */
+/** Classifies a claimed job: a delivery, a failure with its reason, or an id for the quarantine. */
 export class Intake {
   /** What a job came to is written into its hash, too. */
   resultsInHash: boolean;
@@ -71,14 +74,16 @@ export class Intake {
     }
     const job = toJob(read.job, call, queue);
     const registration = call.instance === null ? this.#host.find(call.funcName) : undefined;
-    const why = this.#strange(call, read.job, registration);
+    const unknown = this.#unknown(call, read.job, registration);
     const own: Job & { [CURRENT]?: CurrentJob } = limited(job, registration);
     own[CURRENT] = new RunningJob(read.job, call.serializer, () => this.#host.redis());
-    const delivery = this.#track(run, own, call.serializer, registration);
-    if (why === undefined) return delivery;
-    const failed = this.#options.unknownCallback === 'fail' && registration !== undefined;
-    this.#host.strangers.take(delivery, why, this.#host.log, failed ? 'reject' : undefined);
-    return undefined;
+    const delivery = this.#track(run, own, call.serializer, registration, unknown);
+    // A job whose function is known and whose callback is not, where that is to be a failure: the run never begins.
+    if (unknown !== undefined && registration !== undefined && this.#options.unknownCallback === 'fail') {
+      this.#host.giveAway(delivery, delivery.failure(delivery.rejectUnknown(unknown)));
+      return undefined;
+    }
+    return delivery;
   }
 
   #track(
@@ -86,8 +91,11 @@ export class Intake {
     job: Job,
     serializer: SerializerName = 'pickle',
     registration?: Registration,
+    unknown?: string,
   ): RqDelivery {
-    const delivery = new RqDelivery(this.#host, run, job, this.policy(serializer, registration));
+    const policy = this.policy(serializer, registration);
+    const isKnown = registration !== undefined && unknown === undefined;
+    const delivery = new RqDelivery(this.#host, run, job, policy, { isKnown, unknown });
     this.#host.track(delivery);
     return delivery;
   }
@@ -105,11 +113,10 @@ export class Intake {
     };
   }
 
-  /** Why nobody here can run it; undefined where somebody can. */
-  #strange(call: Call, job: JobHash, registration: Registration | undefined): string | undefined {
-    const name = call.funcName.slice(0, 200);
-    if (call.instance !== null) return `'${name}' is a method of a Python object`;
-    if (registration === undefined) return `no handler for '${name}'`;
+  /** Why no handler here can run it although its function may have one. Undefined: the function decides. */
+  #unknown(call: Call, job: JobHash, registration: Registration | undefined): string | undefined {
+    if (call.instance !== null) return `'${call.funcName.slice(0, 200)}' is a method of a Python object`;
+    if (registration === undefined) return undefined;
     // RQ after 2.12 counts who runs under such a key, and lets the next one go when one has ended.
     if (job.rateLimitKey !== undefined) return "it has a rate limit, which only RQ's own workers keep";
     if (this.#options.unknownCallback === 'skip') return undefined;
@@ -193,15 +200,8 @@ function limited(job: Job, registration: Registration | undefined): Job {
   return softTimeoutMs === undefined ? job : { ...job, softTimeoutMs };
 }
 
+/** The delay is 180 seconds where the policy names none. */
 function retryRule(retry: RetryPolicy): NonNullable<lifecycle.RqPolicy['retry']> {
-  const { max = 3, delayMs = 180_000, backoff } = retry;
-  return {
-    max,
-    delayMs(attempt) {
-      if (backoff === undefined) return Math.max(0, typeof delayMs === 'function' ? delayMs(attempt) : delayMs);
-      const { factorMs = 1000, maxMs = 600_000, jitter = true } = backoff;
-      const longest = Math.min(maxMs, factorMs * 2 ** (attempt - 1));
-      return jitter ? Math.random() * longest : longest;
-    },
-  };
+  const { max = DEFAULT_MAX_RETRIES } = retry;
+  return { max, delayMs: (attempt) => retryDelayMs(retry, attempt, Math.random()) ?? DEFAULT_RETRY_DELAY_MS };
 }

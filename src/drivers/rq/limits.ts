@@ -35,15 +35,15 @@ export class Limits {
     return Math.max(10, Math.min(ms, this.#maxIdleMs));
   }
 
-  /** Why the worker stops; undefined where it goes on. Asked when nothing could be claimed. `running` counts the strangers. */
-  reached({ running, strangers }: { readonly running: number; readonly strangers: number }): string | undefined {
-    const jobs = running - strangers;
+  /** Why the worker stops; undefined where it goes on. Asked when nothing could be claimed. `running` counts the unknown tasks that are held. */
+  reached({ running, unknown }: { readonly running: number; readonly unknown: number }): string | undefined {
+    const jobs = running - unknown;
     if (jobs > 0) {
       this.#busyAt = performance.now();
       return undefined;
     }
     if (this.#bounded && this.#jobsLeft === 0) return 'it has run as many jobs as it may (maxJobs)';
-    // Only other people's jobs are left, and would come round and round.
+    // Only unknown tasks are left, which would come round and round.
     if (this.#burst) return 'the queues are empty (burst)';
     if (performance.now() - this.#busyAt >= this.#maxIdleMs) return 'it had no job for too long (maxIdleTime)';
     return undefined;

@@ -2,6 +2,7 @@ import type { SerializerLimits, SerializerName } from '../../../protocols/rq/ser
 import { checkQueueName } from '../../../protocols/rq/keys.ts';
 import { ConfigError, WireError } from '../../errors.ts';
 import { redisTarget, type RedisTarget, type RedisTargetOptions } from '../../transports/redis-url.ts';
+import type { UnknownTaskPolicy } from '../../source.ts';
 import type { RqCallbacks } from './callbacks.ts';
 
 /** What workers and clients share. */
@@ -54,11 +55,12 @@ export interface RqOptions extends RqAppOptions {
   /** Stop after so many seconds without a job. */
   readonly maxIdleTime?: number;
   /**
-   * A function that nobody handles here, or a method of a Python object. `requeue` puts it back for others after a pause and destroys
-   * nothing; `reject` fails it, as RQ does; `{ forward: queue }` moves it to another queue. @default 'requeue'
+   * A function without a handler here, a method of a Python object, or a job with a rate limit. `requeue` puts it back for other workers after a pause
+   * that grows, and destroys nothing; `reject` fails it, as RQ does; `hold` keeps it until this worker stops; `{ forward: queue }` moves it to another
+   * queue. @default 'requeue'
    */
-  readonly unknownTask?: 'requeue' | 'reject' | { readonly forward: string };
-  /** Milliseconds an unknown job is held before it goes back. @default 1000 */
+  readonly unknownTask?: UnknownTaskPolicy;
+  /** Milliseconds before an unknown job goes back for the first time. @default 1000 */
   readonly unknownTaskDelayMs?: number;
   /** Functions that jobs name in `on_success`, `on_failure` and `on_stopped`, by their dotted names. */
   readonly callbacks?: RqCallbacks;
