@@ -411,10 +411,11 @@ export function writeCall(serializer: SerializerName, call: Call): Buffer {
 /** Seconds; what a queue gives to a job that says nothing. */
 const DEFAULT_TIMEOUT = 180;
 
-/** The job in the words all systems share. `queue` is where it was found. */
-export function toJob(job: JobHash, call: Call, queue: string): Job {
+/** The job in the words all systems share. `queue` is where it was found. `headers` are its `meta`, where that can be read. */
+export function toJob(job: JobHash, call: Call, queue: string, options: LoadOptions = {}): Job {
   // Source: rq/worker/base.py perform_job; 0 is as good as none.
   const timeout = job.timeout || DEFAULT_TIMEOUT;
+  const headers = job.meta === undefined ? undefined : headersOf(job.meta, options);
   return {
     id: job.id,
     task: call.funcName,
@@ -424,7 +425,17 @@ export function toJob(job: JobHash, call: Call, queue: string): Job {
     attempt: attemptOf(job),
     ...(job.enqueuedAt === undefined ? {} : { enqueuedAt: job.enqueuedAt }),
     ...(timeout < 0 ? {} : { timeoutMs: timeout * 1000 }),
+    ...(headers === undefined ? {} : { headers }),
   };
+}
+
+/** Undefined for a meta that cannot be read, or has keys that are no texts: the job runs all the same, as in RQ. */
+function headersOf(meta: Buffer, options: LoadOptions): Job['headers'] {
+  try {
+    return namedArguments(loads(meta, options));
+  } catch {
+    return undefined;
+  }
 }
 
 /** Which run this is, the first being 1. RQ counts runs that returned a Retry; we count those that failed. */

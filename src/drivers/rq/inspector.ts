@@ -36,6 +36,8 @@ import type { RqAppOptions } from './options.ts';
 
 /** Where Redis is. */
 export interface RqInspectorOptions extends RqAppOptions {
+  /** Jobs that one search looks at. @default 2000 */
+  readonly scanLimit?: number;
   /** Shaped like pino's. @default nothing is written */
   readonly log?: Logger;
 }
@@ -83,8 +85,6 @@ const SETS: readonly StoredSet[] = [
 
 /** Jobs read in one round trip: a script holds up all other clients while it runs. */
 const STEP = 200;
-/** Jobs that one search looks at. */
-const MOST_SEARCHED = 2_000;
 const MOST_SCHEDULES = 1_000;
 
 interface Cursor {
@@ -111,10 +111,14 @@ export class RqInspector implements Inspector, SetReader {
   readonly #client: RqClient;
   readonly #limits: Partial<SerializerLimits> | undefined;
   readonly #actions: Actions;
+  readonly #scanLimit: number;
 
   /** Throws ConfigError for a URL that cannot be. */
   constructor(options: RqInspectorOptions) {
-    const { url, redis, serializer, limits, log } = options;
+    const { url, redis, serializer, limits, log, scanLimit = 2_000 } = options;
+    if (!Number.isSafeInteger(scanLimit) || scanLimit < 1)
+      throw new ConfigError(`rq: scanLimit must be a whole number, 1 or more, not ${scanLimit}`);
+    this.#scanLimit = scanLimit;
     this.#client = new RqClient({
       url,
       ...(redis === undefined ? {} : { redis }),
@@ -196,7 +200,8 @@ export class RqInspector implements Inspector, SetReader {
       let behind = start?.queue === one ? start.behind : undefined;
       for (let more = true; more;) {
         const left = limit - found.length;
-        const step = filter === undefined && set.status === undefined ? Math.min(STEP, left) : STEP;
+        const step =
+          filter === undefined && set.status === undefined ? Math.min(STEP, left) : Math.min(STEP, this.#scanLimit);
         // One entry more says whether there is a next page.
         const read = await this.#entries(set, one, behind, step + 1);
         const entries = read.slice(0, step);
@@ -213,10 +218,10 @@ export class RqInspector implements Inspector, SetReader {
           const cursor = here || others(at) ? writeCursor({ queue: one, behind }) : undefined;
           return { jobs: found, cursor, total, cut: false };
         }
-        if (more && searched >= MOST_SEARCHED)
+        if (more && searched >= this.#scanLimit)
           return { jobs: found, cursor: writeCursor({ queue: one, behind }), total, cut: true };
       }
-      if (searched >= MOST_SEARCHED && others(at))
+      if (searched >= this.#scanLimit && others(at))
         return {
           jobs: found,
           cursor: writeCursor({ queue: rest[at + 1] as string, behind: undefined }),

@@ -72,7 +72,8 @@ export class Intake {
       this.#poison(this.#track(run, toJob(read.job, NO_CALL, queue)), error, claimed, read.broken);
       return undefined;
     }
-    const job = toJob(read.job, call, queue);
+    const { limits } = this.#options;
+    const job = toJob(read.job, call, queue, limits === undefined ? {} : { limits });
     const registration = call.instance === null ? this.#host.find(call.funcName) : undefined;
     const unknown = this.#unknown(call, read.job, registration);
     const own: Job & { [CURRENT]?: CurrentJob } = limited(job, registration);

@@ -36,6 +36,8 @@ import { sendWebhooks } from './webhooks.ts';
 
 /** Fewer are not worth a claim of their own. */
 const AHEAD = 8;
+/** Jobs in one claim behind a claim that found only unknown tasks: these take no slot, and known ones may stand behind many of them. */
+const PAST_UNKNOWN = 200;
 /** How long a worker that found only unknown tasks lets other workers go first. */
 const HEAD_START_MS = 50;
 
@@ -225,7 +227,7 @@ export class RqSource implements Source, IntakeHost {
 
   async #claim(max: number): Promise<readonly RqDelivery[]> {
     const now = new Date();
-    const reply = await this.#claims.claim(max, now);
+    const reply = await this.#claims.claim(this.#onlyUnknown ? Math.max(max, PAST_UNKNOWN) : max, now);
     this.#drained = reply.drained || reply.suspended;
     this.presence.suspended = reply.suspended;
     for (const { queue, id, code } of reply.aside) this.#intake.tellOfQuarantine(queue, id.toString('utf8'), code);
@@ -234,8 +236,10 @@ export class RqSource implements Source, IntakeHost {
     for (const claimed of reply.claimed) {
       const delivery = this.#intake.take(claimed, now);
       if (delivery === undefined) continue;
-      deliveries.push(delivery);
-      if (delivery.isKnown) known += 1;
+      // There is no slot for it: it goes back to the head of its queue, in its order.
+      if (delivery.isKnown && known === max) this.giveAway(delivery, lifecycle.giveBack(delivery.run, now, 'head'));
+      else deliveries.push(delivery);
+      if (delivery.isKnown && known < max) known += 1;
     }
     this.#limits.claimed(known);
     if (deliveries.length > 0) this.#onlyUnknown = known === 0;

@@ -172,3 +172,18 @@ describe('the call of a job', () => {
 it('a run is counted whether it was retried by its result or by its exception', () => {
   expect(attemptOf({ id: 'a', data: Buffer.alloc(0), numberOfRetries: 2, attempts: 1 })).toBe(4);
 });
+
+describe('headers of a job', () => {
+  const call = { funcName: 'f', instance: null, args: [], kwargs: {} };
+  const jobOf = (meta?: string): JobHash => ({
+    id: 'j',
+    data: Buffer.from('x'),
+    ...(meta === undefined ? {} : { meta: Buffer.from(meta) }),
+  });
+  it('are its meta', () => {
+    expect(toJob(jobOf('{"trace": "1", "n": 2}'), call, 'q').headers).toEqual({ trace: '1', n: 2 });
+  });
+  it.each([undefined, 'nonsense', '[1]'])('are not there where the meta is %j', (meta) => {
+    expect(toJob(jobOf(meta), call, 'q').headers).toBeUndefined();
+  });
+});
