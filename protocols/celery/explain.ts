@@ -8,7 +8,9 @@ import { EXCEPTION_STATES, READY_STATES } from './outcome/result.ts';
 import { acceptSet, decodeContent, defaultLimits, encodeJson } from './message/serializers.ts';
 
 /** What some bytes of a Celery system are. */
-export type Explanation = AnyExplanation<'task' | 'claimed-task' | 'body' | 'result' | 'command' | 'event' | 'unknown'>;
+export type Explanation = AnyExplanation<
+  'task' | 'claimed-task' | 'told-task' | 'body' | 'result' | 'command' | 'event' | 'unknown'
+>;
 
 type Exact = ReadonlyMap<string, unknown>;
 
@@ -26,6 +28,19 @@ export function explain(bytes: Uint8Array | string, now: Date): Explanation {
     return out.unknown(`This cannot be read: ${messageOf(error)}`);
   }
 }
+
+const INFO: Readonly<Record<string, string>> = {
+  id: "the task's id",
+  name: "the task's name",
+  args: 'the arguments; a text in place of a list is of an older worker',
+  kwargs: 'the keyword arguments',
+  type: "the task's name, once more",
+  hostname: 'the worker that holds it',
+  time_start: 'when it started, in seconds since 1970; null while it waits',
+  acknowledged: 'whether the broker has forgotten it',
+  delivery_info: 'how it came: exchange, routing key, priority',
+  worker_pid: 'the process that runs it; null while it waits',
+};
 
 class Report {
   readonly #now: Date;
@@ -66,6 +81,7 @@ class Report {
       const map = value as Exact;
       if (isEnvelope(map)) return this.#envelope(map, false);
       if (typeof map.get('status') === 'string') return this.#result(map);
+      if (typeof map.get('name') === 'string' && map.has('id') && map.has('time_start')) return this.#told(map);
       return this.#bare(map, 'a body');
     }
     if (Array.isArray(value)) {
@@ -89,6 +105,17 @@ class Report {
       return this.#bare(items, 'a body');
     }
     return this.unknown(`A JSON value (${shown(value).slice(0, 80)}), but no envelope, body or result.`);
+  }
+
+  /** What a worker answers about a task that it holds. Source: celery/worker/request.py Request.info (5.6). */
+  #told(info: Exact): Explanation {
+    this.#sections.push({
+      title: 'What the worker tells',
+      fields: [...info].map(([name, value]) =>
+        field(name, value, (Object.hasOwn(INFO, name) ? INFO[name] : undefined) ?? "of the worker's own"),
+      ),
+    });
+    return this.#done('told-task', `What a worker tells of a task that it holds: ${called(info.get('name'))}.`);
   }
 
   #done(kind: Explanation['kind'], summary: string): Explanation {
