@@ -399,21 +399,21 @@ describe('a task that nobody handles here', () => {
     'requeue: %s goes back to its queue, and the next message runs',
     async (_, task) => {
       await using shared = await startWorker(optionsOf({ queues: ['shared'], unknownTaskDelayMs: 100 }), handlers);
+      let returned = 0;
+      shared.worker.on('job:settled', ({ outcome }) => {
+        if (outcome.kind === 'unknown') returned++;
+      });
       const item = message({ id: 'unknown-1', task, queue: 'shared' });
       await client.lpush('shared', item);
       await client.lpush('shared', message({ id: 'known-1', queue: 'shared' }));
       await until('the other one ran', () => shared.started.includes('known-1'));
-      await until('it was back and is claimed again', async () =>
-        (await client.hvals('unacked')).some((held) => held.includes('"redelivered": true')),
-      );
+      await until('it went back', () => returned === 1);
       await shared.worker.stop();
       expect(await client.llen('shared')).toBe(1);
-      const back = JSON.parse((await client.rpop('shared')) as string) as Record<string, Record<string, unknown>>;
-      const was = JSON.parse(item) as Record<string, Record<string, unknown>>;
-      expect(back['body']).toBe(was['body']);
-      expect(back['headers']).toMatchObject(was['headers'] as object);
+      // Byte for byte.
+      expect(await client.rpop('shared')).toBe(item);
       expect(await client.exists('celery-task-meta-unknown-1')).toBe(0);
-      const warning = shared.lines.find(({ message: words }) => words.startsWith('no handler for this task'));
+      const warning = shared.lines.find(({ message: words }) => words.startsWith('no handler here for the task'));
       expect(warning).toMatchObject({ level: 'warn', fields: { id: 'unknown-1', queue: 'shared' } });
       expect(JSON.stringify(warning).length).toBeLessThan(1_000);
       await nothingClaimed();

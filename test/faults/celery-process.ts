@@ -1,6 +1,7 @@
 import { Redis } from 'ioredis';
 import { celery, type CeleryOptions } from '../../src/drivers/celery/index.ts';
 import { createLogger } from '../../src/log.ts';
+import { Postpone } from '../../src/signals.ts';
 import { pause } from '../../src/source.ts';
 import { defineTask, Tasks } from '../../src/task.ts';
 import { Worker } from '../../src/worker/worker.ts';
@@ -20,6 +21,11 @@ tasks.handle(defineTask<() => number>('gated'), async ({ id }) => {
   const runs = await counters.hincrby('runs', id, 1);
   while ((await counters.exists('gate')) === 0) await pause(20);
   return runs;
+});
+// Postponed for so many milliseconds, each time.
+tasks.handle(defineTask<(ms: number) => number>('postponed'), async ({ id, args: [ms] }) => {
+  await counters.hincrby('runs', id, 1);
+  throw new Postpone({ delayMs: ms });
 });
 const worker = new Worker({ tasks, sources: [celery(options)], log: createLogger({ level: 'warn', format: 'json' }) });
 const stop = new AbortController();

@@ -10,7 +10,7 @@ import {
   revokedBeforeStart,
   settle,
   started,
-  unknownTask,
+  rejectUnknown,
   type Writes,
 } from '../../protocols/celery/outcome/lifecycle.ts';
 import { decodeTask, type TaskMessage } from '../../protocols/celery/message/message.ts';
@@ -225,7 +225,7 @@ function settled(
     case 'expired':
       return { write: revokedBeforeStart(message, 'expired', policy, moment).write, before: [] };
     case 'unknown-task':
-      return { write: unknownTask(message, 'reject', policy, moment).write, before: [] };
+      return { write: rejectUnknown(message, policy, moment).write, before: [] };
     case 'reject':
       throw new Error('there is no such outcome here');
   }

@@ -1,6 +1,7 @@
 import { Buffer } from 'node:buffer';
 import type { AmqpMessage, QueueDeclaration } from '../../amqp.ts';
-import { decodeTable, encodeTable } from '../../formats/amqp-table.ts';
+import { decodeTable, decodeTableExact, encodeTable } from '../../formats/amqp-table.ts';
+import { withoutDeliveryHeaders } from '../message/message.ts';
 import type { AmqpDelivery } from './amqp.ts';
 
 /** Messages put aside in RabbitMQ: those nobody can read, and those whose time is far. Headers and body stay as they were. */
@@ -87,6 +88,40 @@ export function parking(found: Found, quorum: boolean, waitMs: number): ParkedMe
     }),
     message: { ...to(name, found), properties: { ...kept(found), deliveryMode: 2 } },
   };
+}
+
+/**
+ * The same message at the back of its own queue, as a new one: RabbitMQ counts no delivery of it. Body, headers and properties stay as they are, but for
+ * the marks of earlier deliveries and `user_id`, which RabbitMQ takes from the connection's own user alone. Its `expiration` begins anew.
+ */
+export function toBackOfQueue({ queue: routingKey, properties, body }: Found): AmqpMessage {
+  const { userId: _user, damage: _damage, headers, ...rest } = properties;
+  const kept = headers === undefined ? undefined : withoutMarks(headers);
+  return {
+    exchange: '',
+    routingKey,
+    mandatory: true,
+    body,
+    properties: kept === undefined ? rest : { ...rest, headers: kept },
+  };
+}
+
+/** How often RabbitMQ counts this message as returned: to a quorum queue, beyond whose limit it is dropped. Since 4.0 returns have a count of their own. */
+export function returnsOf(headers: Readonly<Record<string, unknown>>): number {
+  const counts = [headers['x-delivery-count'], headers['x-acquired-count']].map(Number);
+  return Math.max(0, ...counts.filter((count) => Number.isFinite(count)));
+}
+
+/** The same bytes where there is nothing to take out. `CC` and `BCC` would have RabbitMQ copy the message to other queues once more. */
+function withoutMarks(table: Uint8Array): Uint8Array {
+  let headers: Map<string, unknown>;
+  try {
+    headers = decodeTableExact(table);
+  } catch {
+    return table;
+  }
+  const isMarked = [withoutDeliveryHeaders(headers), headers.delete('CC'), headers.delete('BCC')].includes(true);
+  return isMarked ? encodeTable(headers) : table;
 }
 
 function queue(name: string, queueArguments: QueueDeclaration['arguments']): QueueDeclaration {

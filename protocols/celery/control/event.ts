@@ -177,7 +177,7 @@ export function taskSent({ headers, exchange, routingKey }: Publication): Celery
 }
 
 /** Source: celery/worker/strategy.py default. */
-export function taskReceived(message: TaskMessage): CeleryEvent {
+export function taskReceived(message: TaskMessage, eta: Date | undefined = message.eta): CeleryEvent {
   return {
     type: 'task-received',
     fields: {
@@ -187,7 +187,7 @@ export function taskReceived(message: TaskMessage): CeleryEvent {
       root_id: message.rootId,
       parent_id: message.parentId ?? null,
       retries: message.retries,
-      eta: message.eta === undefined ? null : isoText(message.eta),
+      eta: eta === undefined ? null : isoText(eta),
       expires: message.expires === undefined ? null : isoText(message.expires),
     },
   };

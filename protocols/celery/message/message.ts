@@ -29,6 +29,8 @@ export interface Publication {
   readonly routingKey: string;
   /** Where `routingKey` names a queue: the key to send with to its exchange, if that is not a direct one. @default the queue's own */
   readonly queueKey?: string | undefined;
+  /** It goes to the queue that `routingKey` names and past that queue's exchange, which might copy it to other queues. */
+  readonly pastExchange?: true;
   readonly body: Uint8Array;
   readonly contentType: string;
   readonly contentEncoding: string;
@@ -341,6 +343,7 @@ export function toJob(
 ): CeleryJob {
   const timeoutMs = request.hardLimitMs ?? limits.timeoutMs;
   const softTimeoutMs = request.softLimitMs ?? limits.softTimeoutMs;
+  const headers = foreignHeaders(request.wire.headers);
   return {
     id: request.id,
     task: request.task,
@@ -352,7 +355,28 @@ export function toJob(
     ...(request.expires === undefined ? undefined : { expiresAt: request.expires }),
     ...(timeoutMs === undefined ? undefined : { timeoutMs }),
     ...(softTimeoutMs === undefined ? undefined : { softTimeoutMs }),
+    ...(headers === undefined ? undefined : { headers }),
   };
+}
+
+/** What Celery and the brokers write themselves; every other header is the sender's. Source: celery/app/amqp.py as_task_v2, celery/beat.py (5.6). */
+const OWN_HEADERS: ReadonlySet<string> = new Set(
+  (
+    'lang task id shadow eta expires group group_index retries timelimit root_id parent_id argsrepr kwargsrepr origin ignore_result ' +
+    'replaced_task_nesting stamped_headers stamps compression periodic_task_name celery_beat_task'
+  ).split(' '),
+);
+
+/** The headers that the sender added. Undefined where there are none, which is most often so. */
+function foreignHeaders(all: WireMessage['headers']): Record<string, unknown> | undefined {
+  let headers: Record<string, unknown> | undefined;
+  for (const name of Object.keys(all)) {
+    if (OWN_HEADERS.has(name) || DELIVERY_HEADERS.test(name)) continue;
+    // A header may be named `__proto__`.
+    headers ??= Object.create(null) as Record<string, unknown>;
+    headers[name] = all[name];
+  }
+  return headers;
 }
 
 /** Headers as they came: key order, big integers and `1.0` kept; over AMQP every field that is no text, null or boolean, byte for byte. */
@@ -512,7 +536,7 @@ export function retryOf(
   const { exchange, routingKey, wire } = message;
   if (message.protocol === 1) return encodeTask(protocol1Call(message, change));
   const headers = exactHeaders(wire);
-  for (const name of [...headers.keys()]) if (DELIVERY_HEADERS.test(name)) headers.delete(name);
+  withoutDeliveryHeaders(headers);
   headers.set('retries', change.retries);
   headers.set('eta', change.eta);
   if (headers.get('parent_id') === null || headers.get('parent_id') === undefined) headers.set('parent_id', message.id);
@@ -533,6 +557,47 @@ export function retryOf(
     properties,
     priority: wire.properties['priority'] ?? 0,
   };
+}
+
+/**
+ * The same message in `queue`, to run at `eta` (ISO 8601): every other header, the body and the properties stay as they are, no retry is counted.
+ * A message of protocol 1 has its ETA beside its arguments and becomes one of protocol 2.
+ */
+export function postponedOf(
+  message: TaskMessage,
+  change: { readonly queue: string; readonly eta: string; readonly origin: string; readonly now: Date },
+): Publication {
+  const { queue, eta } = change;
+  const target = { exchange: '', routingKey: queue, pastExchange: true } as const;
+  const again = retryOf(message, { ...change, retries: message.retries });
+  if (message.protocol === 1) return { ...again, ...target };
+  const headers = exactHeaders(message.wire);
+  withoutDeliveryHeaders(headers);
+  headers.set('eta', eta);
+  return { ...again, headers, ...target };
+}
+
+/** The same message in another queue: headers and body as they were. */
+export function forwardedTo(queue: string, wire: WireMessage): Publication {
+  const headers = exactHeaders(wire);
+  withoutDeliveryHeaders(headers);
+  return {
+    body: wire.body,
+    contentType: wire.contentType ?? 'application/data',
+    contentEncoding: wire.contentEncoding ?? 'binary',
+    exchange: '',
+    routingKey: queue,
+    headers,
+    properties: new Map(Object.entries(wire.properties)),
+    priority: wire.properties['priority'] ?? 0,
+  };
+}
+
+/** Takes out the marks that brokers put on one delivery. Whether there were any. */
+export function withoutDeliveryHeaders(headers: Map<string, unknown>): boolean {
+  let found = false;
+  for (const name of [...headers.keys()]) if (DELIVERY_HEADERS.test(name)) found = headers.delete(name);
+  return found;
 }
 
 /** RabbitMQ counts `expiration` anew from each publication. */

@@ -18,7 +18,7 @@ import {
   tracebackText,
 } from './exceptions.ts';
 import { callbacks, errbacks, published } from './links.ts';
-import { retryOf, type TaskMessage } from '../message/message.ts';
+import { forwardedTo, postponedOf, retryOf, type TaskMessage } from '../message/message.ts';
 import { DEFAULT_RETRY_DELAY_MS, retryAllowed, retryDelayMs } from '../../retry.ts';
 import { type CeleryPolicy, publisherOf, type RunMoment, storesErrors, storesSuccess } from './policy.ts';
 import { extendedOf, own, type ResultWrite } from './record.ts';
@@ -43,6 +43,8 @@ export type { CeleryWrites, ChordPart, ErrbackCall, Writes } from './writes.ts';
  *     discard                                                                        ack
  *     replace            the successor                                               ack
  *     reject             the same message, if it was acked and is to be requeued     requeue, or reject
+ *     postpone           the same message with an ETA                                ack
+ *     unknown            the same message, if it is for another queue                back, or ack
  *
  * Source: celery/app/trace.py build_tracer, celery/backends/base.py mark_as_*, celery/worker/request.py on_* (5.6).
  */
@@ -82,8 +84,9 @@ export function settle(
     case 'reject':
       return reject(message, outcome.reason, outcome.requeue, policy, moment);
     case 'postpone':
+      return postpone(message, outcome.delayMs, policy, moment);
     case 'unknown':
-      return reject(message, outcome.kind, true, policy, moment);
+      return passOn(message, outcome.queue);
   }
 }
 
@@ -296,17 +299,36 @@ function partsWith(
 }
 
 /**
- * A task that nobody here runs. `reject` is Celery's way: the task fails, and its message is gone. `requeue` leaves it to
- * workers that know it. A chord that it is a member of is told, which the original forgets.
- * Source: celery/worker/consumer/consumer.py on_unknown_task, which knows neither group nor parent.
+ * The same message once more, with an ETA: what a sender writes who wants the task to run then. Nothing is stored and no retry is counted. A worker that
+ * has not acknowledged the message may hold it instead, and write nothing.
  */
-export function unknownTask(
+function postpone(
   message: TaskMessage,
-  way: 'reject' | 'requeue',
+  delayMs: number,
   policy: CeleryPolicy,
-  moment: RunMoment,
+  { now, queue = message.routingKey }: RunMoment,
 ): Transition<CeleryWrites> {
-  if (way === 'requeue') return { disposition: { state: 'requeued' }, write: { ...NO_WRITES, ack: 'requeue' } };
+  const at = new Date(now.getTime() + delayMs);
+  const again = postponedOf(message, { queue, eta: isoText(at), origin: policy.origin, now });
+  return {
+    disposition: { state: 'postponed', at },
+    write: { ...NO_WRITES, publish: [again], replacesTask: true, ack: late(policy) },
+  };
+}
+
+/** No handler here knows the task: its message goes to the back of its queue, or to another queue, for workers that know it. */
+function passOn(message: TaskMessage, queue: string | undefined): Transition<CeleryWrites> {
+  const disposition = { state: 'requeued' } as const;
+  if (queue === undefined) return { disposition, write: { ...NO_WRITES, ack: 'back' } };
+  const publish = [forwardedTo(queue, message.wire)];
+  return { disposition, write: { ...NO_WRITES, publish, replacesTask: true, ack: 'ack' } };
+}
+
+/**
+ * Celery's own way with a task that no handler here knows: the task fails, and its message is gone. A chord that it is a member of is told, which the
+ * original forgets. Source: celery/worker/consumer/consumer.py on_unknown_task, which knows neither group nor parent.
+ */
+export function rejectUnknown(message: TaskMessage, policy: CeleryPolicy, moment: RunMoment): Transition<CeleryWrites> {
   const result = exceptionResult(notRegistered(message.task));
   const { id } = message;
   const meta = encodeMeta(

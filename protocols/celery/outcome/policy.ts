@@ -44,6 +44,8 @@ export interface CeleryPolicy {
 export interface RunMoment extends Moment {
   /** What the handler itself has published: children of the task. */
   readonly sent?: readonly ResultTuple[];
+  /** The queue that the message was claimed from. */
+  readonly queue?: string;
 }
 
 export function publisherOf(message: TaskMessage, policy: CeleryPolicy, moment: Moment): Publisher {

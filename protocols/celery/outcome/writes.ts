@@ -51,8 +51,11 @@ export interface Writes {
 
 /** What settling a task writes: all of `Writes` in their order, then the acknowledgement. */
 export interface CeleryWrites extends Writes {
-  /** `done`: it was acknowledged at begin; acknowledge it if that did not happen. `reject`: without requeue. */
-  readonly ack: 'ack' | 'reject' | 'requeue' | 'done';
+  /**
+   * `done`: it was acknowledged at begin; acknowledge it if that did not happen. `reject`: without requeue. `requeue`: returned, which a broker may count.
+   * `back`: to the back of its queue with the same bytes, which no broker may count as a delivery.
+   */
+  readonly ack: 'ack' | 'reject' | 'requeue' | 'back' | 'done';
 }
 
 export const NO_WRITES: Writes = {

@@ -2,6 +2,7 @@ import { hostname } from 'node:os';
 import { type ContentLimits, defaultLimits } from '../../../protocols/celery/message/serializers.ts';
 import { ConfigError } from '../../errors.ts';
 import type { BeatSchedule } from './beat/beat-entries.ts';
+import type { UnknownTaskPolicy } from '../../source.ts';
 import type { CeleryBroker, QueueSpec, ResultBackend } from './brokers/broker.ts';
 import type { AmqpBrokerOptions, AmqpTopology } from './brokers/amqp.ts';
 import type { FilesystemTransportOptions } from './brokers/filesystem.ts';
@@ -126,11 +127,12 @@ export interface CeleryOptions extends CeleryAppOptions, BeatSettings {
   /** Your error classes as Python's: `{ OutOfStock: 'shop.errors.OutOfStock' }`. */
   readonly exceptions?: Readonly<Record<string, string>>;
   /**
-   * A task that nobody handles here. `requeue` puts it back for others after a pause and destroys nothing; `reject` fails it, as
-   * Celery does; `{ forward: queue }` moves it to another queue. @default 'requeue'
+   * What happens to a task that no handler here knows. `requeue`: it goes to the back of its queue for other workers, after a pause that grows each time it
+   * comes back, and nothing is destroyed. `reject`: it fails with NotRegistered, as in Celery. `hold`: this worker keeps it until it stops (RabbitMQ:
+   * until `holdLimit`), then gives it back. `{ forward: queue }`: it goes to another queue. @default 'requeue'
    */
-  readonly unknownTask?: 'requeue' | 'reject' | { readonly forward: string };
-  /** Milliseconds an unknown task is held before it goes back. @default 1000 */
+  readonly unknownTask?: UnknownTaskPolicy;
+  /** Milliseconds an unknown task is held before it goes back the first time. @default 1000 */
   readonly unknownTaskDelayMs?: number;
   /** Messages held in memory for their ETA or rate limit; beyond that they are parked in the broker. @default 1000 */
   readonly etaLimit?: number;

@@ -9,7 +9,7 @@ import {
   revokedByCommand,
   settle,
   started,
-  unknownTask,
+  rejectUnknown,
 } from '../../../protocols/celery/outcome/lifecycle.ts';
 import { decodeTask, type Publication, type TaskMessage } from '../../../protocols/celery/message/message.ts';
 import { acceptSet, defaultLimits } from '../../../protocols/celery/message/serializers.ts';
@@ -365,12 +365,12 @@ describe('what never runs', () => {
   });
 
   it('an unknown task is rejected with NotRegistered, or left to others', () => {
-    const { write } = unknownTask(received('nobody'), 'reject', POLICY, MOMENT());
+    const { write } = rejectUnknown(received('nobody'), POLICY, MOMENT());
     expect(write.ack).toBe('reject');
     expectAsCelery('nobody', write);
-    expect(unknownTask(received('nobody'), 'requeue', POLICY, MOMENT())).toMatchObject({
+    expect(settle(received('nobody'), { kind: 'unknown' }, POLICY, MOMENT())).toMatchObject({
       disposition: { state: 'requeued' },
-      write: { ack: 'requeue', results: [] },
+      write: { ack: 'back', results: [] },
     });
   });
 

@@ -154,9 +154,11 @@ export class Claims {
   }
 }
 
-/** A retry has its task's id, and its body: it differs in its count. */
+/** A retry has its task's id, and its body: it differs in its count. One that was postponed differs in its ETA. */
 function keyOf({ message, queue }: AmqpClaim): string | undefined {
-  const { id, retries } = message?.headers ?? {};
+  const { id, retries, eta } = message?.headers ?? {};
   const name = typeof id === 'string' ? id : message?.properties['correlation_id'];
-  return typeof name === 'string' ? `${name}\n${typeof retries === 'number' ? retries : ''}\n${queue}` : undefined;
+  return typeof name === 'string'
+    ? `${name}\n${typeof retries === 'number' ? retries : ''}\n${typeof eta === 'string' ? eta : ''}\n${queue}`
+    : undefined;
 }

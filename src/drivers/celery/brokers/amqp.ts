@@ -1,6 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import type { AmqpMessage, Declaration } from '../../../../protocols/amqp.ts';
-import { parking, quarantine, type Quarantine } from '../../../../protocols/celery/brokers/amqp-parking.ts';
+import {
+  parking,
+  quarantine,
+  type Quarantine,
+  returnsOf,
+  toBackOfQueue,
+} from '../../../../protocols/celery/brokers/amqp-parking.ts';
 import { toAmqp } from '../../../../protocols/celery/brokers/amqp.ts';
 import type { Publication } from '../../../../protocols/celery/message/message.ts';
 import {
@@ -85,6 +91,8 @@ export class AmqpBroker implements CeleryBroker {
   #quorum: boolean;
   #prefetch = 0;
   #held = 0;
+  /** Room in the prefetch for held messages, where each consumer has its own. */
+  #more = 0;
   /** What was declared, of the publishing connection's present life. */
   readonly #declared = new Set<string>();
   #arrived: AmqpClaim[] = [];
@@ -191,11 +199,48 @@ export class AmqpBroker implements CeleryBroker {
     else this.#claims.settleLater(own, 'reject');
   }
 
+  /**
+   * RabbitMQ counts each return to a quorum queue, and drops or dead-letters a message beyond the queue's limit (20 by default since 4.0). A message that
+   * was returned before is published again instead, as a new one: many workers may stop and start while it waits. Only quorum queues tell the count.
+   */
   async requeue(claim: Claim): Promise<void> {
     const own = claim as AmqpClaim;
-    // On a channel that is gone it went back by itself.
-    this.#consumer?.reject(own, true);
+    const { damage } = own.delivered.properties;
+    if (
+      own.lost ||
+      damage !== undefined ||
+      (!this.#takesNoReturn(own) && returnsOf(own.message?.headers ?? {}) === 0)
+    ) {
+      // On a channel that is gone it went back by itself.
+      this.#consumer?.reject(own, true);
+      return this.#claims.forget(own);
+    }
+    return this.moveToBack(claim);
+  }
+
+  /** A new message is published and confirmed, then the old one is acknowledged: in between there are two, never none. */
+  async moveToBack(claim: Claim): Promise<void> {
+    const own = claim as AmqpClaim;
+    if (own.lost) return this.#claims.forget(own);
+    const publisher = await this.#ready();
+    const message = toBackOfQueue(own.delivered);
+    try {
+      await publisher.publish([message]);
+    } catch (error) {
+      if (!(error instanceof UnroutableError)) throw error;
+      // Its queue was deleted meanwhile, and the message with it; this is the last copy.
+      const spec = this.#named.get(claim.queue);
+      if (spec !== undefined) await this.#publishing?.declare(this.#declarations(spec));
+      await publisher.publish([message]);
+    }
+    // Its settlement is not remembered: the new message looks the same, and must not be taken for the old one that comes again.
+    this.#consumer?.ack(own);
     this.#claims.forget(own);
+  }
+
+  /** A queue that drops a message at its first return. */
+  #takesNoReturn({ queue }: AmqpClaim): boolean {
+    return Number(this.#named.get(queue)?.queueArguments?.['x-delivery-limit']) === 0;
   }
 
   async quarantine(
@@ -250,9 +295,14 @@ export class AmqpBroker implements CeleryBroker {
   extend(held: number): void {
     this.#held = held;
     if (this.#prefetch === 0) return;
-    // A consumer of its own count is replaced with each change: rarely, then.
-    const more = this.#quorum ? Math.ceil(held / this.#prefetch) * this.#prefetch : held;
-    this.#consumer?.setPrefetch(this.#prefetch + more);
+    this.#consumer?.setPrefetch(this.#prefetch + (this.#quorum ? this.#steps(held) : held));
+  }
+
+  /** A consumer of its own count is replaced with each change: rarely, then. The room doubles, and shrinks when a quarter of it is enough. */
+  #steps(held: number): number {
+    const needed = held === 0 ? 0 : this.#prefetch * 2 ** Math.ceil(Math.log2(Math.max(1, held / this.#prefetch)));
+    if (held > this.#more || needed <= this.#more / 4) this.#more = needed;
+    return this.#more;
   }
 
   resize(prefetch: number): void {
@@ -266,7 +316,7 @@ export class AmqpBroker implements CeleryBroker {
     const waiting = this.#arrived.slice(this.#next);
     this.#arrived = [];
     this.#next = 0;
-    for (const claim of waiting.reverse()) await this.requeue(claim);
+    await Promise.all(waiting.reverse().map((claim) => this.#giveBack(claim)));
     this.#wake?.();
   }
 
@@ -358,6 +408,7 @@ export class AmqpBroker implements CeleryBroker {
     }
     const declare = this.#declarations(spec);
     const type = spec.exchangeType ?? 'direct';
+    if (publication.pastExchange === true) return { declare, message };
     if (type === 'direct' || spec.bindings !== undefined || spec.exchange === '') return { declare, message };
     // As Celery does it, which looks at the exchange of the queue that a task is routed to.
     const key = publication.queueKey ?? spec.routingKey ?? spec.name;
@@ -408,15 +459,26 @@ export class AmqpBroker implements CeleryBroker {
     }
     this.#claims.add(claim);
     // It was under way when the consumer was cancelled, or the broker has not heard of that yet.
-    if (this.#quiet) return void this.requeue(claim);
+    if (this.#quiet) return void this.#giveBack(claim);
     if (delivered.redelivered) this.#limit(claim);
     this.#arrived.push(claim);
     this.#wake?.();
   }
 
+  /** One that cannot be published again goes back with the channel. */
+  async #giveBack(claim: AmqpClaim): Promise<void> {
+    await this.requeue(claim).catch((error: unknown) => {
+      this.#log.warn(
+        { queue: claim.queue, error },
+        'a message could not be given back; RabbitMQ returns it with the channel',
+      );
+    });
+  }
+
   #limit(claim: AmqpClaim): void {
     const count = claim.message?.headers['x-delivery-count'];
-    if (typeof count !== 'number' || count <= (this.#options.deliveryLimit ?? 20)) return;
+    // Before RabbitMQ drops it, whose own limit is 20 by default.
+    if (typeof count !== 'number' || count < (this.#options.deliveryLimit ?? 20)) return;
     const why = `delivered ${count} times without an end: it may be what ends its workers`;
     claim.refuse(new WireError('celery', 'delivery-limit', why));
   }

@@ -88,6 +88,8 @@ export interface CeleryBroker {
   reject?(claim: Claim): Promise<void>;
   /** Give a message back: `front`, it runs next (shutdown, restore); `back`, after what waits (reject with requeue). */
   requeue(claim: Claim, where: 'front' | 'back'): Promise<void>;
+  /** To the back of its queue with the same bytes. No broker counts it as a delivery: where returns are counted, it is a new message. */
+  moveToBack(claim: Claim): Promise<void>;
   /** Set a message aside with the reason. Resolves to the words that tell a person where it is. */
   quarantine(
     claim: Claim,

@@ -235,6 +235,12 @@ export class FilesystemBroker implements CeleryBroker {
     if (!(await this.#doing(`requeue ${claim.tag}`, this.#giveBack(claim.tag, name)))) this.#lost(claim);
   }
 
+  async moveToBack(claim: Claim): Promise<void> {
+    const name = this.#nextName(claim.queue);
+    if (!(await this.#doing(`move ${claim.tag} to the back`, this.#giveBack(claim.tag, name, false))))
+      this.#lost(claim);
+  }
+
   async quarantine(
     claim: Claim,
     why: { readonly code: string; readonly reason: string; readonly id?: string },
@@ -365,12 +371,12 @@ export class FilesystemBroker implements CeleryBroker {
     await this.#doing(`put back ${tag}`, fs.move(join(this.#own, tag), join(this.#folderIn, tag)));
   }
 
-  /** From this process's own folder back to the queue, marked as redelivered. False when it is not there. */
-  async #giveBack(tag: string, name: string): Promise<boolean> {
+  /** From this process's own folder back to the queue, marked as redelivered unless `mark` is false. False when it is not there. */
+  async #giveBack(tag: string, name: string, mark = true): Promise<boolean> {
     const path = join(this.#own, tag);
     const bytes = await fs.read(path);
     if (bytes === undefined) return false;
-    const marked = markRedelivered(bytes);
+    const marked = mark ? markRedelivered(bytes) : bytes;
     // Marked where it is, then moved in one step: a crash in between leaves it claimed, and never in two places.
     if (marked !== bytes) await fs.writeWhole(path, this.#temporary(this.#own), marked);
     this.#backlog = undefined;

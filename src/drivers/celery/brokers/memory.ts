@@ -140,6 +140,11 @@ export class MemoryBroker implements CeleryBroker {
     return Promise.resolve();
   }
 
+  moveToBack(claim: Claim): Promise<void> {
+    if (this.#claims.delete(claim.tag)) this.#store.put(claim.queue, claim.bytes, 'back');
+    return Promise.resolve();
+  }
+
   quarantine(
     claim: Claim,
     why: { readonly code: string; readonly reason: string; readonly id?: string },

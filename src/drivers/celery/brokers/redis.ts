@@ -8,6 +8,7 @@ import type { Command, Exchange } from '../../../../protocols/redis.ts';
 import { RenewingSet } from '../../../renewing.ts';
 import { ConfigError } from '../../../errors.ts';
 import { type Logger, silent } from '../../../log.ts';
+import { LostReplies } from '../../../lost-replies.ts';
 import { type Agent, every } from '../../../source.ts';
 import { RedisLists } from '../../../transports/redis-lists.ts';
 import { claimant, RedisConnection } from '../../../transports/redis.ts';
@@ -53,8 +54,7 @@ export class RedisBroker implements CeleryBroker {
   #queues: string[] = [];
   #claims = 0;
   readonly #underWay = new Set<string>();
-  #replyLost = false;
-  #recoverAgainAt = Number.POSITIVE_INFINITY;
+  readonly #lostReplies = new LostReplies();
 
   constructor(url: string, options: RedisBrokerOptions = {}) {
     const settings = redisBrokerSettings(url, options);
@@ -111,7 +111,7 @@ export class RedisBroker implements CeleryBroker {
       log: this.#log,
       takeAt: (_, send) => this.#claimBy(1, send),
       takesFrom: 'all',
-      due: () => this.#replyLost || Date.now() >= this.#recoverAgainAt,
+      due: () => this.#lostReplies.due,
       pollIntervalMs: this.#settings.pollIntervalMs,
     });
     await this.#lists.start(this.#queues.map((queue) => wire.listKey(this.#keys, queue)));
@@ -207,9 +207,18 @@ export class RedisBroker implements CeleryBroker {
 
   async requeue(claim: Claim, where: 'front' | 'back'): Promise<void> {
     if (claim.tag === '') return; // a broadcast was never ours alone
-    const list = wire.listKey(this.#keys, claim.queue, claim.message?.properties['priority']);
+    const list = this.#listOf(claim);
     const message = where === 'front' ? claim.bytes : markRedelivered(claim.bytes);
     await this.#move(claim, { list, end: where === 'front' ? 'right' : 'left', message });
+  }
+
+  async moveToBack(claim: Claim): Promise<void> {
+    if (claim.tag === '') return; // a broadcast: every other worker has its own
+    await this.#move(claim, { list: this.#listOf(claim), end: 'left', message: claim.bytes });
+  }
+
+  #listOf({ queue, message }: Claim): string {
+    return wire.listKey(this.#keys, queue, message?.properties['priority']);
   }
 
   async quarantine(
@@ -232,8 +241,9 @@ export class RedisBroker implements CeleryBroker {
   }
 
   async park(claim: Claim, at: Date): Promise<void> {
-    const list = wire.listKey(this.#keys, claim.queue, claim.message?.properties['priority']);
-    await this.#connection().run(wire.park(this.#keys, claim.tag, list, claim.bytes as Buffer, at.getTime() / 1000));
+    await this.#connection().run(
+      wire.park(this.#keys, claim.tag, this.#listOf(claim), claim.bytes as Buffer, at.getTime() / 1000),
+    );
     this.#held.delete(claim.tag);
   }
 
@@ -305,7 +315,7 @@ export class RedisBroker implements CeleryBroker {
   async #claim(max: number, signal: AbortSignal): Promise<readonly Claim[]> {
     if (this.#queues.length === 0) return [];
     await this.#connection().whenReady(signal);
-    if (this.#replyLost || Date.now() >= this.#recoverAgainAt) await this.#recoverLost();
+    await this.#lostReplies.recover(() => this.#recoverLost());
     return this.#claimBy(max, (claim) => this.#connection().run(claim));
   }
 
@@ -325,8 +335,8 @@ export class RedisBroker implements CeleryBroker {
         }),
       );
     } catch (error) {
-      // The server may have claimed for us and the answer been lost; looked into before the next claim.
-      this.#replyLost = true;
+      // The server may have claimed for this worker, and the reply was lost: to be recovered before the next claim.
+      this.#lostReplies.lost();
       throw error;
     } finally {
       this.#underWay.delete(prefix);
@@ -370,7 +380,7 @@ export class RedisBroker implements CeleryBroker {
       this.#log.debug({ tag: claim.tag, queue: claim.queue }, 'this claim was restored by another worker already');
   }
 
-  /** Claims made for us whose answer never arrived: they bear our name and we do not hold them. */
+  /** Claims made for this worker whose reply never arrived: they bear its name, and it does not hold them. */
   async #recoverLost(): Promise<void> {
     const redis = this.#connection();
     for (let cursor = '0'; ;) {
@@ -390,9 +400,6 @@ export class RedisBroker implements CeleryBroker {
       cursor = next;
       if (cursor === '0') break;
     }
-    // A server that was frozen may carry out a claim after it was given up here, and after this look.
-    this.#recoverAgainAt = this.#replyLost ? Date.now() + 10_000 : Number.POSITIVE_INFINITY;
-    this.#replyLost = false;
   }
 
   async #refresh(): Promise<void> {

@@ -1,7 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { apply } from '../../../../protocols/celery/canvas/apply.ts';
 import type { Publisher } from '../../../../protocols/celery/message/call.ts';
-import { taskCancelled, taskEnded, taskRejected, taskStarted } from '../../../../protocols/celery/control/event.ts';
+import {
+  taskCancelled,
+  taskEnded,
+  taskRejected,
+  taskStarted,
+  taskUnknown,
+} from '../../../../protocols/celery/control/event.ts';
 import { published } from '../../../../protocols/celery/outcome/links.ts';
 import { freeze } from '../../../../protocols/celery/canvas/freeze.ts';
 import * as lifecycle from '../../../../protocols/celery/outcome/lifecycle.ts';
@@ -41,6 +47,8 @@ export interface DeliveryHost {
   /** Undefined where a task that comes again runs again. */
   readonly successes: Successes | undefined;
   carry(claim: Claim, writes: lifecycle.CeleryWrites, origin: WriteOrigin, done: Progress): Promise<void>;
+  /** Hold the claim until `at`, then deliver its message again. False where that cannot be. */
+  postpone(claim: Claim, message: TaskMessage, at: Date): boolean;
 }
 
 /** One claimed message in the hands of its handler. */
@@ -57,11 +65,14 @@ export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
   #sent: ResultTuple[] | undefined;
   #origin: WriteOrigin | undefined;
   #transition: Transition<lifecycle.CeleryWrites> | undefined;
-  /** Seconds. */
+  /** The events of its end were sent. */
   #told = false;
   /** It succeeded in an earlier delivery. */
   #before: Success | undefined;
+  /** Seconds. */
   #runtime: number | undefined;
+  /** The outcome of `rejectUnknown`. */
+  #rejection: Outcome | undefined;
 
   constructor(
     source: DeliveryHost,
@@ -93,12 +104,28 @@ export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
     return undefined;
   }
 
+  /** What it keeps in memory, about: its body twice, and its headers. */
+  get bytes(): number {
+    return 2 * this.#claim.bytes.byteLength + 2_000;
+  }
+
+  /** Celery's way: NotRegistered, and the message is refused. */
+  rejectUnknown(): Outcome {
+    const { task } = this.message;
+    const error = { type: 'NotRegistered', module: 'celery.exceptions', message: task, traceback: '' };
+    return (this.#rejection ??= { kind: 'fail', error });
+  }
+
   get acknowledged(): boolean {
     return this.#done.acked;
   }
 
   async settle(outcome: Outcome): Promise<Disposition> {
     this.#runtime ??= this.startedAt === undefined ? 0 : Math.max(0, Date.now() / 1000 - this.startedAt);
+    if (outcome.kind === 'postpone' && this.#transition === undefined) {
+      const held = this.#hold(outcome.delayMs);
+      if (held !== undefined) return held;
+    }
     // Decided once: a write that is tried again writes the same bytes.
     const transition = (this.#transition ??= this.#decide(outcome));
     const { state } = transition.disposition;
@@ -116,12 +143,26 @@ export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
     return transition.disposition;
   }
 
+  /**
+   * A message that is not acknowledged is held for a while, and nothing is written: it stays claimed. Undefined where it must be published again: it was
+   * acknowledged at its start, the time is long, or the worker stops.
+   */
+  #hold(delayMs: number): Disposition | undefined {
+    const { requests } = this.#source;
+    const at = new Date(Date.now() + delayMs);
+    if (!this.#known.policy.acksLate || this.#done.acked) return undefined;
+    if (!this.#source.postpone(this.#claim, this.message, at)) return undefined;
+    requests.done(this);
+    return { state: 'postponed', at };
+  }
+
   /** The events of its end, once: a settle may be tried again. */
   #tell(outcome: Outcome, { disposition: { state }, write: { ack } }: Transition<lifecycle.CeleryWrites>): void {
     const { events } = this.#source;
     if (this.#told || !events.tasks) return;
     this.#told = true;
-    const { id } = this.message;
+    const { id, task } = this.message;
+    if (outcome === this.#rejection) return events.task(taskUnknown(id, task));
     // Before its end, as in Celery's on_failure.
     if (outcome.kind !== 'reject' && (ack === 'reject' || ack === 'requeue'))
       events.task(taskRejected(id, ack === 'requeue'));
@@ -134,6 +175,7 @@ export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
     const { policy } = this.#known;
     if (this.#before !== undefined && outcome.kind === 'success')
       return succeededBefore(this.message, this.#before.stored, policy, this.#moment());
+    if (outcome === this.#rejection) return lifecycle.rejectUnknown(this.message, policy, this.#moment());
     try {
       return lifecycle.settle(this.message, outcome, policy, this.#moment());
     } catch (error) {
@@ -239,7 +281,8 @@ export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
   }
 
   #moment(): RunMoment {
-    return this.#sent === undefined ? moment() : { ...moment(), sent: this.#sent };
+    const { queue } = this.#claim;
+    return this.#sent === undefined ? { ...moment(), queue } : { ...moment(), queue, sent: this.#sent };
   }
 }
 
