@@ -179,7 +179,8 @@ export class Lane {
         continue;
       }
       try {
-        const deliveries = await source.receive(want, signal);
+        this.#unknown.fetching();
+        const deliveries = await source.receive(want, signal).finally(() => this.#unknown.fetched());
         this.#lastReceiveAt = performance.now();
         if (failures > 0) {
           failures = 0;

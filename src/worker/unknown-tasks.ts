@@ -15,8 +15,14 @@ const EARLY_PER_SECOND = 500;
 const WRITES = 256;
 /** How many outcomes may wait to be written before the lane fetches no more. */
 const BACKLOG = 1_000;
-/** The longest pause before a task goes back, unless the first pause is longer. */
-const LONGEST_MS = 60_000;
+/** The longest pause before a task goes back, unless the first pause is longer. While it is held, no other worker can take it. */
+const LONGEST_MS = 15_000;
+/** How long the lane fetches nothing after tasks have gone back, so that other workers can take them. */
+const OTHERS_MS = 100;
+/** From its second return on, a task goes back at a multiple of this, so that many go back together and the lane waits for others rarely. */
+const TOGETHER_MS = 500;
+/** How long a fetch under way may hold up tasks that are to go back. */
+const FETCH_MS = 1_500;
 /** How many jobs are remembered by their key, so that the pause of one that comes back can grow. */
 const REMEMBERED = 20_000;
 /** How long nothing more is logged about a task. */
@@ -67,6 +73,9 @@ export class UnknownTasks {
   #early = EARLY_PER_SECOND;
   #earlyAt = 0;
   #stopped = false;
+  #fetching = false;
+  #late: NodeJS.Timeout | undefined;
+  #othersUntil = 0;
   #telling = false;
   #told = 0;
   #room: (() => void) | undefined;
@@ -87,6 +96,7 @@ export class UnknownTasks {
 
   /** Whether the lane may fetch: an unknown task that comes now finds a place, or another may go back early for it. */
   get hasRoom(): boolean {
+    if (performance.now() < this.#othersUntil) return false;
     if (this.#due.length > BACKLOG) return false;
     if (!this.#full) return true;
     if (this.#due.length > 0) return false;
@@ -96,7 +106,13 @@ export class UnknownTasks {
 
   /** Resolves when there may be room, or when `signal` aborts. */
   room(signal: AbortSignal): Promise<void> {
-    const waitMs = this.#due.length > 0 ? 1_000 : Math.max(1, ((1 - this.#early) / EARLY_PER_SECOND) * 1_000);
+    const othersMs = this.#othersUntil - performance.now();
+    const waitMs =
+      othersMs > 0
+        ? othersMs
+        : this.#due.length > 0
+          ? 1_000
+          : Math.max(1, ((1 - this.#early) / EARLY_PER_SECOND) * 1_000);
     return new Promise((resolve) => {
       const done = (): void => {
         clearTimeout(timer);
@@ -108,6 +124,20 @@ export class UnknownTasks {
       this.#room = done;
       signal.addEventListener('abort', done, { once: true });
     });
+  }
+
+  /**
+   * The lane is about to fetch. A fetch that waits takes a task again in the same moment in which it goes back, before any other worker can: tasks go
+   * back between two fetches.
+   */
+  fetching(): void {
+    this.#fetching = true;
+  }
+
+  /** The fetch has answered. */
+  fetched(): void {
+    this.#fetching = false;
+    this.#write();
   }
 
   /** Takes a delivery that no handler here can run. `order` as in `HeldTask`. */
@@ -128,7 +158,7 @@ export class UnknownTasks {
     this.#changed();
     // A fetch may answer after the worker was told to take nothing more: what it brings goes back untouched.
     if (this.#stopped || policy === 'hold') return;
-    if (policy === 'requeue') held.timer = setTimeout(() => this.#becomeDue(held), this.#pauseOf(delivery));
+    if (policy === 'requeue') held.timer = setTimeout(() => this.#becomeDue(held, true), this.#pauseOf(delivery));
     else this.#becomeDue(held);
   }
 
@@ -146,6 +176,7 @@ export class UnknownTasks {
   /** From now on nothing goes back by itself: the worker stops, and gives back what is held in its order. */
   stop(): void {
     this.#stopped = true;
+    clearTimeout(this.#late);
     for (const held of this.#held) clearTimeout(held.timer);
     this.#room?.();
   }
@@ -177,17 +208,25 @@ export class UnknownTasks {
     this.#earlyAt = now;
   }
 
-  #becomeDue(held: Held): void {
+  /** `between`: it goes back between two fetches, if one ends soon. */
+  #becomeDue(held: Held, between = false): void {
     clearTimeout(held.timer);
     if (!this.#held.has(held) || held.stage !== 'held') return;
     held.stage = 'due';
     this.#due.push(held);
-    this.#write();
+    if (!between || !this.#fetching) return this.#write(between);
+    this.#late ??= setTimeout(() => {
+      this.#late = undefined;
+      this.#write();
+    }, FETCH_MS);
   }
 
-  #write(): void {
+  #write(forOthers = true): void {
     // Many at once leave in one trip.
-    if (this.#stopped || this.#writing > WRITES / 2) return;
+    if (this.#stopped || this.#due.length === 0 || this.#writing > WRITES / 2) return;
+    clearTimeout(this.#late);
+    this.#late = undefined;
+    if (forOthers && !this.#full) this.#othersUntil = performance.now() + OTHERS_MS;
     for (const held of this.#due.splice(0, WRITES - this.#writing)) {
       // Cancelled meanwhile.
       if (!this.#held.has(held)) continue;
@@ -196,7 +235,7 @@ export class UnknownTasks {
       void this.#options.settle(held.delivery, held.outcome).finally(() => {
         this.#writing--;
         this.#remove(held);
-        this.#write();
+        this.#write(false);
         if (this.#due.length <= BACKLOG) this.#room?.();
       });
     }
@@ -230,7 +269,9 @@ export class UnknownTasks {
     this.#returns.set(unknownKey, times + 1);
     forgetFirst(this.#returns, REMEMBERED);
     // Doubling nothing is still nothing, and would spin.
-    return times === 0 ? first : Math.min(Math.max(first, 1) * 2 ** Math.min(times, 30), Math.max(first, LONGEST_MS));
+    const ms = Math.min(Math.max(first, 1) * 2 ** Math.min(times, 30), Math.max(first, LONGEST_MS));
+    const now = performance.now();
+    return times === 0 ? first : Math.ceil((now + ms) / TOGETHER_MS) * TOGETHER_MS - now;
   }
 
   #tell(delivery: Delivery, policy: UnknownTaskPolicy): void {
