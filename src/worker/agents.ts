@@ -4,7 +4,7 @@ import { backoff } from '../backoff.ts';
 import type { Events } from '../events.ts';
 import type { WorkerEvents } from './events.ts';
 
-/** Keeps agents alive for as long as the worker: restarts with back-off what rejects or ends too early; stops all in reverse. */
+/** Keeps agents alive for as long as the worker. An agent that rejects or ends too early is restarted with back-off. All are stopped in reverse order. */
 export class Agents {
   readonly #log: Logger;
   readonly #events: Events<WorkerEvents>;
@@ -20,7 +20,7 @@ export class Agents {
     this.#running.push({ stop, done: this.#keep(agent, stop.signal) });
   }
 
-  /** Waits for each before it stops the next; but not for ever, since what it does may wait for a server that is away. */
+  /** Waits for each agent before it stops the next, `patienceMs` at most in all: an agent may wait for a server that is away. */
   async stop(patienceMs = 1_000): Promise<void> {
     const limit = new AbortController();
     const late = pause(patienceMs, limit.signal);

@@ -6,16 +6,16 @@ import { Discard, Fail, Postpone, Reject, Replace, Retry } from '../signals.ts';
 import type { Registry, TaskContext } from '../task.ts';
 import type { FromChild, Thrown, ToChild } from './child-messages.ts';
 
-/** The process of one job: it loads the tasks, waits for its job, runs it, says what it came to, and ends. The file is its first argument. */
+/** The process of one job. It loads the tasks from the file that is its first argument, waits for its job, runs it, reports the outcome, and ends. */
 const [file = ''] = process.argv.slice(2);
 const abort = new AbortController();
 let updates = 0;
 
-// Without its parent nobody has the job any more: it is run anew elsewhere.
+// Without its parent no process holds the job's claim any more: another worker runs the job.
 process.on('disconnect', () => process.exit(1));
-// A Ctrl-C is for the parent, which decides.
+// Ctrl-C reaches this process, too. The parent decides when the job ends.
 process.on('SIGINT', () => {});
-// Its job is to end: a handler that heeds its signal has the time until SIGKILL.
+// The job is to end. A handler that observes its signal has the time until SIGKILL.
 process.on('SIGTERM', () => abort.abort(new Error('the process of this job is to end')));
 
 const tasks = await load(file);
@@ -48,12 +48,12 @@ async function run({ system, job, title }: Extract<ToChild, { readonly kind: 'ru
   end(told);
 }
 
-/** The parent has it before this process ends. */
+/** Sends a last message. The process ends only when the parent has it. */
 function end(message: FromChild): void {
   try {
     process.send?.(message, () => process.exit(0));
   } catch (error) {
-    // What cannot be sent to another process: a function, for one.
+    // Some values cannot be sent to another process: a function, for one.
     process.send?.({ kind: 'threw', thrown: thrownOf(error) } satisfies FromChild, () => process.exit(0));
   }
 }

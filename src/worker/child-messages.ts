@@ -1,11 +1,12 @@
 import type { Failure, Job } from '../../protocols/job.ts';
 
-/** What a parent tells the child that runs one of its jobs, and hears of it. */
+/** Messages from a parent to the child that runs one of its jobs. */
 export type ToChild =
   | { readonly kind: 'run'; readonly system: string; readonly job: Job; readonly title: string | undefined }
   /** The handler's signal is to abort, for this reason. */
   | { readonly kind: 'abort'; readonly name: string; readonly message: string };
 
+/** Messages from the child to its parent. */
 export type FromChild =
   | { readonly kind: 'ready' }
   | { readonly kind: 'returned'; readonly value: unknown }

@@ -33,9 +33,9 @@ interface Found {
 }
 
 /**
- * One source with its slots. The loop: free slots, `receive(free)`, start each without awaiting; when full, wait for one to end.
- * A slot is a running handler; a settle under way does not hold one, but unsettled deliveries are bounded too, so that a
- * store that is down stops the fetching instead of filling the memory.
+ * One source with its slots. The loop counts free slots, asks the source for so many, and starts each delivery without awaiting it; when all slots are
+ * taken, it waits for a handler to end. A slot is a running handler. A settle under way takes none, but unsettled deliveries are bounded too: a store that
+ * is down stops the fetching instead of filling the memory. Unknown tasks take no slot (`UnknownTasks`).
  */
 export class Lane {
   readonly source: Source;
@@ -66,7 +66,7 @@ export class Lane {
       log,
       settle: (delivery, outcome) => this.#settleUnknown(delivery, outcome),
     });
-    // Each outcome that cannot be written waits for it.
+    // Each outcome that cannot be written listens to this signal.
     setMaxListeners(0, this.#giveUp.signal);
   }
 
@@ -85,7 +85,7 @@ export class Lane {
     return this.#lastReceiveAt;
   }
 
-  // A source may change its mind about both while it runs.
+  // A source may change both numbers while it runs.
   get #total(): number {
     return this.source.concurrency + this.source.prefetch;
   }
@@ -97,7 +97,7 @@ export class Lane {
     this.#loop = this.#fetch();
   }
 
-  /** Stop asking; give back what waits. Running handlers go on. */
+  /** Stop fetching and give back waiting deliveries. Running handlers go on. */
   async quiet(): Promise<void> {
     this.#fetching.abort();
     this.#unknown.stop();
@@ -106,34 +106,37 @@ export class Lane {
       await this.source.quiet();
     } catch (error) {
       const { system } = this.source;
-      this.#options.log.warn({ system, error }, 'what waits could not all be given back; the system will return it');
+      this.#options.log.warn(
+        { system, error },
+        'waiting jobs could not all be given back; the system will return them',
+      );
     }
     await this.#loop;
     await this.#releaseWaiting();
   }
 
-  /** Resolves when nothing runs and nothing is left to settle. */
+  /** Resolves when no handler runs and every outcome is written. */
   async drained(): Promise<void> {
     while (this.#running.size > 0 || this.#unsettled > 0 || this.#unknown.writing > 0)
       await new Promise<void>((resolve) => (this.#idle = resolve));
   }
 
-  /** Ask every running handler to end; those that do because of it are given back. */
+  /** Ask every running handler to end. Jobs whose handlers end for that reason are given back. */
   abort(): void {
     for (const run of this.#running) run.abort(new ShutdownError());
   }
 
-  /** Give back everything that still runs, without waiting for the handlers. */
+  /** Give back the jobs that still run, without waiting for their handlers. */
   releaseRunning(): void {
     for (const run of this.#running) run.end(undefined);
   }
 
-  /** Stop trying to write outcomes that the store does not take. */
+  /** Stop writing outcomes that the store does not accept. */
   giveUp(): void {
     this.#giveUp.abort();
   }
 
-  /** The source takes more or fewer jobs at once from now on. What runs goes on. */
+  /** The source takes more or fewer jobs at once from now on. Running handlers go on. */
   resized(): void {
     this.#pump();
   }
@@ -168,7 +171,7 @@ export class Lane {
     for (let failures = 0; !signal.aborted;) {
       const waiting = this.#waiting.length - this.#next;
       const want = this.#total - this.#running.size - waiting;
-      // Few and often costs round trips: ask again when half is free, or when a slot stands empty.
+      // Many small fetches cost round trips. Fetch again when half is free, or when a slot is free and no delivery waits for one.
       if (this.#unsettled >= this.#unsettledLimit || !(want >= few || (want > 0 && waiting === 0))) {
         await new Promise<void>((resolve) => (this.#room = resolve));
         this.#room = undefined;
@@ -356,7 +359,7 @@ export class Lane {
   #report(run: Run, error: unknown): void {
     const { events, log } = this.#options;
     const { system, job } = run;
-    // An hour without the store is one line a job, not thousands.
+    // An hour without the store is one line of the log for each job, not thousands.
     if (!this.#troubled.has(run)) {
       this.#troubled.add(run);
       const fields = { system, task: job.task, id: job.id, queue: job.queue, error };
@@ -388,7 +391,7 @@ function why(outcome: Outcome): { readonly error?: string; readonly reason?: str
   }
 }
 
-/** Later than a Date can say is no reason to fail. */
+/** A time that no Date can hold is no reason to fail. */
 function moment(at: Date): string {
   return Number.isNaN(at.getTime()) ? 'a time that cannot be written' : at.toISOString();
 }

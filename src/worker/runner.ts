@@ -20,12 +20,11 @@ export class CancelledError extends Error {
   override readonly name: string = 'CancelledError';
 }
 
-/** What became of the handler: an outcome to settle, or undefined when the job is to be given back. */
+/** How a run ended: an outcome to settle, or undefined where the job is to be given back. */
 export type Ended = Outcome | undefined;
 
 /**
- * One delivery in the hands of its handler. It is the handler's context too; the signal is made only when somebody looks at
- * it, because most handlers of most jobs never do.
+ * One run of one delivery. It is the handler's context, too. The signal is made when it is first read, because most handlers never read it.
  */
 export class Run implements TaskContext {
   readonly delivery: Delivery;
@@ -63,18 +62,18 @@ export class Run implements TaskContext {
     };
   }
 
-  /** Ask the handler to end. The first reason counts. */
+  /** Ask the handler to end. Of several reasons the first counts. */
   abort(reason: Error): void {
     this.#reason ??= reason;
     this.#controller?.abort(this.#reason);
   }
 
-  /** End the run now, whatever the handler still does: the outcome to settle, or undefined to give the job back. */
+  /** End the run now, even if the handler goes on: with an outcome to settle, or undefined to give the job back. */
   end(ended: Ended): void {
     this.#end(ended);
   }
 
-  /** Begin, run the handler, and say what it came to. A start that cannot be written is tried again, and told to `failed`. */
+  /** Begin, run the handler, and resolve with the end of the run. A start that cannot be written is tried again; `failed` gets each error. */
   async execute(
     registration: Registration,
     handler: Handler,
@@ -89,13 +88,13 @@ export class Run implements TaskContext {
       } catch (error) {
         failed(error);
         if (this.#reason === undefined) await pause(backoff(attempt, Math.random()), this.signal);
-        // Nothing ran, so nothing is to be told but that it will not.
+        // No handler has run, so there is no other outcome.
         if (this.#reason instanceof CancelledError) return { kind: 'cancelled', reason: this.#reason.message };
         if (this.#reason !== undefined) return undefined;
       }
     }
     const { timeoutMs, softTimeoutMs } = this.job;
-    // #call never rejects; whichever comes first, the handler or a forced end, counts.
+    // #call never rejects. Of the handler's end and a forced end, the first counts.
     void this.#call(registration, handler).then(this.#end);
     const outcome = this.#ended;
     if (timeoutMs === undefined && softTimeoutMs === undefined) return outcome;
@@ -127,7 +126,7 @@ export class Run implements TaskContext {
       try {
         return this.#thrown(error, registration);
       } catch (thrown) {
-        // `retry.on` threw, or what was thrown cannot even be looked at: the job fails by that, and its slot is free.
+        // `retry.on` threw, or the thrown value cannot be read at all. The job fails with that error, and its slot is free.
         return { kind: 'error', error: failureOf(thrown), retriable: false };
       }
     }
@@ -169,7 +168,7 @@ export class Run implements TaskContext {
     };
   }
 
-  /** A handler that let the abort of its soft limit pass through ended by that limit, however its libraries worded it. */
+  /** A handler that rejects because its soft limit aborted the signal has ended by that limit. Libraries word such an abort differently. */
   #softLimit(error: unknown): unknown {
     const reason = this.#reason;
     if (!(reason instanceof JobTimeoutError)) return error;

@@ -14,7 +14,7 @@ import { Executors } from './executors.ts';
 import { Lane } from './lane.ts';
 import type { Middleware } from './middleware.ts';
 
-/** What is run, from where, and how it stops. */
+/** The tasks of a worker, where its jobs come from, and how it stops. */
 export interface WorkerOptions {
   readonly tasks: Tasks;
   /** Where jobs come from; each with its own concurrency. At least one. */
@@ -78,7 +78,7 @@ export class Worker implements AsyncDisposable {
     this.#executors = new Executors(options.executor, this.#log);
   }
 
-  /** Where it is in its life. */
+  /** Its state. */
   get state(): WorkerState {
     return this.#state;
   }
@@ -88,7 +88,7 @@ export class Worker implements AsyncDisposable {
     return this.#lanes.flatMap((lane) => lane.running);
   }
 
-  /** Per source: what runs, how much was done, and milliseconds since the source last answered. */
+  /** For each source: how many handlers run, how many jobs were processed, and milliseconds since the source last answered. */
   get health(): readonly {
     readonly system: string;
     readonly running: number;
@@ -125,7 +125,7 @@ export class Worker implements AsyncDisposable {
     return this.events.once(name, matches);
   }
 
-  /** Open every source and begin to fetch. Rejects with ConnectionError when one cannot be opened; then nothing runs. */
+  /** Open every executor and source and begin to fetch. Rejects with ConnectionError where a source cannot be opened; then nothing runs. */
   start(): Promise<void> {
     if (this.#state !== 'idle')
       return Promise.reject(new ConfigError(`Worker.start: the worker is ${this.#state}; a worker starts once`));
@@ -164,7 +164,7 @@ export class Worker implements AsyncDisposable {
     for (const lane of this.#lanes) lane.start();
   }
 
-  /** Start, and resolve when the worker has stopped: because `signal` aborted, or something called `stop`. */
+  /** Start, and resolve when the worker has stopped: because `signal` aborted, or because of `stop`. */
   async run(signal?: AbortSignal): Promise<void> {
     await this.start();
     const stop = (): void => void this.stop();
@@ -174,7 +174,7 @@ export class Worker implements AsyncDisposable {
     signal?.removeEventListener('abort', stop);
   }
 
-  /** Take nothing more and give back what waits; running handlers go on. */
+  /** Take no more jobs and give back waiting ones; running handlers go on. */
   quiet(): Promise<void> {
     return (this.#quieted ??= this.#quiet());
   }
@@ -203,7 +203,7 @@ export class Worker implements AsyncDisposable {
   }
 
   async #stop(timeoutMs: number): Promise<void> {
-    // A source half open cannot be closed; one that cannot be opened ends the start by itself.
+    // A source that is half open cannot be closed. Where a source cannot be opened, the start itself ends the worker.
     await this.#started?.catch(() => undefined);
     if (this.#state === 'idle' || this.#state === 'stopped') {
       this.#enter('stopped');
@@ -214,13 +214,13 @@ export class Worker implements AsyncDisposable {
     this.#enter('stopping');
     const drained = Promise.all(this.#lanes.map((lane) => lane.drained()));
     if (!(await ends(drained, timeoutMs, this.#hurry.signal))) {
-      // What waits goes back first: what runs was ahead of it, and is ahead again when it goes back last.
+      // Waiting jobs go back first. Running ones were ahead of them, and are ahead again when they go back last.
       await ends(quieted, 2_000);
       for (const lane of this.#lanes) lane.abort();
-      // Where no handler runs any more, only writing is left, and that has its own time.
+      // Where no handler runs any more, only writes are left, and they have a time of their own.
       if (this.running.length === 0 || !(await ends(drained, this.#options.abortGraceMs ?? 3_000))) {
         for (const lane of this.#lanes) lane.releaseRunning();
-        // What is being written may still need a moment; after that it is the system's recovery that helps.
+        // Writes under way may need a moment more. After that, the system's own recovery returns the jobs.
         if (!(await ends(drained, 2_000))) for (const lane of this.#lanes) lane.giveUp();
         await ends(drained, 2_000);
       }
