@@ -123,6 +123,27 @@ describe('the map of the house', () => {
     expect(sources.filter((file) => !rooms.some((room) => fits(room, file)))).toEqual([]);
   });
 
+  it('begins with the ten words of the house', () => {
+    const text = read('src/README.md');
+    const glossary = text.slice(text.indexOf('## Ten words'), text.indexOf('## The rooms'));
+    const words = [...glossary.matchAll(/^\| ([a-z]+)(?:, ([a-z]+))? \|/gm)].flatMap(([, one, two]) =>
+      [one, two ?? []].flat(),
+    );
+    expect(words.filter((word) => word !== 'word')).toEqual([
+      'job',
+      'task',
+      'claim',
+      'delivery',
+      'source',
+      'lane',
+      'outcome',
+      'disposition',
+      'settle',
+      'release',
+      'agent',
+    ]);
+  });
+
   it('and that of protocols shows every folder and every file that systems share', () => {
     const text = read('protocols/README.md');
     const shared = readdirSync(join(root, 'protocols')).filter((name) => name.endsWith('.ts'));
