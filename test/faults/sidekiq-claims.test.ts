@@ -6,6 +6,7 @@ import { defineTask, Tasks } from '../../src/task.ts';
 import { Worker } from '../../src/worker/worker.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
+import { startProgram } from './program.ts';
 
 const DEAD = 'elsewhere:1:00000000dead';
 const CLAIMS = `jobglot:sidekiq:claims:${DEAD}`;
@@ -328,4 +329,28 @@ describe('what the server refuses', () => {
       await small[Symbol.asyncDispose]();
     }
   });
+});
+
+test('a worker that is killed while it postpones jobs loses none, and none is counted as failed', async () => {
+  const count = 200;
+  for (let at = 0; at < count; at++)
+    await redis.lpush(
+      'queue:default',
+      `{"class":"LaterJob","args":[100],"jid":"p${at}","queue":"default","retry":true}`,
+    );
+  const options: SidekiqOptions = {
+    url: server.url,
+    ...{ heartbeatInterval: 0.2, deadAfter: 1, rescueInterval: 0.2, poisonLimit: 100, pollIntervalAverage: 0.1 },
+  };
+  for (let kill = 1; kill <= 3; kill++) {
+    const program = await startProgram('sidekiq', options, server.url);
+    const before = Number(await redis.hlen('asked:node'));
+    await until('some more were postponed', async () => (await redis.hlen('asked:node')) > Math.min(before, count - 1));
+    await program.kill();
+  }
+  const last = await startProgram('sidekiq', options, server.url);
+  await until('every job has run', async () => (await redis.hlen('count:node')) === count);
+  await last.stop();
+  expect([await redis.zcard('schedule'), await redis.zcard('retry'), await redis.zcard('dead')]).toEqual([0, 0, 0]);
+  expect(await redis.llen('queue:default')).toBe(0);
 });

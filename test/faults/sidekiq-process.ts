@@ -1,6 +1,7 @@
 import { Redis } from 'ioredis';
 import { sidekiq, type SidekiqOptions } from '../../src/drivers/sidekiq/index.ts';
 import { createLogger } from '../../src/log.ts';
+import { Postpone } from '../../src/signals.ts';
 import { pause } from '../../src/source.ts';
 import { defineTask, Tasks } from '../../src/task.ts';
 import { Worker } from '../../src/worker/worker.ts';
@@ -10,10 +11,15 @@ const options = JSON.parse(process.argv[2] as string) as SidekiqOptions;
 const counters = new Redis(process.argv[3] as string, { maxRetriesPerRequest: null });
 counters.on('error', () => {});
 
-const tasks = new Tasks().handle(defineTask<(ms: number) => void>('CountJob'), async ({ id, args: [ms] }) => {
-  await pause(ms);
-  await counters.hincrby('count:node', id, 1);
-});
+const tasks = new Tasks()
+  .handle(defineTask<(ms: number) => void>('CountJob'), async ({ id, args: [ms] }) => {
+    await pause(ms);
+    await counters.hincrby('count:node', id, 1);
+  })
+  .handle(defineTask<(ms: number) => void>('LaterJob'), async ({ id, args: [ms] }) => {
+    if ((await counters.hincrby('asked:node', id, 1)) <= 3) throw new Postpone({ delayMs: ms });
+    await counters.hincrby('count:node', id, 1);
+  });
 const worker = new Worker({ tasks, sources: [sidekiq(options)], log: createLogger({ level: 'warn', format: 'json' }) });
 const stop = new AbortController();
 process.on('SIGTERM', () => stop.abort());

@@ -1,4 +1,3 @@
-import { setMaxListeners } from 'node:events';
 import type { QuarantinedJob } from '../../../protocols/claims.ts';
 import { toFailure, WireError } from '../../../protocols/errors.ts';
 import type { Failure } from '../../../protocols/job.ts';
@@ -8,8 +7,7 @@ import { quarantineKey } from '../../../protocols/sidekiq/keys.ts';
 import { decodeJob, expiryOf, type SidekiqMessage } from '../../../protocols/sidekiq/message.ts';
 import { asDead } from '../../../protocols/sidekiq/morgue.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
-import { retryUntilWritten } from '../../retry-until-written.ts';
-import { pause } from '../../source.ts';
+import { Chores } from '../../chores.ts';
 import type { Registry } from '../../task.ts';
 import type { SidekiqContext } from './context.ts';
 import { SidekiqDelivery } from './delivery.ts';
@@ -22,16 +20,13 @@ export class Intake {
   readonly #context: SidekiqContext;
   readonly #rules: ClassRules;
   readonly #prefetch: Prefetch;
-  /** Writes under way for jobs that became no delivery. */
-  readonly #writes = new Set<Promise<unknown>>();
-  readonly #closing = new AbortController();
+  readonly #chores: Chores;
 
   constructor(context: SidekiqContext, tasks: Registry, prefetch: Prefetch) {
     this.#context = context;
     this.#rules = new ClassRules(tasks);
     this.#prefetch = prefetch;
-    // Each write that fails waits for it.
-    setMaxListeners(0, this.#closing.signal);
+    this.#chores = new Chores(() => context.log);
   }
 
   /** The delivery; undefined where the job ends here. An unknown class is a delivery too: the worker decides about it. */
@@ -77,13 +72,13 @@ export class Intake {
 
   /** Resolves when no write is under way. */
   async written(): Promise<void> {
-    await Promise.all(this.#writes);
+    await this.#chores.settled();
   }
 
-  /** Gives up writes that do not succeed within two seconds: their claims are found by other processes. */
+  /** Gives up writes that do not succeed within two seconds: other processes find their claims. */
   async close(): Promise<void> {
-    await Promise.race([this.written(), pause(2_000)]);
-    this.#closing.abort();
+    await this.#chores.settled(2_000);
+    this.#chores.close();
   }
 
   #known(
@@ -114,7 +109,7 @@ export class Intake {
     const nowMs = Date.now();
     const dead = asDead(fetched.bytes, fetched.queue, { reason, dialect, nowMs });
     const commands: readonly Command[] = wire.bury(keys, nowMs, dead, options.dead);
-    this.#write('quarantine a job', () => this.#context.dispose(fetched.claim, commands));
+    this.#chores.add('quarantine a job', () => this.#context.dispose(fetched.claim, commands));
     this.#context.host?.poison({
       system: 'sidekiq',
       queue: fetched.queue,
@@ -128,23 +123,15 @@ export class Intake {
   #expire(delivery: SidekiqDelivery): void {
     const { id, task, queue } = delivery.job;
     this.#context.log.info({ system: 'sidekiq', task, id, queue }, 'expired before it was started; it is not run');
-    this.#write('forget an expired job', () => delivery.settle({ kind: 'expired' }));
+    this.#chores.add('forget an expired job', () => delivery.settle({ kind: 'expired' }));
   }
 
   /** It fails without having run. */
   #failUnread(delivery: SidekiqDelivery, error: Failure): void {
     const { task, id, queue } = delivery.job;
     this.#context.log.error({ system: 'sidekiq', task, id, queue, error: error.message }, 'failed before it could run');
-    this.#write('retry a job that could not run', () => delivery.settle({ kind: 'error', error, retriable: true }));
-  }
-
-  /** A write for a job that is no delivery: tried again until it succeeds, or the source closes; then other processes find the claim. */
-  #write(what: string, work: () => Promise<unknown>): void {
-    let said = false;
-    const write = retryUntilWritten(work, this.#closing.signal, (error) => {
-      if (!said) this.#context.log.warn({ system: 'sidekiq', error }, `could not ${what}; trying again`);
-      said = true;
-    }).finally(() => this.#writes.delete(write));
-    this.#writes.add(write);
+    this.#chores.add('retry a job that could not run', () =>
+      delivery.settle({ kind: 'error', error, retriable: true }),
+    );
   }
 }

@@ -208,3 +208,33 @@ describe('job hashes', () => {
     expect(decodeJob(Buffer.from('{"class":"X","args":["\ufffd"]}'), 'q').hash['args']).toEqual(['\ufffd']);
   });
 });
+
+describe('not now', () => {
+  const hash = '{"retry":5,"queue":"q","args":[1.0],"class":"X","jid":"j","retry_count":2}';
+
+  test('a postponed job is a member of schedule with the same bytes', () => {
+    const { disposition, write, failed, exhausted } = fails(hash, {
+      kind: 'postpone',
+      delayMs: 1_500,
+      reason: 'closed',
+    });
+    expect(disposition).toEqual({ state: 'postponed', at: new Date(NOW.getTime() + 1_500) });
+    expect(write.commands).toEqual([['ZADD', 'schedule', '1795219501.75', Buffer.from(hash)]]);
+    expect({ failed, exhausted }).toEqual({ failed: false, exhausted: false });
+  });
+  test('a delay beyond all dates is the last date', () => {
+    const { disposition } = fails(hash, { kind: 'postpone', delayMs: 8.64e15 - 1, reason: '' });
+    expect(disposition).toEqual({ state: 'postponed', at: new Date(8.64e15) });
+  });
+  test('a job without a jid gets one, since a set holds equal members once', () => {
+    const { write } = fails('{"class":"X","args":[]}', { kind: 'postpone', delayMs: 0, reason: '' });
+    expect(write.commands).toEqual([['ZADD', 'schedule', '1795219500.25', '{"class":"X","args":[],"jid":"id"}']]);
+  });
+  test('an unknown class goes to the back of its queue with the same bytes, or to another one', () => {
+    expect(fails(hash, { kind: 'unknown' }).write.commands).toEqual([['LPUSH', 'queue:q', Buffer.from(hash)]]);
+    expect(fails(hash, { kind: 'unknown', queue: 'other' }).write.commands).toEqual([
+      ['SADD', 'queues', 'other'],
+      ['LPUSH', 'queue:other', Buffer.from(hash)],
+    ]);
+  });
+});
