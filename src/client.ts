@@ -129,8 +129,8 @@ export class NotEnqueuedError extends JobglotError {
 }
 
 /**
- * Sends one envelope through middleware, the first one outermost. Resolves with what the outermost returned, or with `halted()` where nothing was sent and
- * nothing returned. Rejects with what a middleware or `send` threw.
+ * Sends one envelope through middleware, the first one outermost. Resolves with what the outermost returned; where that is nothing, with the receipt of
+ * `send`, or with `halted()` where nothing was sent. Rejects with what a middleware or `send` threw.
  */
 export async function sendThrough<Receipt>(
   middleware: readonly ClientMiddleware[],
@@ -139,11 +139,13 @@ export async function sendThrough<Receipt>(
   halted: (envelope: Envelope) => Receipt = notEnqueued,
 ): Promise<Receipt> {
   let sent = false;
+  let own: Receipt | undefined;
   const call = async (index: number): Promise<unknown> => {
     const layer = middleware[index];
     if (layer === undefined) {
       sent = true;
-      return send(envelope);
+      own = await send(envelope);
+      return own;
     }
     let called = false;
     return layer(envelope, () => {
@@ -153,7 +155,9 @@ export async function sendThrough<Receipt>(
     });
   };
   const receipt = await call(0);
-  return receipt === undefined && !sent ? halted(envelope) : (receipt as Receipt);
+  if (receipt !== undefined) return receipt as Receipt;
+  // A middleware that awaits next() and returns nothing lets the receipt pass.
+  return sent ? (own as Receipt) : halted(envelope);
 }
 
 /**

@@ -27,7 +27,7 @@ export interface SidekiqPolicy {
   /** Told of what `retryIn` threw. */
   readonly onError?: (error: unknown) => void;
   /** Milliseconds before retry number `count` (0 is the first), kept to the millisecond, where `retryIn` says nothing. */
-  readonly delayMs?: ((count: number) => number) | undefined;
+  readonly delayMs?: ((count: number) => number | undefined) | undefined;
   /** A job of Active Job: a retry that the handler asks for is a new job, as `retry_on` makes it. */
   readonly activeJob?: boolean;
   /** Errors that are not `retriable` are final. @default every error is retried */

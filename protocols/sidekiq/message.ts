@@ -106,6 +106,17 @@ export interface TimeLimits {
 
 const NO_LIMITS: TimeLimits = {};
 
+/** Where OpenTelemetry's Ruby instrumentation of Active Job puts its headers. */
+const OTEL_HEADERS = '__otel_headers';
+
+/** Members that Sidekiq, its Pro and Enterprise write and read. Source: lib/sidekiq/{job_util,job_retry,client}.rb, the pages of Pro and Enterprise. */
+const OWN_MEMBERS: ReadonlySet<string> = new Set([
+  ...['class', 'args', 'jid', 'queue', 'at', 'created_at', 'enqueued_at', 'retry', 'retry_for', 'retry_queue', 'dead'],
+  ...['backtrace', 'tags', 'wrapped', 'display_class', 'log_level', 'cattr', 'profile', 'pool', 'expires_in', 'expiry'],
+  ...['error_class', 'error_message', 'error_backtrace', 'failed_at', 'retried_at', 'retry_count', 'discarded_at'],
+  ...['bid', 'encrypt', 'unique_for', 'unique_until', 'unlocks', 'unique_token', 'interrupt_count'],
+]);
+
 const NO_KWARGS: Readonly<Record<string, unknown>> = Object.freeze({});
 
 /** What few handlers look at is worked out when they do. */
@@ -130,6 +141,17 @@ class FetchedJob implements SidekiqJob {
     // 0 is one failure; -1 is one that a person retried by hand.
     this.attempt = typeof failures === 'number' ? Math.max(1, Math.floor(failures) + 2) : 1;
     this.hash = hash;
+  }
+
+  /** Members that are not Sidekiq's own; of a job in the wrapper of Active Job also `__otel_headers` inside. */
+  get headers(): Readonly<Record<string, unknown>> {
+    const found = Object.entries(this.hash).filter(([name]) => !OWN_MEMBERS.has(name));
+    if (this.activeJob !== undefined) {
+      const [data] = this.hash['args'] as readonly JobHash[];
+      const traced = data?.[OTEL_HEADERS];
+      if (traced !== undefined) found.push([OTEL_HEADERS, traced]);
+    }
+    return (found.length === 0 ? undefined : Object.fromEntries(found)) as Readonly<Record<string, unknown>>;
   }
 
   get enqueuedAt(): Date {

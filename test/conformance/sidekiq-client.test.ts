@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { float, SidekiqApi, SidekiqClient } from '../../src/drivers/sidekiq/index.ts';
-import { defineTask } from '../../src/task.ts';
+import { defineTask, Tasks } from '../../src/task.ts';
 import { startRedis } from '../support/redis.ts';
 import { until } from '../support/until.ts';
 import { SidekiqScene } from './sidekiq-scene.ts';
@@ -90,20 +90,26 @@ describe('a push', () => {
     expect(await scene.redis.keys('*')).toEqual([]);
   });
 
-  test('of many is few trips, in their order; times may be a list', async () => {
+  test('of many is few trips, in their order; each may have a time of its own', async () => {
     const pushed = await scene.client.enqueueMany(
       hard,
-      Array.from({ length: 2_500 }, (_, at) => [at] as [number]),
+      Array.from({ length: 2_500 }, (_, at) => ({ args: [at] as [number] })),
     );
     expect(new Set(pushed.map(({ jid }) => jid)).size).toBe(2_500);
     const queue = await scene.queue();
     expect(queue.map((text) => (JSON.parse(text) as { args: number[] }).args[0])).toEqual(
       Array.from({ length: 2_500 }, (_, at) => at),
     );
-    await scene.client.enqueueMany(hard, [[1], [2]], { in: [100, 200], queue: 'x' });
+    await scene.client.enqueueMany(hard, [
+      { args: [1], in: 100, queue: 'x' },
+      { args: [2], in: 200, queue: 'x' },
+    ]);
     const [first, second] = await scene.set('schedule');
     expect(Math.round(second!.score - first!.score)).toBe(100);
-    await expect(scene.client.enqueueMany(hard, [[1], [2]], { in: [1] })).rejects.toThrow('1 times for 2 jobs');
+    await expect(scene.client.enqueueMany(hard, [[1]] as never)).rejects.toThrow('calls[0] must be a call');
+    await expect(scene.client.enqueueMany(hard, [{ args: [1] }, { args: 'x' }] as never)).rejects.toThrow(
+      'calls[1].args must be a list',
+    );
   });
 
   test('speaks what the fleet reads', async () => {
@@ -182,18 +188,76 @@ describe('middleware', () => {
       url: scene.server.url,
       middleware: [
         async (job, next) => {
-          job.members.set('tenant', 7);
+          job.headers['tenant'] = 7;
           await next();
         },
       ],
     });
     client.use((job, next) => (job.args[0] === 13 ? undefined : next()));
     expect((await client.enqueue(hard, { args: [13] })).state).toBe('halted');
-    const pushed = await client.enqueueMany(hard, [[1], [13], [2]]);
+    const pushed = await client.enqueueMany(hard, [{ args: [1] }, { args: [13] }, { args: [2] }]);
     expect(pushed.map(({ state }) => state)).toEqual(['pushed', 'halted', 'pushed']);
     expect((await scene.queue()).map((text) => JSON.parse(text) as object)).toMatchObject([
       { args: [1], tenant: 7 },
       { args: [2], tenant: 7 },
+    ]);
+  });
+});
+
+describe('headers and events', () => {
+  test('what middleware puts into the headers is a top-level member, and Job.headers of the handler', async () => {
+    const seen: unknown[] = [];
+    const tasks = new Tasks().handle(hard, ({ headers, args }) => void seen.push([args, headers]));
+    await using client = new SidekiqClient({ url: scene.server.url, defaults: { custom: { tenant: 'a' } } });
+    client.use(async (envelope, next) => {
+      envelope.headers['traceparent'] = '00-1-2-01';
+      await next();
+    });
+    expect((await client.enqueue(hard, { args: [1], tags: ['x'] })).state).toBe('pushed');
+    await scene.client.enqueue(hard, { args: [2], cattr: { user: 1 } });
+    const [traced, plain] = await scene.queue();
+    expect(JSON.parse(traced!)).toMatchObject({ tenant: 'a', traceparent: '00-1-2-01', tags: ['x'] });
+    expect(JSON.parse(plain!)).not.toHaveProperty('traceparent');
+    await scene.startWorker(tasks, { concurrency: 1 });
+    await until('both have run', () => seen.length === 2);
+    expect(seen).toEqual([
+      [[1], { tenant: 'a', traceparent: '00-1-2-01' }],
+      [[2], undefined],
+    ]);
+  });
+
+  test('middleware may change the task, its arguments, its queue, its time and its options', async () => {
+    await using client = new SidekiqClient({ url: scene.server.url });
+    client.use((envelope, next) => {
+      expect(envelope).toMatchObject({
+        system: 'sidekiq',
+        task: 'HardJob',
+        args: [1],
+        queue: 'default',
+        at: undefined,
+      });
+      Object.assign(envelope, { task: 'OtherJob', args: [2], queue: 'low', at: new Date(Date.now() + 60_000) });
+      envelope.options['retry'] = 3;
+      return next();
+    });
+    const { jid } = await client.enqueue(hard, { args: [1] });
+    const [entry] = await scene.set('schedule');
+    expect(JSON.parse(entry!.text)).toMatchObject({ class: 'OtherJob', args: [2], queue: 'low', retry: 3, jid });
+  });
+
+  test('job:enqueued is emitted for each job that Redis has, and for no other', async () => {
+    await using client = new SidekiqClient({ url: scene.server.url });
+    const events: unknown[] = [];
+    client.events.on('job:enqueued', (event) => events.push(event));
+    const one = await client.enqueue(hard, { args: [1], queue: 'low' });
+    const many = await client.enqueueMany(hard, [{ args: [2] }, { args: [3] }]);
+    const later = await client.performLater('ShipJob', { in: 60 });
+    client.use(() => undefined);
+    expect(await client.enqueue(hard, { args: [4] })).toMatchObject({ state: 'halted' });
+    expect(events).toEqual([
+      { system: 'sidekiq', id: one.jid, task: 'HardJob', queue: 'low', at: undefined },
+      ...many.map(({ jid: id }) => ({ system: 'sidekiq', id, task: 'HardJob', queue: 'default', at: undefined })),
+      { system: 'sidekiq', id: later.jid, task: 'ShipJob', queue: 'default', at: expect.any(Date) as Date },
     ]);
   });
 });
@@ -273,7 +337,10 @@ describe('the API', () => {
 
   test('shows queues and what is in them, and empties them', async () => {
     await using api = new SidekiqApi({ url: scene.server.url });
-    await scene.client.enqueueMany(hard, [[1], [2], [3]], { queue: 'q' });
+    await scene.client.enqueueMany(
+      hard,
+      [1, 2, 3].map((one) => ({ args: [one] as [number], queue: 'q' })),
+    );
     expect(await api.queues()).toMatchObject([{ name: 'q', size: 3, paused: false }]);
     const [first, second] = await api.jobs('q', { limit: 2 });
     expect(String(first)).toContain('"args":[1]');

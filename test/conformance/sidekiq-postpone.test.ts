@@ -117,7 +117,7 @@ describe('unknown classes', () => {
   });
 
   test('hold: they stay claimed, and are at the head of their queue, in their order, when the worker stops', async () => {
-    const pushed = await scene.client.enqueueMany('Foreign', [[1], [2], [3]]);
+    const pushed = await scene.client.enqueueMany('Foreign', [{ args: [1] }, { args: [2] }, { args: [3] }]);
     const worker = await scene.startWorker(new Tasks(), { unknownTask: 'hold' });
     await until('all are claimed', async () => (await scene.queue()).length === 0);
     await scene.client.enqueue('Foreign', { queue: 'elsewhere' });
@@ -136,7 +136,7 @@ describe('unknown classes', () => {
     await scene.redis.lpush('queue:default', ...foreign);
     const known = await scene.client.enqueueMany(
       'Now',
-      Array.from({ length: 10 }, () => []),
+      Array.from({ length: 10 }, () => ({})),
     );
     await scene.redis.config('RESETSTAT');
     const began = performance.now();

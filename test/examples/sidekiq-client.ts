@@ -8,5 +8,5 @@ await using client = new SidekiqClient({ url, whenAway: 'buffer' });
 
 const { jid } = await client.enqueue(hardJob, { args: [42], queue: 'critical', retry: 5, tags: ['import'] });
 await client.enqueue(hardJob, { args: [43], in: 300 }); // HardJob.perform_in(300, 43)
-await client.enqueueMany(hardJob, [[1], [2], [3]]);
+await client.enqueueMany(hardJob, [{ args: [1] }, { args: [2] }, { args: [3] }]);
 console.log(jid);

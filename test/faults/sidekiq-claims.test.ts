@@ -249,7 +249,7 @@ describe('what waits here too long', () => {
     await startWorker({ prefetch: 5 });
     await client.enqueue('Gate', { args: ['long'] });
     await until('it runs', () => gates.has('long'));
-    await client.enqueueMany('Ran', [['a'], ['b']]);
+    await client.enqueueMany('Ran', [{ args: ['a'] }, { args: ['b'] }]);
     const own = await identity();
     await until('both are fetched', async () => (await redis.hlen(`jobglot:sidekiq:claims:${own}`)) === 3);
     await until('both are back, in their order', async () => {

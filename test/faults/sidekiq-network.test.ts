@@ -17,7 +17,7 @@ test('a process that stands still until others have its jobs: each runs, and it 
   const first = await startProgram('sidekiq', options, options.url);
   await client.enqueueMany(
     'CountJob',
-    Array.from({ length: 200 }, () => [30]),
+    Array.from({ length: 200 }, () => ({ args: [30] })),
   );
   await until('some are done', async () => (await store.hlen('count:node')) >= 20);
   first.child.kill('SIGSTOP');
@@ -26,7 +26,7 @@ test('a process that stands still until others have its jobs: each runs, and it 
   first.child.kill('SIGCONT');
   await client.enqueueMany(
     'CountJob',
-    Array.from({ length: 100 }, () => [30]),
+    Array.from({ length: 100 }, () => ({ args: [30] })),
   );
   await until('all of the next are done', async () => (await store.hlen('count:node')) === 300);
   await until('nothing is claimed', async () => (await store.keys('jobglot:sidekiq:claims:*')).length === 0);
@@ -56,7 +56,7 @@ test('Redis that stands still again and again: nothing is lost, nothing runs twi
   await worker.start();
   await client.enqueueMany(
     'Tenth',
-    Array.from({ length: 1_000 }, (_, index) => [index] as const),
+    Array.from({ length: 1_000 }, (_, index) => ({ args: [index] })),
   );
   for (const count of [100, 300, 600]) {
     await until(`${count} ran`, () => ran.size >= count);
@@ -85,8 +85,7 @@ test('what is due is moved once, by however many processes look', async () => {
   const at = new Date(Date.now() + 500);
   const pushed = await client.enqueueMany(
     'Waits',
-    Array.from({ length: 1_500 }, () => []),
-    { at },
+    Array.from({ length: 1_500 }, () => ({ at })),
   );
   await until('all are moved', async () => (await store.zcard('schedule')) === 0);
   const jids = (await store.lrange('queue:default', 0, -1)).map((text) => (JSON.parse(text) as { jid: string }).jid);

@@ -92,7 +92,7 @@ describe('Sidekiq::API on what Node wrote', () => {
 
   test('Queue reads, finds and deletes jobs', async () => {
     const client = stage.client();
-    const pushed = await client.enqueueMany('NodeJob', [[1, { a: 'é' }], [1.5], ['b']]);
+    const pushed = await client.enqueueMany('NodeJob', [{ args: [1, { a: 'é' }] }, { args: [1.5] }, { args: ['b'] }]);
     const seen = await ruby(
       `queue = Sidekiq::Queue.new
        [queue.size, queue.latency < 60, queue.map(&:args), queue.find_job(values['jid']).delete, queue.size]`,

@@ -105,7 +105,10 @@ describe('enqueued on one side, run on the other', () => {
     await client.enqueue('RubyJob', { args: ['later'], in: 3600 });
     await client.enqueue('RubyJob', { args: ['at'], at });
     const past = await client.enqueue('RubyJob', { args: ['past'], in: -5 });
-    const many = await client.enqueueMany('RubyJob', [[1], [2], [3]], { queue: 'default' });
+    const many = await client.enqueueMany(
+      'RubyJob',
+      [1, 2, 3].map((one) => ({ args: [one], queue: 'default' })),
+    );
     const seen = await stage.ruby.run<readonly (readonly [unknown, number, boolean])[]>(
       'Sidekiq::ScheduledSet.new.map { |job| [job.args.first, job.at.to_f, job.item.key?("enqueued_at")] }',
     );

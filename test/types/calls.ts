@@ -170,6 +170,12 @@ export function sidekiq(client: SidekiqClient): void {
   void client.enqueue(untyped, { args: [1, 'a', {}] });
   void client.enqueue('named');
   void client.enqueue('named', { args: [1, 'a', {}] });
+  void client.enqueueMany(add, [{ args: [1, 2] }, { args: [3, 4], queue: 'q' }]);
+  void client.enqueueMany(nothing, [{}, { queue: 'q' }]);
+  // @ts-expect-error: the second call has no arguments
+  void client.enqueueMany(add, [{ args: [1, 2] }, {}]);
+  // @ts-expect-error: Sidekiq has no keywords
+  void client.enqueueMany(nothing, [{ kwargs: { a: 1 } }]);
   void client.enqueue(taskOrName, { args: [1] });
   // @ts-expect-error: the arguments are missing
   void client.enqueue(add);

@@ -2,9 +2,11 @@ import * as wire from '../../../protocols/sidekiq/api.ts';
 import { NEUTRAL } from '../../../protocols/sidekiq/dialect.ts';
 import * as presence from '../../../protocols/sidekiq/presence.ts';
 import { DEAD_LIMITS, type DueJob, moveDue } from '../../../protocols/sidekiq/redis.ts';
+import { anything } from '../../check.ts';
 import { ConfigError } from '../../errors.ts';
 import { type Logger, silent } from '../../log.ts';
 import { RedisConnection } from '../../transports/redis.ts';
+import { checkApp } from './option-checks.ts';
 import { peersDialect } from './peers.ts';
 import { type ResolvedApp, resolveApp, type SidekiqAppOptions } from './options.ts';
 
@@ -21,6 +23,7 @@ export class SidekiqApi implements AsyncDisposable {
   #opening: Promise<RedisConnection> | undefined;
 
   constructor(options: SidekiqAppOptions & { readonly log?: Logger }) {
+    checkApp('SidekiqApi', options, { log: anything });
     this.#app = resolveApp(options);
     this.#log = options.log ?? silent;
   }

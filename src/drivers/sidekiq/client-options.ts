@@ -1,6 +1,7 @@
 import type { RailsVersion } from '../../../protocols/formats/active-job/index.ts';
-import type { Item, JobOptions, Timing } from '../../../protocols/sidekiq/options.ts';
+import type { JobOptions, Timing } from '../../../protocols/sidekiq/options.ts';
 import type { Call } from '../../client.ts';
+import type { ClientMiddleware } from '../../client.ts';
 import type { Logger } from '../../log.ts';
 import type { SidekiqAppOptions } from './options.ts';
 
@@ -15,13 +16,10 @@ export interface SidekiqClientOptions extends SidekiqAppOptions {
   readonly bufferLimit?: number;
   /** Options of every job, below its own. */
   readonly defaults?: JobOptions;
-  /** Runs around every push, the first one outermost. */
+  /** Runs around every job that is sent; the first one is the outermost. @default none */
   readonly middleware?: readonly ClientMiddleware[];
   readonly log?: Logger;
 }
-
-/** Around a push: change the item, call `next()` to go on, or do not, and the job is not pushed. */
-export type ClientMiddleware = (job: Item, next: () => Promise<void>) => void | Promise<void>;
 
 /** How a job is sent: Sidekiq's options in camelCase, and when it is to run. */
 export type EnqueueOptions = JobOptions & Timing;

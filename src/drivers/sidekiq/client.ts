@@ -2,22 +2,37 @@ import { randomUUID } from 'node:crypto';
 import { wrap } from '../../../protocols/sidekiq/active-job.ts';
 import { type Dialect, NEUTRAL } from '../../../protocols/sidekiq/dialect.ts';
 import * as iteration from '../../../protocols/sidekiq/iteration.ts';
-import { item, type Item, payload, payloads, type Timing } from '../../../protocols/sidekiq/options.ts';
+import { item, type Item, payload, payloads } from '../../../protocols/sidekiq/options.ts';
 import * as wire from '../../../protocols/sidekiq/redis.ts';
-import type { AnyCall, Call, CallArguments, Client, NoKeywords, RedisLink } from '../../client.ts';
+import { checkOptions, wholeNumber } from '../../check.ts';
+import {
+  type AnyCall,
+  type Call,
+  type CallArguments,
+  type ClientEvents,
+  type ClientMiddleware,
+  type Envelope,
+  type FullClient,
+  type NoKeywords,
+  type RedisLink,
+  sendManyThrough,
+  sendThrough,
+} from '../../client.ts';
 import { ConfigError, ConnectionError } from '../../errors.ts';
+import { Events } from '../../events.ts';
 import { type Logger, silent } from '../../log.ts';
 import { pause } from '../../source.ts';
 import { type Task, taskName } from '../../task.ts';
 import { RedisConnection } from '../../transports/redis.ts';
 import type {
-  ClientMiddleware,
   EnqueueOptions,
   PerformLaterOptions,
   Pushed,
   PushedLater,
   SidekiqClientOptions,
 } from './client-options.ts';
+import { callOf, checkCalls, enqueued, envelopeOf, isAlike } from './envelope.ts';
+import { checkCall, checkClient } from './option-checks.ts';
 import { peersDialect } from './peers.ts';
 import { newJid } from './jid.ts';
 import { type ResolvedApp, resolveApp } from './options.ts';
@@ -28,8 +43,19 @@ const PATIENCE_MS = 1_000;
 /** How long one look at the processes counts. */
 const DIALECT_MS = 60_000;
 
-/** Enqueues jobs for Sidekiq, in Ruby or here. Connects at the first call. */
-export class SidekiqClient implements Client<EnqueueOptions & NoKeywords, Pushed>, AsyncDisposable {
+/** A job to be sent: what it is on the wire, and the task that runs, which a wrapper hides. */
+interface Outgoing {
+  readonly task: string;
+  readonly one: Item;
+}
+
+/**
+ * Enqueues jobs for Sidekiq, for workers of Ruby and of this package. Connects at the first call. Throws ConfigError for options that it does not know or
+ * that cannot be.
+ */
+export class SidekiqClient implements FullClient<EnqueueOptions & NoKeywords, Pushed> {
+  /** Emits `job:enqueued` for each job that Redis has taken; for a buffered one nothing. */
+  readonly events: Events<ClientEvents> = new Events<ClientEvents>();
   readonly #app: ResolvedApp;
   readonly #options: SidekiqClientOptions;
   readonly #middleware: ClientMiddleware[];
@@ -45,6 +71,7 @@ export class SidekiqClient implements Client<EnqueueOptions & NoKeywords, Pushed
 
   /** @param link used in place of a connection to `url`: for tests */
   constructor(options: SidekiqClientOptions, link?: RedisLink) {
+    checkClient(options);
     this.#link = link;
     this.#options = options;
     this.#app = resolveApp(options);
@@ -52,10 +79,6 @@ export class SidekiqClient implements Client<EnqueueOptions & NoKeywords, Pushed
     this.#log = options.log ?? silent;
     this.#middleware = [...(options.middleware ?? [])];
     const { whenAway = 'error', bufferLimit = 1_000 } = options;
-    if (whenAway !== 'error' && whenAway !== 'buffer')
-      throw new ConfigError(`sidekiq: whenAway must be 'error' or 'buffer', not '${String(whenAway)}'`);
-    if (!Number.isInteger(bufferLimit) || bufferLimit < 1)
-      throw new ConfigError(`sidekiq: bufferLimit must be a whole number of at least 1, not ${bufferLimit}`);
     if (whenAway === 'buffer')
       this.#spool = new Spool(bufferLimit, this.#log, async (payloads) => {
         await this.open();
@@ -63,35 +86,33 @@ export class SidekiqClient implements Client<EnqueueOptions & NoKeywords, Pushed
       });
   }
 
-  /** Add middleware, innermost. */
+  /** Add middleware around what this client sends from now on. The first one added is the outermost. */
   use(middleware: ClientMiddleware): this {
     this.#middleware.push(middleware);
     return this;
   }
 
   /**
-   * Send one job. Resolves when Redis has it. Throws WireError `bad-option` and `unencodable`, naming what is wrong;
-   * ConnectionError when Redis does not answer, then it is not known to be sent.
+   * Send one job. Resolves when Redis has it. Throws ConfigError for unknown options, WireError `bad-option` and `unencodable`, naming what is wrong, and
+   * what a middleware throws. Throws ConnectionError when Redis does not answer; it is then unknown whether the job was sent.
    */
   async enqueue<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    ...[call]: CallArguments<A, K, EnqueueOptions & NoKeywords>
+    ...[given]: CallArguments<A, K, EnqueueOptions & NoKeywords>
   ): Promise<Pushed> {
+    const name = taskName(task, 'sidekiq');
+    const call: AnyCall<EnqueueOptions> = given === undefined ? {} : given;
+    checkCall('enqueue', name, call);
     const now = new Date();
-    const one = this.#item(task, call ?? {}, now);
+    const one = this.#item(name, call, now);
     await this.#ready();
-    return this.#sendItem(one, now);
-  }
-
-  async #sendItem(one: Item, now: Date): Promise<Pushed> {
-    if (this.#middleware.length > 0 && !(await this.#passes(one))) return { jid: one.jid, state: 'halted' };
-    const { dialect } = this;
-    const ready = payload(one, { now, dialect });
-    const { jid } = one;
-    if (this.#spool !== undefined)
-      return { jid, state: await this.#spool.send([ready], async () => this.#send(ready)) };
-    await this.#send(ready);
-    return { jid, state: 'pushed' };
+    if (this.#middleware.length === 0) return this.#sendOne({ task: name, one }, now);
+    return sendThrough(
+      this.#middleware,
+      this.#envelope(name, call, one),
+      (envelope) => this.#sendOne(this.#outgoing(envelope, now), now),
+      halted,
+    );
   }
 
   /**
@@ -100,13 +121,22 @@ export class SidekiqClient implements Client<EnqueueOptions & NoKeywords, Pushed
    */
   async performLater<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    ...[call]: CallArguments<A, K, PerformLaterOptions>
+    ...[given]: CallArguments<A, K, PerformLaterOptions>
   ): Promise<PushedLater> {
     const jobClass = taskName(task, 'sidekiq');
+    const call: AnyCall<PerformLaterOptions> = given === undefined ? {} : given;
+    checkCall('performLater', jobClass, call);
     await this.#ready();
     const now = new Date();
-    const { one, jobId } = this.#activeItem(jobClass, call ?? {}, now);
-    return { ...(await this.#sendItem(one, now)), jobId };
+    const { one, jobId } = this.#activeItem(jobClass, call, now);
+    if (this.#middleware.length === 0) return { ...(await this.#sendOne({ task: jobClass, one }, now)), jobId };
+    const pushed = await sendThrough(
+      this.#middleware,
+      this.#envelope(jobClass, { ...call, jobId }, one),
+      (envelope) => this.#sendOne(this.#activeOutgoing(envelope, now), now),
+      halted,
+    );
+    return { ...pushed, jobId };
   }
 
   /**
@@ -116,84 +146,157 @@ export class SidekiqClient implements Client<EnqueueOptions & NoKeywords, Pushed
   async performAllLater<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
     calls: readonly Call<A, K, PerformLaterOptions>[],
-    { batchSize = 1_000 }: { readonly batchSize?: number } = {},
+    options: { readonly batchSize?: number } = {},
   ): Promise<readonly PushedLater[]> {
-    checkBatch('performAllLater', batchSize);
+    const batchSize = batchSizeOf('performAllLater', options);
+    checkCalls('performAllLater', calls);
     const jobClass = taskName(task, 'sidekiq');
+    for (const call of calls) checkCall('performLater', jobClass, call);
     await this.#ready();
     const now = new Date();
     // Checked before anything is sent.
     const items = calls.map((call) => this.#activeItem(jobClass, call, now));
-    const pushed = await this.#sendItems(
-      items.map(({ one }) => one),
-      now,
-      batchSize,
-    );
-    return pushed.map((one, at) => ({ ...one, jobId: (items[at] as (typeof items)[number]).jobId }));
+    const jobIdOf = (at: number): string => (items[at] as (typeof items)[number]).jobId;
+    const pushed =
+      this.#middleware.length === 0
+        ? await this.#sendItems(
+            items.map(({ one }) => ({ task: jobClass, one })),
+            now,
+            batchSize,
+          )
+        : await this.#sendEnvelopes(
+            calls.map((call, at) =>
+              this.#envelope(jobClass, { ...call, jobId: jobIdOf(at) }, (items[at] as (typeof items)[number]).one),
+            ),
+            (envelope) => this.#activeOutgoing(envelope, now),
+            now,
+            batchSize,
+          );
+    return pushed.map((one, at) => ({ ...one, jobId: jobIdOf(at) }));
   }
 
   /**
-   * Send many jobs of one class in few trips: a list of arguments each. `at` and `in` may be a list too, one for each.
-   * Throws as `enqueue`; what was sent before an error is sent.
+   * Send many calls of one task, `batchSize` (1 000) in a round trip: one receipt for each call, in their order. Calls that differ in nothing but their
+   * arguments are the fastest. Throws as `enqueue`. A call that cannot be is found before anything is sent, except arguments that have no form in JSON; what
+   * was sent before an error stays sent.
    */
   async enqueueMany<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
-    args: readonly NoInfer<A>[],
-    options: Omit<EnqueueOptions, 'jid' | 'at' | 'in'> & {
-      readonly at?: Date | readonly Date[];
-      readonly in?: number | readonly number[];
-      /** Jobs in one trip. @default 1000 */
-      readonly batchSize?: number;
-    } = {},
+    calls: readonly Call<A, K, EnqueueOptions & NoKeywords>[],
+    options: { readonly batchSize?: number } = {},
   ): Promise<readonly Pushed[]> {
-    const { at, in: delay, batchSize = 1_000, ...common } = options;
-    for (const [name, list] of [
-      ['at', at],
-      ['in', delay],
-    ] as const) {
-      if (Array.isArray(list) && list.length !== args.length)
-        throw new ConfigError(`sidekiq: enqueueMany: ${name} has ${list.length} times for ${args.length} jobs`);
-    }
-    checkBatch('enqueueMany', batchSize);
+    const batchSize = batchSizeOf('enqueueMany', options);
+    checkCalls('enqueueMany', calls);
+    const name = taskName(task, 'sidekiq');
     const now = new Date();
-    const timeOf = (index: number): Timing => {
-      const when = Array.isArray(at) ? (at as readonly Date[])[index] : (at as Date | undefined);
-      const after = Array.isArray(delay) ? (delay as readonly number[])[index] : (delay as number | undefined);
-      return { ...(when === undefined ? {} : { at: when }), ...(after === undefined ? {} : { in: after }) };
-    };
-    const itemOf = (index: number): Item =>
-      this.#item(task, { ...common, ...timeOf(index), args: args[index] as A }, now);
-    const alike = this.#middleware.length === 0 && !Array.isArray(at) && !Array.isArray(delay);
-    // Checked before anything is sent; what all have in common is checked and written once.
-    if (!alike) {
-      const items = args.map((_, index) => itemOf(index));
-      await this.#ready();
-      return this.#sendItems(items, now, batchSize);
-    }
-    checkLists(args);
-    const pattern = args.length > 0 ? itemOf(0) : undefined;
+    const given: readonly AnyCall<EnqueueOptions>[] = calls;
+    const [first] = given;
+    if (first === undefined) return [];
+    if (this.#middleware.length === 0 && given.every((call) => isAlike(first, call)))
+      return this.#sendAlike(name, given, now, batchSize);
+    for (const call of given) checkCall('enqueueMany', name, call);
+    const items = given.map((call) => this.#item(name, call, now));
+    await this.#ready();
+    if (this.#middleware.length === 0)
+      return this.#sendItems(
+        items.map((one) => ({ task: name, one })),
+        now,
+        batchSize,
+      );
+    return this.#sendEnvelopes(
+      given.map((call, at) => this.#envelope(name, call, items[at] as Item)),
+      (envelope) => this.#outgoing(envelope, now),
+      now,
+      batchSize,
+    );
+  }
+
+  /** What all calls have in common is checked and written once. */
+  async #sendAlike(
+    name: string,
+    calls: readonly AnyCall<EnqueueOptions>[],
+    now: Date,
+    batchSize: number,
+  ): Promise<readonly Pushed[]> {
+    const { args: _, ...common } = calls[0] as AnyCall<EnqueueOptions>;
+    checkCall('enqueueMany', name, common);
+    for (const [at, { args = [] }] of calls.entries())
+      if (!Array.isArray(args))
+        throw new ConfigError(`sidekiq: enqueueMany: calls[${at}].args must be a list: the arguments of one job`);
+    const pattern = this.#item(name, common, now);
     await this.#ready();
     const pushed: Pushed[] = [];
-    for (let from = 0; pattern !== undefined && from < args.length; from += batchSize) {
-      const some = args.slice(from, from + batchSize).map((one) => ({ args: one, jid: newJid() }));
+    const wanted = this.events.wanted('job:enqueued');
+    for (let from = 0; from < calls.length; from += batchSize) {
+      const some = calls.slice(from, from + batchSize).map(({ args = [] }) => ({ args, jid: newJid() }));
       const state = await this.#sendAll(payloads(pattern, some, { now, dialect: this.#dialect }));
       for (const { jid } of some) pushed.push({ jid, state });
+      if (wanted && state === 'pushed')
+        for (const { jid } of some) this.events.emit('job:enqueued', enqueued(name, { ...pattern, jid }));
     }
     return pushed;
   }
 
-  async #sendItems(items: readonly Item[], now: Date, batchSize: number): Promise<readonly Pushed[]> {
+  async #sendOne(outgoing: Outgoing, now: Date): Promise<Pushed> {
+    const { one } = outgoing;
+    const { jid } = one;
+    const ready = payload(one, { now, dialect: this.#dialect });
+    let state: Pushed['state'] = 'pushed';
+    if (this.#spool === undefined) await this.#send(ready);
+    else state = await this.#spool.send([ready], async () => this.#send(ready));
+    this.#tell(outgoing, state);
+    return { jid, state };
+  }
+
+  async #sendItems(items: readonly Outgoing[], now: Date, batchSize: number): Promise<readonly Pushed[]> {
     const pushed: Pushed[] = [];
     for (let from = 0; from < items.length; from += batchSize) {
       const some = items.slice(from, from + batchSize);
-      const passed =
-        this.#middleware.length === 0 ? undefined : await Promise.all(some.map((one) => this.#passes(one)));
-      const { dialect } = this;
-      const sent = some.filter((_, index) => passed?.[index] !== false);
-      const state = await this.#sendAll(sent.map((one) => payload(one, { now, dialect })));
-      some.forEach(({ jid }, index) => pushed.push({ jid, state: passed?.[index] === false ? 'halted' : state }));
+      const state = await this.#sendAll(some.map(({ one }) => payload(one, { now, dialect: this.#dialect })));
+      for (const outgoing of some) {
+        pushed.push({ jid: outgoing.one.jid, state });
+        this.#tell(outgoing, state);
+      }
     }
     return pushed;
+  }
+
+  async #sendEnvelopes(
+    envelopes: readonly Envelope[],
+    outgoing: (envelope: Envelope) => Outgoing,
+    now: Date,
+    batchSize: number,
+  ): Promise<readonly Pushed[]> {
+    const pushed: Pushed[] = [];
+    for (let from = 0; from < envelopes.length; from += batchSize) {
+      const some = envelopes.slice(from, from + batchSize);
+      const send = (batch: readonly Envelope[]): Promise<readonly Pushed[]> =>
+        this.#sendItems(batch.map(outgoing), now, batchSize);
+      pushed.push(...(await sendManyThrough(this.#middleware, some, send, halted)));
+    }
+    return pushed;
+  }
+
+  #envelope(name: string, call: AnyCall<EnqueueOptions | PerformLaterOptions>, one: Item): Envelope {
+    const custom = call.custom ?? this.#options.defaults?.custom;
+    return envelopeOf(name, custom === undefined ? call : { ...call, custom }, one);
+  }
+
+  /** What middleware made of a call, checked again. */
+  #outgoing(envelope: Envelope, now: Date): Outgoing {
+    const call = callOf(envelope);
+    checkCall('enqueue', envelope.task, call);
+    return { task: envelope.task, one: this.#item(envelope.task, call, now) };
+  }
+
+  #activeOutgoing(envelope: Envelope, now: Date): Outgoing {
+    const call = callOf(envelope);
+    checkCall('performLater', envelope.task, call);
+    return { task: envelope.task, one: this.#activeItem(envelope.task, call, now).one };
+  }
+
+  #tell({ task, one }: Outgoing, state: Pushed['state']): void {
+    if (state === 'pushed' && this.events.wanted('job:enqueued')) this.events.emit('job:enqueued', enqueued(task, one));
   }
 
   async #sendAll(ready: readonly wire.Payload[]): Promise<Pushed['state']> {
@@ -247,9 +350,8 @@ export class SidekiqClient implements Client<EnqueueOptions & NoKeywords, Pushed
     await this.close();
   }
 
-  #item(task: Parameters<typeof taskName>[0], call: AnyCall<EnqueueOptions>, now: Date): Item {
+  #item(name: string, call: AnyCall<EnqueueOptions>, now: Date): Item {
     const { args = [], kwargs, ...options } = call;
-    const name = taskName(task, 'sidekiq');
     if (kwargs !== undefined && Object.keys(kwargs as object).length > 0)
       throw new ConfigError(
         `sidekiq: '${name}': a job of Sidekiq has no keyword arguments; pass an object as the last of args`,
@@ -277,17 +379,6 @@ export class SidekiqClient implements Client<EnqueueOptions & NoKeywords, Pushed
     };
     one.args = [wrap(inner, now, rails === undefined ? {} : { rails })];
     return { one, jobId };
-  }
-
-  async #passes(one: Item): Promise<boolean> {
-    let passed = false;
-    const call = async (index: number): Promise<void> => {
-      const layer = this.#middleware[index];
-      if (layer === undefined) passed = true;
-      else await layer(one, () => call(index + 1));
-    };
-    await call(0);
-    return passed;
   }
 
   /** Connected, and the dialect known. With a buffer neither is waited for while Redis is away. */
@@ -342,13 +433,12 @@ export class SidekiqClient implements Client<EnqueueOptions & NoKeywords, Pushed
   }
 }
 
-function checkBatch(method: string, batchSize: number): void {
-  if (!Number.isInteger(batchSize) || batchSize < 1)
-    throw new ConfigError(`sidekiq: ${method}: batchSize must be a whole number of at least 1, not ${batchSize}`);
+function batchSizeOf(method: string, options: { readonly batchSize?: number }): number {
+  checkOptions(`sidekiq: ${method}`, options, { batchSize: wholeNumber(1) });
+  return options.batchSize ?? 1_000;
 }
 
-function checkLists(args: readonly unknown[]): void {
-  const wrong = args.findIndex((one) => !Array.isArray(one));
-  if (wrong >= 0)
-    throw new ConfigError(`sidekiq: enqueueMany: args[${wrong}] must be an array: the arguments of one job`);
+/** No middleware passed the job on: it was not sent. */
+function halted({ id }: Envelope): Pushed {
+  return { jid: id ?? '', state: 'halted' };
 }

@@ -158,10 +158,10 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
       return lifecycle.interrupted(this.message, { keys, dialect }, now);
     const retryIn = own?.retryIn;
     const rules: lifecycle.SidekiqPolicy = {
+      maxRetries: options.maxRetries,
       ...policy,
       keys,
       dialect,
-      maxRetries: options.maxRetries,
       dead: options.dead,
       retryIn: retryIn === undefined ? undefined : (count, error) => retryIn(count, error, this.job),
       onError: (error) =>

@@ -1,3 +1,4 @@
+import { checkWorker } from './option-checks.ts';
 import { resolveApp, resolveWorker, type SidekiqOptions } from './options.ts';
 import { SidekiqProcess } from './process.ts';
 import { SidekiqSource } from './source.ts';
@@ -13,7 +14,6 @@ export {
 } from './api.ts';
 export type { CapsuleOptions, SidekiqAppOptions, SidekiqOptions } from './options.ts';
 export type {
-  ClientMiddleware,
   EnqueueOptions,
   LaterCall,
   PerformLaterOptions,
@@ -37,6 +37,7 @@ export * from '../../../protocols/formats/active-job/public.ts';
  * Throws ConfigError for options that cannot work. Nothing is opened before the worker starts.
  */
 export function sidekiq(options: SidekiqOptions): SidekiqSource {
+  checkWorker(options);
   const process = new SidekiqProcess(resolveApp(options), resolveWorker(options));
   return new SidekiqSource(process, 'default', options, true);
 }

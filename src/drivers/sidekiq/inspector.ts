@@ -5,6 +5,7 @@ import { type Dialect, NEUTRAL } from '../../../protocols/sidekiq/dialect.ts';
 import * as presence from '../../../protocols/sidekiq/presence.ts';
 import * as search from '../../../protocols/sidekiq/search.ts';
 import { readTimestamp } from '../../../protocols/sidekiq/times.ts';
+import { anything, wholeNumber } from '../../check.ts';
 import { ConfigError } from '../../errors.ts';
 import {
   type Action,
@@ -25,6 +26,7 @@ import {
 import { type Logger, silent } from '../../log.ts';
 import { RedisConnection } from '../../transports/redis.ts';
 import { Actions, SETS_OF } from './actions.ts';
+import { checkApp } from './option-checks.ts';
 import { type ResolvedApp, resolveApp, type SidekiqAppOptions } from './options.ts';
 import { peersDialect } from './peers.ts';
 import { queuesOf, Sets } from './sets.ts';
@@ -81,9 +83,9 @@ export class SidekiqInspector implements Inspector {
   readonly #scanLimit: number;
   #opening: Promise<Opened> | undefined;
 
-  constructor({ scanLimit = 10_000, log = silent, ...options }: SidekiqInspectorOptions) {
-    if (!Number.isSafeInteger(scanLimit) || scanLimit < 1)
-      throw new ConfigError(`sidekiq: scanLimit must be a whole number, 1 or more, not ${scanLimit}`);
+  constructor(options: SidekiqInspectorOptions) {
+    checkApp('SidekiqInspector', options, { scanLimit: wholeNumber(1), log: anything });
+    const { scanLimit = 10_000, log = silent } = options;
     this.#app = resolveApp(options);
     this.address = this.#app.target.maskedUrl;
     this.#log = log;

@@ -91,7 +91,7 @@ export interface ResolvedApp {
   readonly dialect: Dialect | undefined;
 }
 
-/** Throws ConfigError. */
+/** Throws ConfigError for what cannot be together, or cannot be read. The options are checked one by one before: option-checks.ts. */
 export function resolveApp(options: SidekiqAppOptions): ResolvedApp {
   const { url, namespace = '', dialect: spoken = 'auto' } = options;
   if (typeof url !== 'string' || url === '')
@@ -106,7 +106,6 @@ export function resolveApp(options: SidekiqAppOptions): ResolvedApp {
 
 /** Throws ConfigError. */
 export function resolveCapsule(name: string, { queues = ['default'], concurrency = 10 }: CapsuleOptions): Capsule {
-  whole('concurrency', concurrency, 1);
   try {
     const read = readQueues(queues);
     if (read.weights.length === 0)
@@ -140,32 +139,24 @@ export interface ResolvedWorker {
 
 /** Throws ConfigError. */
 export function resolveWorker(options: SidekiqOptions): ResolvedWorker {
-  const deadAfterSeconds = Math.ceil(positive('deadAfter', options.deadAfter ?? 60));
+  const deadAfterSeconds = Math.ceil(options.deadAfter ?? 60);
   const heartbeat = options.heartbeatInterval;
-  if (positive('heartbeatInterval', heartbeat ?? 10) * 2 > deadAfterSeconds)
+  if ((heartbeat ?? 10) * 2 > deadAfterSeconds)
     throw new ConfigError(
       'sidekiq: deadAfter must be at least two heartbeatIntervals, or one late beat looks like death',
     );
   const { fetch = 'reliable', unknownTask = 'requeue' } = options;
-  oneOf('fetch', fetch, ['reliable', 'basic']);
-  if (typeof unknownTask === 'string') oneOf('unknownTask', unknownTask, ['requeue', 'reject', 'hold']);
   return {
     fetch,
     unknownTask,
-    unknownTaskDelayMs: positive('unknownTaskDelayMs', options.unknownTaskDelayMs ?? 1_000),
-    maxRetries: whole('maxRetries', options.maxRetries ?? 25, 0),
+    unknownTaskDelayMs: options.unknownTaskDelayMs ?? 1_000,
+    maxRetries: options.maxRetries ?? 25,
     dead: {
-      deadMaxJobs: whole('deadMaxJobs', options.deadMaxJobs ?? DEAD_LIMITS.deadMaxJobs, 1),
-      deadTimeoutInSeconds: positive(
-        'deadTimeoutInSeconds',
-        options.deadTimeoutInSeconds ?? DEAD_LIMITS.deadTimeoutInSeconds,
-      ),
+      deadMaxJobs: options.deadMaxJobs ?? DEAD_LIMITS.deadMaxJobs,
+      deadTimeoutInSeconds: options.deadTimeoutInSeconds ?? DEAD_LIMITS.deadTimeoutInSeconds,
     },
-    averagePollSeconds: positive('averageScheduledPollInterval', options.averageScheduledPollInterval ?? 5),
-    fixedPollSeconds:
-      options.pollIntervalAverage === undefined
-        ? undefined
-        : positive('pollIntervalAverage', options.pollIntervalAverage),
+    averagePollSeconds: options.averageScheduledPollInterval ?? 5,
+    fixedPollSeconds: options.pollIntervalAverage,
     poll: options.poll ?? true,
     tag: options.tag ?? 'jobglot',
     labels: options.labels ?? [],
@@ -173,23 +164,8 @@ export function resolveWorker(options: SidekiqOptions): ResolvedWorker {
     metrics: options.metrics ?? true,
     heartbeatMs: heartbeat === undefined ? undefined : heartbeat * 1000,
     deadAfterSeconds,
-    rescueMs: positive('rescueInterval', options.rescueInterval ?? 15) * 1000,
-    poisonLimit: whole('poisonLimit', options.poisonLimit ?? 3, 1),
-    maxJobBytes: whole('maxJobBytes', options.maxJobBytes ?? 64 * 2 ** 20, 1),
+    rescueMs: (options.rescueInterval ?? 15) * 1000,
+    poisonLimit: options.poisonLimit ?? 3,
+    maxJobBytes: options.maxJobBytes ?? 64 * 2 ** 20,
   };
-}
-
-function whole(name: string, value: number, least: number): number {
-  if (Number.isInteger(value) && value >= least) return value;
-  throw new ConfigError(`sidekiq: ${name} must be a whole number of at least ${least}, not ${value}`);
-}
-
-function positive(name: string, value: number): number {
-  if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value;
-  throw new ConfigError(`sidekiq: ${name} must be a number above 0, not ${value}`);
-}
-
-function oneOf(name: string, value: string, accepted: readonly string[]): void {
-  if (!accepted.includes(value))
-    throw new ConfigError(`sidekiq: ${name} must be ${accepted.map((one) => `'${one}'`).join(' or ')}, not '${value}'`);
 }

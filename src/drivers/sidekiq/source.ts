@@ -7,6 +7,7 @@ import type { Fetch, FetchHost } from './fetch.ts';
 import { BasicFetch } from './fetch-basic.ts';
 import { ReliableFetch } from './fetch-reliable.ts';
 import { Intake } from './intake.ts';
+import { checkCapsule } from './option-checks.ts';
 import { type CapsuleOptions, resolveCapsule } from './options.ts';
 import { Prefetch } from './prefetch.ts';
 import type { SidekiqProcess } from './process.ts';
@@ -55,6 +56,7 @@ export class SidekiqSource implements Source, FetchHost {
    * concurrency: 1 })]`. Throws ConfigError.
    */
   capsule(name: string, options: CapsuleOptions): SidekiqSource {
+    checkCapsule(name, options);
     return new SidekiqSource(this.#process, name, options, false);
   }
 

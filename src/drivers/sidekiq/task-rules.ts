@@ -1,14 +1,13 @@
 import type { SidekiqPolicy } from '../../../protocols/sidekiq/lifecycle.ts';
 import type { TimeLimits } from '../../../protocols/sidekiq/message.ts';
-import { backoff } from '../../backoff.ts';
-import type { RetryPolicy } from '../../../protocols/retry.ts';
+import { DEFAULT_MAX_RETRIES, type RetryPolicy, retryDelayMs } from '../../../protocols/retry.ts';
 import type { Registration, Registry, TaskOptions } from '../../task.ts';
 import { ITERABLE } from './iterable.ts';
 
 /** How jobs of one class are run here. */
 export interface ClassRule {
   readonly limits: TimeLimits;
-  readonly policy: Pick<SidekiqPolicy, 'retry' | 'delayMs' | 'onlyRetriable'>;
+  readonly policy: Pick<SidekiqPolicy, 'maxRetries' | 'delayMs' | 'onlyRetriable'>;
   readonly options: TaskOptions;
   /** Its handler was made by `iterable`. */
   readonly iterable: boolean;
@@ -40,22 +39,18 @@ function ruleOf({ options, handler }: Registration): ClassRule {
   const { timeoutMs, softTimeoutMs, retry } = options;
   return {
     limits: { timeoutMs, softTimeoutMs },
-    policy: {
-      ...(retry?.max === undefined || retry.max === null ? {} : { retry: retry.max }),
-      ...(retry === undefined ? {} : { delayMs: delayOf(retry) }),
-      ...(retry?.on === undefined ? {} : { onlyRetriable: true }),
-    },
+    policy: retry === undefined ? {} : policyOf(retry),
     options,
     iterable: ITERABLE in handler,
   };
 }
 
-function delayOf({ delayMs, backoff: growing }: RetryPolicy): ((count: number) => number) | undefined {
-  if (growing !== undefined) {
-    const { factorMs = 1_000, maxMs = 600_000, jitter = true } = growing;
-    return (count) =>
-      jitter ? backoff(count, Math.random(), factorMs, maxMs) : Math.min(maxMs, factorMs * 2 ** count);
-  }
-  if (delayMs === undefined) return undefined;
-  return typeof delayMs === 'number' ? () => delayMs : (count) => delayMs(count + 1);
+/** `max` counts where the message says `retry: true` or leaves it out; a number in the message wins. */
+function policyOf(retry: RetryPolicy): ClassRule['policy'] {
+  const { max = DEFAULT_MAX_RETRIES, on } = retry;
+  return {
+    maxRetries: max ?? Number.POSITIVE_INFINITY,
+    delayMs: (count) => retryDelayMs(retry, count + 1, Math.random()),
+    ...(on === undefined ? {} : { onlyRetriable: true }),
+  };
 }

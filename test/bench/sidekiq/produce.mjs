@@ -13,9 +13,9 @@ await timed({
   },
   async bulk(jobs) {
     for (let i = 0; i < jobs;) {
-      const args = [];
-      for (const end = Math.min(jobs, i + 1000); i < end; i++) args.push([i, i + 1]);
-      await client.enqueueMany(add, args, { queue });
+      const calls = [];
+      for (const end = Math.min(jobs, i + 1000); i < end; i++) calls.push({ args: [i, i + 1], queue });
+      await client.enqueueMany(add, calls);
     }
   },
 });
