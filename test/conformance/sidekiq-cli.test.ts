@@ -88,16 +88,21 @@ describe('inspect and control', () => {
     ]);
     expect(await jobglot('control', 'sidekiq', 'retry', 'one', 'missing')).toEqual({
       code: 1,
-      out: '1 retried\n',
-      err: 'missing: not in retry\n',
+      out: 'retry: 1 done, 1 gone\n',
+      err: expect.stringMatching(/(?:^|\n)missing: gone\n$/) as string,
     });
-    expect((await jobglot('control', 'sidekiq', 'kill', 'two')).out).toBe('1 killed\n');
-    expect((await jobglot('control', 'sidekiq', 'delete', '--all')).out).toBe('1 deleted\n');
+    expect((await jobglot('control', 'sidekiq', 'kill', 'two')).out).toBe('kill: 1 done\n');
+    expect((await jobglot('control', 'sidekiq', 'delete', '--all')).out).toBe('delete: 1 done\n');
     expect((await jobglot('inspect', 'sidekiq', 'dead')).out).toContain('X two of q');
-    expect((await jobglot('inspect', 'sidekiq', 'queues')).out).toContain('q: 1, the next waits');
+    expect((await jobglot('inspect', 'sidekiq', 'queues')).out).toMatch(/^q +1 job +the oldest has waited /);
     expect((await jobglot('inspect', 'sidekiq', 'queue', 'q')).out).toContain('"jid":"one"');
-    expect((await jobglot('control', 'sidekiq', 'pause', 'q')).out).toBe('q: paused\n');
-    expect((await jobglot('control', 'sidekiq', 'clear', 'q')).out).toBe('q: cleared\n');
+    expect((await jobglot('control', 'sidekiq', 'pause', 'q')).out).toBe('pause: 1 done\n');
+    expect((await jobglot('inspect', 'sidekiq', 'queues')).out).toContain('paused');
+    expect((await jobglot('control', 'sidekiq', 'unpause', 'q')).out).toBe('resume: 1 done\n');
+    expect((await jobglot('inspect', 'sidekiq', 'overview')).out).toMatch(/^queued +1\n/);
+    expect((await jobglot('inspect', 'sidekiq', 'jobs', 'dead')).out).toMatch(/^two X\(\), of q, dead/);
+    expect((await jobglot('inspect', 'sidekiq', 'job', 'one')).out).toContain('error_class');
+    expect((await jobglot('control', 'sidekiq', 'clear', 'q')).out).toBe('delete: 1 done\n');
   });
 
   test('times that are none are no reason to fail', async () => {
@@ -112,8 +117,9 @@ describe('inspect and control', () => {
   test('a worker is shown, and told to be quiet and to stop', async () => {
     const worker = await scene.startWorker(new Tasks().handle(defineTask('X'), () => undefined));
     expect((await jobglot('inspect', 'sidekiq', 'processes')).out).toMatch(/\[jobglot\] jobglot \d.*: 0 of 10 busy/);
+    expect((await jobglot('inspect', 'sidekiq', 'workers')).out).toMatch(/: idle; 0 of 10 running; Node, /);
     expect((await jobglot('inspect', 'sidekiq', 'work')).out).toBe('nothing runs\n');
-    expect((await jobglot('control', 'sidekiq', 'quiet')).out).toContain('told');
+    expect((await jobglot('control', 'sidekiq', 'quiet')).out).toBe('quiet: 1 done\n');
     await until('it is quiet', () => worker.state === 'quiet');
     await jobglot('control', 'sidekiq', 'stop');
     await until('it has stopped', () => worker.state === 'stopped');

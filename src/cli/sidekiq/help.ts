@@ -7,21 +7,21 @@ Examples:
   jobglot enqueue sidekiq ShipJob '[42]' --active-job`;
 
 export const INSPECT_HELP: string = `
-What:
-  stats (default), queues, processes, work
-  retry, schedule, dead        what is in that set; --find TEXT for a jid, a class or any text
+Other words, in Sidekiq's terms:
+  stats (default), processes, work
+  retry, schedule, dead        the jobs of that set; --find TEXT for a jid, a class or any text
   queue NAME                   the jobs of a queue, the next to run first`;
 
-export const CONTROL_HELP: string = `
-Commands:
-  quiet [PROCESS...]           take nothing more; all processes where none is named
-  stop [PROCESS...]            finish what runs, and end
-  retry JID... --set SET       into its queue now, from retry (default), dead or schedule
-  kill JID... --set SET        to the dead set, from retry (default) or schedule
-  delete JID... --set SET      away with it
-  retry, kill, delete --all --set SET
-  clear QUEUE...               throw away the jobs of queues
-  pause, unpause QUEUE...      heeded by workers of ours and of Sidekiq Pro`;
+/** Commands of \`jobglot control sidekiq\` in Sidekiq's words. */
+export const OWN = {
+  quiet: { usage: '[PROCESS...]', help: 'take nothing more; all processes where none is named' },
+  stop: { usage: '[PROCESS...]', help: 'finish running jobs, and end; all processes where none is named' },
+  retry: { usage: 'JID...', help: 'into its queue now; --all: the whole --set (default: retry)' },
+  kill: { usage: 'JID...', help: 'to the dead set; --all: the whole --set (default: retry)' },
+  delete: { usage: 'JID...', help: 'remove it; --all: the whole --set (default: retry)' },
+  clear: { usage: 'QUEUE...', help: 'remove the jobs of queues' },
+  unpause: { usage: 'QUEUE...', help: 'resume; workers of Sidekiq Pro and of this package observe pause and resume' },
+} as const;
 
 export const DECODE_HELP: string = `
 Examples:

@@ -41,15 +41,6 @@ async function look(api: SidekiqApi, what: string, name: string | undefined, fla
       const lines = Object.entries(stats).map(([key, value]) => `${key.padEnd(10)} ${value}`);
       return { lines, plain: stats };
     }
-    case 'queues': {
-      const queues = await api.queues();
-      const lines = queues.map(({ name: queue, size, latencyMs, paused }) => {
-        const waits =
-          latencyMs === undefined ? 'the next does not say since when' : `the next waits ${seconds(latencyMs)}`;
-        return `${queue}: ${size}${size === 0 ? '' : `, ${waits}`}${paused ? ', paused' : ''}`;
-      });
-      return { lines: lines.length === 0 ? ['no queues'] : lines, plain: queues };
-    }
     case 'processes': {
       const processes = await api.processes();
       const lines = processes.map(({ identity, busy, concurrency, quiet, info, rssKilobytes, beatMs }) => {
@@ -82,7 +73,7 @@ async function look(api: SidekiqApi, what: string, name: string | undefined, fla
     }
     default:
       throw new ConfigError(
-        `inspect sidekiq shows stats, queues, processes, work, retry, schedule, dead or queue NAME, not '${what}'`,
+        `inspect sidekiq shows overview, queues, jobs, job, workers, schedules, stats, processes, work, retry, schedule, dead or queue NAME, not '${what}'`,
       );
   }
 }

@@ -1,5 +1,5 @@
 import type { Config } from '../../config.ts';
-import type { QueuesOption, SidekiqAppOptions, SidekiqOptions } from '../../drivers/sidekiq/index.ts';
+import type { QueuesOption, SidekiqAppOptions, SidekiqInspector, SidekiqOptions } from '../../drivers/sidekiq/index.ts';
 import { ConfigError } from '../../errors.ts';
 import { loadConfig } from '../load.ts';
 import { first, given, without } from '../settings.ts';
@@ -116,4 +116,10 @@ export async function appFor(flags: ClientFlags, env: Environment, cwd: string):
     ...given('username', file.username),
     ...given('password', file.password),
   };
+}
+
+/** The inspector of what `appFor` finds. Throws ConfigError. */
+export async function inspectorFor(flags: ClientFlags, env: Environment, cwd: string): Promise<SidekiqInspector> {
+  const { SidekiqInspector } = await import('../../drivers/sidekiq/index.ts');
+  return new SidekiqInspector(await appFor(flags, env, cwd));
 }

@@ -1,11 +1,12 @@
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import { collect, seconds, secondsOrZero, whole } from '../flag-values.ts';
+import { addInspectorActions, addInspectorViews, type OpenInspector, type OwnCommand } from '../inspector-commands.ts';
 import type { ResolvedSource, CliContext, System, Verb } from '../system.ts';
 import type { ControlFlags } from './control.ts';
 import type { EnqueueFlags } from './enqueue.ts';
-import { CONTROL_HELP, DECODE_HELP, ENQUEUE_HELP, INSPECT_HELP } from './help.ts';
+import { DECODE_HELP, ENQUEUE_HELP, INSPECT_HELP, OWN } from './help.ts';
 import type { InspectFlags } from './inspect.ts';
-import { SIDEKIQ_FLAGS, type SidekiqWorkerFlags } from './settings.ts';
+import { type ClientFlags, SIDEKIQ_FLAGS, type SidekiqWorkerFlags } from './settings.ts';
 
 /** Sidekiq's flags and commands, under Sidekiq's names where it has them. */
 export const sidekiq: System = {
@@ -39,7 +40,8 @@ function addWorkerFlags(worker: Command): void {
     .option('--dialect <version>', 'which Sidekiq to speak (default: what the processes that run can read)', version);
 }
 
-function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: CliContext): void {
+function addCommands(verb: Verb, _root: Command, context: CliContext): void {
+  const { env, cwd, out, err, done } = context;
   const output = { out, err };
   const command = (name: Parameters<Verb>[0], description: string): Command =>
     verb(name)
@@ -69,8 +71,8 @@ function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: C
       done(await (await import('./enqueue.ts')).enqueue(name, args, flags, env, cwd, output)),
     );
 
-  command('inspect', 'show statistics, queues, processes and jobs')
-    .argument('[what]', 'stats, queues, processes, work, retry, schedule, dead or queue', 'stats')
+  const inspect = command('inspect', 'show statistics, queues, processes and jobs')
+    .argument('[what]', 'stats, processes, work, retry, schedule, dead or queue', 'stats')
     .argument('[name]', 'of the queue')
     .option('--find <text>', 'only jobs that hold this text: a jid, a class')
     .option('--limit <n>', 'at most so many (default: 25)', whole(1))
@@ -79,16 +81,23 @@ function addCommands(verb: Verb, _root: Command, { env, cwd, out, err, done }: C
     .action(async (what: string, name: string | undefined, flags: InspectFlags) =>
       done(await (await import('./inspect.ts')).inspect(what, name, flags, env, cwd, output)),
     );
+  const open: OpenInspector<ClientFlags> = async (flags) =>
+    (await import('./settings.ts')).inspectorFor(flags, env, cwd);
+  addInspectorViews(inspect, context, open);
 
-  command('control', 'quiet and stop processes; retry, kill and delete jobs; clear and pause queues')
-    .argument('<command>', 'quiet, stop, retry, kill, delete, clear, pause, unpause')
-    .argument('[names...]', 'processes, jids or queues')
-    .addOption(new Option('--set <name>', 'where the jobs are (default: retry)').choices(['retry', 'schedule', 'dead']))
-    .option('-a, --all', 'all jobs of the set')
-    .addHelpText('after', CONTROL_HELP)
-    .action(async (name: string, names: readonly string[], flags: ControlFlags) =>
-      done(await (await import('./control.ts')).control(name, names, flags, env, cwd, output)),
-    );
+  const own = (name: keyof typeof OWN): OwnCommand<ControlFlags> => ({
+    ...OWN[name],
+    run: async (names, flags) => (await import('./control.ts')).control(name, names, flags, open, env, cwd, output),
+  });
+  addInspectorActions<ClientFlags>(
+    command('control', 'quiet and stop processes; retry, kill and delete jobs; clear and pause queues'),
+    context,
+    open,
+    {
+      ...{ quiet: own('quiet'), stop: own('stop'), retry: own('retry'), kill: own('kill'), delete: own('delete') },
+      ...{ clear: own('clear'), unpause: own('unpause') },
+    },
+  );
 }
 
 function retry(value: string): boolean | number {
