@@ -17,11 +17,11 @@ describe('Jobs that Node postpones', () => {
   afterAll(() => stage[Symbol.asyncDispose]());
 
   test('a job that Node postpones is an ordinary scheduled job to Ruby, which runs it', async () => {
-    const { stop } = await stage.node({ tasks: postponing, poll: false });
+    const node = await stage.node({ tasks: postponing, poll: false });
     const jid = await stage.push({ class: 'BothJob', args: [1.0, 'é', { a: [null] }], tags: ['x'] });
     const { hash } = await stage.member('schedule', jid);
     expect(hash).not.toHaveProperty('retry_count');
-    await stop();
+    await node.stop();
     const seen = await stage.ruby.run(
       `set = Sidekiq::ScheduledSet.new
        job = set.find_job(values['jid'])
@@ -40,12 +40,12 @@ describe('Jobs that Node postpones', () => {
     const flaky = new Tasks().handle(defineTask('FailJob'), () => {
       throw new Postpone({ delayMs: 60_000 });
     });
-    const { stop } = await stage.node({ tasks: flaky, poll: false });
+    const node = await stage.node({ tasks: flaky, poll: false });
     await stage.store.sadd('queues', 'default');
     const text = `{"retry":5,"queue":"default","class":"FailJob","args":[],"jid":"aa","created_at":1795219633.5,"error_message":"m","error_class":"Boom","failed_at":1795219634.5,"retry_count":1,"retried_at":1795219650.5}`;
     await stage.store.lpush('queue:default', text);
     expect((await stage.member('schedule', 'aa')).text).toBe(text);
-    await stop();
+    await node.stop();
     await stage.due('schedule');
     await stage.sidekiq();
     expect((await stage.member('retry', 'aa')).hash['retry_count']).toBe(2);
