@@ -1,3 +1,10 @@
-export type { CallOptions, CallSignature, WireOptions } from './call.ts';
-export { inline, type InlineClient, type InlineOptions, type InlineResult } from './inline.ts';
-export { recorder, type Recorded, type RecordedReceipt, type Recorder } from './recorder.ts';
+export type { AsyncResult as InlineResult } from '../drivers/celery/client/async-result.ts';
+export type { EnqueueOptions as CallOptions } from '../drivers/celery/client/task-options.ts';
+export type { CeleryInline, CeleryInlineSettings, CeleryRecorder, CeleryTestOptions, WireOptions } from './celery.ts';
+export { inline, type InlineOptions, type Inlines } from './inline.ts';
+export { recorder, type Recorders } from './recorder.ts';
+export type { ResqueInline, ResqueInlineSettings, ResqueRecorder, ResqueTestOptions } from './resque.ts';
+export type { RqInline, RqInlineSettings, RqRecorder, RqTestOptions } from './rq.ts';
+export type { InlineRun, InlineSettings } from './runs.ts';
+export type { SidekiqInline, SidekiqRecorder, SidekiqTestOptions } from './sidekiq.ts';
+export type { Enqueued, RecordedCall } from './tape.ts';

@@ -135,7 +135,7 @@ describe('the README', () => {
   });
 
   it('has tests without a broker', async () => {
-    expect(await output('testing', process.env)).toBe('both hold\n');
+    expect(await output('testing', process.env)).toBe('all of it holds\n');
   });
 
   it('has a task that two systems share', async () => {

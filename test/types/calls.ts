@@ -3,7 +3,7 @@ import type { CeleryClient, EnqueueOptions } from '../../src/drivers/celery/inde
 import type { ResqueClient } from '../../src/drivers/resque/index.ts';
 import type { RqClient } from '../../src/drivers/rq/index.ts';
 import type { SidekiqClient } from '../../src/drivers/sidekiq/index.ts';
-import type { inline, recorder } from '../../src/testing/index.ts';
+import type { CeleryInline, CeleryRecorder } from '../../src/testing/index.ts';
 
 // Nothing here runs: the compiler checks that each call compiles, or does not where it says so (`tsc -p test`).
 
@@ -317,7 +317,7 @@ export function resque(client: ResqueClient): void {
   void client.enqueueIn(5, add);
 }
 
-export function testing(tape: ReturnType<typeof recorder>, now: ReturnType<typeof inline>): void {
+export function testing(tape: CeleryRecorder, now: CeleryInline): void {
   void tape.enqueue(add, { args: [1, 2], queue: 'q' });
   void tape.enqueue(add, { args: readonlyPair });
   void tape.enqueue(partly, { args: ['a'] });
