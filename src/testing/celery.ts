@@ -179,6 +179,7 @@ class TestBroker implements CeleryBroker {
   }
   async ack(): Promise<void> {}
   async requeue(): Promise<void> {}
+  async moveToBack(): Promise<void> {}
   async quarantine(): Promise<string> {
     return 'nowhere';
   }

@@ -99,7 +99,13 @@ export class RqInline extends RqClient {
         ended: () => {},
       };
       const limited = softTimeoutMs === undefined ? job : { ...job, softTimeoutMs };
-      await runs.run(new RqDelivery(host, execution, limited, policyOf(serializer, registration)), registration);
+      await runs.run(
+        new RqDelivery(host, execution, limited, policyOf(serializer, registration), {
+          isKnown: true,
+          unknown: undefined,
+        }),
+        registration,
+      );
       return following;
     }
   }
