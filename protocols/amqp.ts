@@ -1,4 +1,4 @@
-/** AMQP 0-9-1 as data: what is declared and what is published. `transports/amqp.ts` carries it out. */
+/** AMQP 0-9-1 as data: declarations and publications. `transports/amqp.ts` sends them. */
 
 /** `direct`, `topic`, `fanout`, `headers`, or the type of a plugin (`x-consistent-hash`). */
 export type ExchangeType = 'direct' | 'topic' | 'fanout' | 'headers' | (string & {});
@@ -19,7 +19,7 @@ export interface ExchangeDeclaration {
 
 export interface QueueDeclaration {
   readonly kind: 'queue';
-  /** Empty for a name that the broker makes up. */
+  /** Empty: the broker generates the name. */
   readonly name: string;
   readonly durable: boolean;
   readonly autoDelete: boolean;
@@ -31,23 +31,23 @@ export interface QueueDeclaration {
 
 export interface BindingDeclaration {
   readonly kind: 'binding';
-  /** What the messages go to, and its name. */
+  /** Whether the messages go to a queue or to an exchange; `destination` is its name. */
   readonly to: 'queue' | 'exchange';
   readonly destination: string;
-  /** The exchange they come from. */
+  /** The exchange that the messages come from. */
   readonly source: string;
   readonly routingKey: string;
   readonly arguments: AmqpArguments;
 }
 
-/** One thing to declare. A broker that has it with other properties answers 406. Carried out in the order given. */
+/** One declaration. A broker that has the same name with other properties answers 406. Declarations are sent in the order given. */
 export type Declaration = ExchangeDeclaration | QueueDeclaration | BindingDeclaration;
 
 /** A message to publish. Without an exchange the routing key is a queue's name. */
 export interface AmqpMessage {
   readonly exchange: string;
   readonly routingKey: string;
-  /** The broker gives it back when no queue takes it. */
+  /** The broker returns the message when no queue takes it. */
   readonly mandatory: boolean;
   readonly body: Uint8Array;
   readonly properties: AmqpProperties;
@@ -72,12 +72,12 @@ export interface AmqpProperties {
   readonly userId?: string;
   readonly appId?: string;
   readonly clusterId?: string;
-  /** In the place of all of these: properties that nobody can read. Only of a message that was delivered; never published. */
+  /** Present instead of all the others when the properties cannot be decoded. Only on a delivered message; never published. */
   readonly damage?: AmqpDamage;
 }
 
 export interface AmqpDamage {
-  /** The flags and what follows them, as they came. */
+  /** The flags and the bytes after them, as received. */
   readonly bytes: Uint8Array;
   readonly reason: string;
 }

@@ -2,15 +2,16 @@ import type { Buffer } from 'node:buffer';
 import { callScript, type Command, type Exchange, type Script } from './redis.ts';
 
 /**
- * Claims: a job that a process has taken from its list and not settled, for systems whose own workers pop and hope (Sidekiq's basic
- * fetch, Resque). Invisible to the system's own processes: its keys are ours, its bytes are the job's.
+ * A claim is a job that a process has taken from its list and not settled. Claims are for systems whose own workers use an at-most-once pop
+ * (Sidekiq's basic fetch, Resque). The system's own processes do not see claims: jobglot adds the keys, and the value of each claim is the job's
+ * bytes, unchanged.
  *
  * | key | type | content |
  * |---|---|---|
- * | `claims` | hash, one a process | `<number>:<queue>` → the job's bytes |
+ * | `claims` | hash, one per process | `<number>:<queue>` → the job's bytes |
  * | `claimants` | set | every process that may have claims |
- * | `begun` | hash | process → number of the last claim whose handler began, as far as was told: those above it only waited |
- * | `alive` | string or hash with an end, one a process | there while the process lives; who finds it gone gives its claims back |
+ * | `begun` | hash | process → number of the last claim whose handler is known to have begun; claims with a higher number only waited |
+ * | `alive` | string or hash that expires, one per process | exists while the process lives; when it is gone, another process gives the claims back |
  */
 export interface ClaimKeys {
   /** The hash of this process. */
@@ -26,18 +27,18 @@ export const CHUNK = 1000;
 export type End = 'head' | 'tail';
 
 /**
- * Take up to N jobs from their lists, in the order of the lists, in one step: a job is always in Redis until it is settled. The value of a
- * claim is the job's bytes. What is larger than a job may be goes to quarantine here and now. A list is read a few jobs at a time and
- * then as many as the size of those allows, so that a list of large ones does not fill the server's memory.
+ * Take up to N jobs from their lists, in the order of the lists, in one step: a job is always in Redis until it is settled. The value of a claim is
+ * the job's bytes. A job above the byte limit goes to quarantine in the same step. A list is read a few jobs at a time at first. After that the size
+ * of the jobs read so far limits the next read, so that a list of large jobs does not fill the server's memory.
  *
- * A script that fails undoes nothing, so what it has taken is written down before it is cut off its list; a key that is no list counts as an
- * empty one.
+ * A script that fails does not roll back. So the claims are written before the jobs are cut off their list. A key that is not a list counts as an
+ * empty list.
  *
- * KEYS claims, claimants, begun, pause or '', then lists. ARGV max, number of the last claim, process, byte limit of one job, byte limit of all,
- * what stands before a queue's name in the key of its list, and in that of its quarantine list, how many begin at once.
- * Returns flat: for every read of a list: list number, count, jobs …; then 0, and what was set aside: list number, size, first bytes,
- * last bytes … While `pause` says `true`, only -1. LRANGE and LTRIM rather than a counted pop: every version of Redis has them, and a
- * client that tracks keys is told of the next push.
+ * KEYS claims, claimants, begun, pause or '', then lists. ARGV max, number of the last claim, process, byte limit of one job, byte limit of all jobs,
+ * prefix of a queue's name in the key of its list, prefix of a queue's name in the key of its quarantine list, how many jobs begin at once. Returns a
+ * flat list. For every read of a list: list number, count, jobs …; then 0. Then for each quarantined job: list number, size, first bytes, last bytes.
+ * While the value of `pause` is `true`, the reply is only -1. The script uses LRANGE and LTRIM rather than a counted pop, because every version of
+ * Redis has them. LRANGE also reads the key, so a client that tracks keys is notified of the next push.
  */
 const claimLua = (end: End): string => `
 if KEYS[4] ~= '' then
@@ -103,13 +104,13 @@ export const CLAIM: Readonly<Record<End, Script>> = {
 export interface ClaimLimits {
   /** A larger job goes to quarantine. */
   readonly jobBytes: number;
-  /** No more is fetched at once than this, or one job. */
+  /** At most this many bytes are fetched at once, but always at least one job. */
   readonly batchBytes: number;
 }
 
 export interface ClaimedJob {
   readonly queue: string;
-  /** Its field among the claims. */
+  /** Its field in the hash of claims. */
   readonly claim: string;
   readonly bytes: Buffer;
 }
@@ -119,7 +120,7 @@ export interface QuarantinedJob {
   readonly size: number;
   /** The first 200 bytes. */
   readonly start: Buffer;
-  /** The last 200: an id may stand behind the arguments. */
+  /** The last 200 bytes: an id may come after the arguments. */
   readonly end: Buffer;
 }
 
@@ -131,23 +132,23 @@ export interface Claimed {
 
 const PAUSED: Claimed = { claimed: [], aside: [], paused: true };
 
-/** At most 1 000 at once. `last` is the number of the last claim this process made or asked for. */
+/** Claims at most 1 000 jobs at once. `last` is the number of the last claim that this process made or asked for. */
 export function claim(
   keys: ClaimKeys,
   queues: readonly string[],
   options: {
-    /** What stands before a queue's name in the key of its list. */
+    /** Prefix of a queue's name in the key of its list. */
     readonly listPrefix: string;
-    /** And in that of the list which gets what is too large. */
+    /** Prefix of a queue's name in the key of its quarantine list, which gets jobs that are too large. */
     readonly quarantinePrefix: string;
     readonly end: End;
-    /** Who claims: a member of the claimants. */
+    /** The process that claims: a member of the set of claimants. */
     readonly process: string;
-    /** While this key says `true`, nothing is taken. */
+    /** While the value of this key is `true`, no job is taken. */
     readonly pause?: string;
     readonly max: number;
     readonly last: number;
-    /** So many of them begin as soon as they are here; the others wait for a slot. */
+    /** How many of these jobs begin as soon as they arrive; the others wait for a slot. */
     readonly begin: number;
     readonly limits: ClaimLimits;
   },
@@ -157,7 +158,7 @@ export function claim(
     CLAIM[end],
     [keys.claims, keys.claimants, keys.begun, pause, ...queues.map((queue) => listPrefix + queue)],
     [
-      // HMSET gets two words a job.
+      // HMSET gets two words for each job.
       Math.min(max, CHUNK),
       last,
       process,
@@ -208,12 +209,15 @@ if tonumber(ARGV[2]) > (tonumber(redis.call('HGET', KEYS[1], ARGV[1])) or 0) the
 return 1`,
 };
 
-/** The handlers of all claims up to this number have begun, as far as they will: what waits begins in the order it was claimed. */
+/**
+ * Records that the handlers of all claims up to this number have begun, except those that will never begin. Waiting claims begin in the order they
+ * were claimed.
+ */
 export function begunUpTo(keys: Pick<ClaimKeys, 'begun'>, process: string, number: number): Exchange<void> {
   return { commands: [callScript(BEGUN, [keys.begun], [process, number])], atomic: false, read: () => undefined };
 }
 
-/** Forget claims whose jobs are done: one command for a whole turn. */
+/** Delete claims whose jobs are done: one command for all of one turn of the event loop. */
 export function acknowledge(claims: string, fields: readonly string[]): readonly Command[] {
   const commands: Command[] = [];
   for (let from = 0; from < fields.length; from += CHUNK)
@@ -222,8 +226,9 @@ export function acknowledge(claims: string, fields: readonly string[]): readonly
 }
 
 /**
- * Lua of the two scripts below: commands as words behind their number, and whether what they write to is of the right kind. A script that fails
- * undoes nothing: so it is asked before anything is written, and counters, which are never worth a job, may fail.
+ * Lua that the two scripts below share. It takes commands as words, each command after the number of its words. `misfit` checks that every key a
+ * command writes to has the right type. A script that fails does not roll back, so the check comes before the first write. Counters are never worth a
+ * job, so they may fail.
  */
 const COMMANDS_LUA = `
 local kinds = { RPUSH = 'list', LPUSH = 'list', SADD = 'set', SREM = 'set', ZADD = 'zset', HSET = 'hash', HDEL = 'hash' }
@@ -247,10 +252,10 @@ local function carry(at, stop)
 end`;
 
 /**
- * Give up a claim and do what is to be done with its job, in one step; nothing when the claim is gone: then somebody took this
- * process for dead and the job is not ours any more. An error, and nothing done, where a key is not what a command needs.
+ * Give up a claim and run the commands for its job, in one step. When the claim is gone, nothing is done: another process took this process for dead,
+ * and the job no longer belongs to this process. When a key has the wrong type for a command, the script returns an error and does nothing.
  *
- * KEYS claims, then every key that the commands touch. ARGV the claim, then per command the number of its words, and its words.
+ * KEYS claims, then every key that the commands touch. ARGV the claim, then for each command the number of its words, and its words.
  */
 export const EXCHANGE_CLAIM: Script = {
   name: 'exchange-claim',
@@ -263,7 +268,7 @@ carry(2, #ARGV)
 return redis.call('HDEL', KEYS[1], ARGV[1])`,
 };
 
-/** False when the claim was gone and nothing was done. The commands write one key each, named by their second word. */
+/** False when the claim was gone and nothing was done. Each command writes one key, which is its second word. */
 export function exchangeClaim(claims: string, field: string, commands: readonly Command[]): Exchange<boolean> {
   const { touched, words } = spread(commands);
   return {
@@ -296,7 +301,7 @@ export function claimsOf(claims: string): Exchange<readonly string[]> {
   };
 }
 
-/** The claims of a process that is dead, oldest first, and up to which number they had begun; undefined where it did not tell. */
+/** The claims of a dead process, oldest first, and the number of the last claim that had begun; undefined where the process did not record it. */
 export function claimsLeft(
   keys: Pick<ClaimKeys, 'claims' | 'begun'>,
   process: string,
@@ -312,7 +317,7 @@ export function claimsLeft(
   };
 }
 
-/** What these claims hold; undefined for one that is gone. */
+/** The jobs' bytes of these claims; undefined for a claim that is gone. */
 export function claimedBytes(claims: string, fields: readonly string[]): Exchange<readonly (Buffer | undefined)[]> {
   if (fields.length === 0) return { commands: [], atomic: false, read: () => [] };
   return {
@@ -331,7 +336,7 @@ export function claimants(key: string): Exchange<readonly string[]> {
   };
 }
 
-/** Which of these keys are there. */
+/** Which of these keys exist. */
 export function alive(keys: readonly string[]): Exchange<readonly boolean[]> {
   return {
     commands: keys.map((key) => ['EXISTS', key] as const),
@@ -340,22 +345,22 @@ export function alive(keys: readonly string[]): Exchange<readonly boolean[]> {
   };
 }
 
-/** Seconds during which deaths of a process with the same job are counted. */
+/** For how many seconds the deaths of processes that held the same job are counted. */
 export const RESCUE_WINDOW: number = 72 * 3600;
 
 /**
- * What the death of its process counts for a job that had begun, and for one that waited. A little for that one, too: a handler that ends its
- * process in the turn it begins in is one that nobody was told of.
+ * How much one death of the process counts for a job that had begun, and for a job that waited. A waiting job counts a little, too: a handler that
+ * kills its process in the same turn in which it begins was never recorded as begun.
  */
 export const DEATH = { begun: 10, waited: 1 } as const;
 
 /**
- * Give back a claim of a process that is dead; or bury its job, when it was given back so too often: then it is the job that kills
- * its process. Nothing when the process lives after all, or the claim is gone.
+ * Give back a claim of a dead process. When the job was given back too often in this way, bury it instead: then the job is what kills its process.
+ * Nothing is done when the process is alive after all, or when the claim is gone.
  *
- * KEYS claims, alive, counter of rescues, then every key that the commands touch. ARGV claim, limit, what this death counts (0: it is counted
- * already), seconds the counter lives, number of words of the first set of commands, then the commands of a rescue and those of a burial, as in exchange-claim.
- * Returns -1 it lives, 0 gone, 1 given back, 2 buried, 3 kept: a key is not what a command needs.
+ * KEYS claims, alive, counter of rescues, then every key that the commands touch. ARGV claim, limit, how much this death counts (0: it is counted
+ * already), seconds the counter lives, number of words of the first set of commands, then the commands of a rescue and the commands of a burial, as
+ * in exchange-claim. Returns -1 the process is alive, 0 the claim is gone, 1 given back, 2 buried, 3 kept: a key has the wrong type for a command.
  */
 export const RESCUE: Script = {
   name: 'rescue-claim',
@@ -385,17 +390,19 @@ const RESCUED: Readonly<Record<number, Rescued>> = { [-1]: 'alive', 0: 'gone', 1
 
 export interface Rescue {
   readonly claim: string;
-  /** The key that counts how often this job's process died with it. */
+  /** The key that counts how often a process died while it held this job. */
   readonly counter: string;
-  /** What gives it back. */
+  /** The commands that give the job back. */
   readonly back: readonly Command[];
-  /** What sets it aside for good. */
+  /** The commands that bury the job. */
   readonly bury: readonly Command[];
-  /** It was only held for others: no death is counted. */
+  /** The claim was only held for other workers: no death is counted. */
   readonly harmless?: boolean;
 }
 
-/** `limit`: so many deaths of its process bury a job. `deaths`: what this one counts for each, see DEATH; 0 where it is counted already. */
+/**
+ * `limit`: how many deaths of its process bury a job. `deaths`: how much this death counts for each job, see DEATH; 0 where it is counted already.
+ */
 export function rescue(
   keys: { readonly claims: string; readonly alive: string },
   rescues: readonly Rescue[],
@@ -425,7 +432,7 @@ export function rescue(
   };
 }
 
-/** A process without claims needs no rescue. KEYS claims, claimants, begun. ARGV process. */
+/** Remove a process without claims from the claimants: it needs no rescue. KEYS claims, claimants, begun. ARGV process. */
 export const FORGET_CLAIMANT: Script = {
   name: 'forget-claimant',
   keys: 3,

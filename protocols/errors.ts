@@ -11,7 +11,7 @@ export class JobglotError extends Error {
   }
 }
 
-/** Bytes that do not say what they should. Names the system, what was being read and, where known, at which byte. */
+/** Bytes that cannot be decoded, or a value that cannot be encoded. Names the system, what was being read and, where known, at which byte. */
 export class WireError extends JobglotError {
   override readonly name: string = 'WireError';
   readonly system: string;
@@ -45,7 +45,7 @@ export function toFailure(thrown: unknown): Failure {
   };
 }
 
-/** A class that never set its errors' `name` is still known by its own. */
+/** A class that never set the `name` of its errors is still identified by the class's own name. */
 function nameOf(error: Error): string {
   const own = error.constructor?.name;
   return error.name !== 'Error' && error.name !== ''

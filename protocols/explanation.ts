@@ -1,4 +1,4 @@
-/** What some bytes of a system are, in words: for a person who looks into a broker. `unknown`: they are nothing of the system's. */
+/** Describes stored bytes of a system in words, for a person who inspects a broker. `unknown`: the bytes are not in a format of the system. */
 export interface Explanation<Kind extends string = string> {
   readonly kind: Kind;
   readonly summary: string;
@@ -19,8 +19,8 @@ export interface Field {
 }
 
 /**
- * What a message leads to. `ends`: a worker of the system's own that takes it ends, or stops consuming. `drops`: it is acknowledged or rejected without
- * a result. `breaks`: something else goes wrong. `note`: worth knowing.
+ * What effect a message has. `ends`: one of the system's own workers that takes the message exits, or stops consuming. `drops`: the message is
+ * acknowledged or rejected without a result. `breaks`: something else goes wrong. `note`: worth knowing.
  */
 export interface Warning {
   readonly effect: 'ends' | 'drops' | 'breaks' | 'note';

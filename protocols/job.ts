@@ -1,6 +1,4 @@
-/**
- * The words all systems share. Plain data: what to run, what a run came to, what the system then holds.
- */
+/** The types that all systems share. Plain data: what to run, the outcome of a run, and what the system stores afterwards. */
 
 /** What to run. `args` and `kwargs` are as the wire has them; systems without keyword arguments leave `kwargs` empty. */
 export interface Job<A extends readonly unknown[] = readonly unknown[], K = Readonly<Record<string, unknown>>> {
@@ -18,17 +16,17 @@ export interface Job<A extends readonly unknown[] = readonly unknown[], K = Read
   /** Soft limit: past it the handler's signal is aborted, and the handler may still end in its own way. */
   readonly softTimeoutMs?: number;
   /**
-   * What travels with the job beside its arguments, as the wire has it. Celery: the message's own headers. Sidekiq and Resque: top-level members
-   * that are not the system's own. RQ: `meta`. Active Job: `__otel_headers` among them. Absent where there is none.
+   * Metadata sent with the job beside its arguments, as the wire has it. Celery: the message's own headers. Sidekiq and Resque: top-level members
+   * that are not the system's own. RQ: `meta`. Active Job: `__otel_headers` is included. Absent where there is none.
    */
   readonly headers?: Readonly<Record<string, unknown>>;
 }
 
-/** An error as data, in the terms the wire wants: a type, perhaps its module, its arguments and a traceback text. */
+/** An error as data, in the fields that the wire needs: a type, perhaps its module, its arguments and a traceback text. */
 export interface Failure {
   /** The error's class name: `TypeError`, `ValueError`, `shop.OutOfStock`. */
   readonly type: string;
-  /** The foreign module of the class, where one is known: `builtins`. */
+  /** The module of the class in its own language, where it is known: `builtins`. */
   readonly module?: string;
   readonly message: string;
   /** Constructor arguments, where they are more than the message. */
@@ -36,19 +34,19 @@ export interface Failure {
   readonly traceback: string;
 }
 
-/** What one run of a handler came to. It says what happened and nothing about storage. */
+/** The result of one run of a handler. It states what happened, and nothing about storage. */
 export type Outcome =
   | { readonly kind: 'success'; readonly value: unknown }
-  /** The handler threw. `retriable`: the task's own retry policy asks for another run, limits permitting. */
+  /** The handler threw. `retriable`: the task's own retry policy asks for another run, if the limits permit it. */
   | { readonly kind: 'error'; readonly error: Failure; readonly retriable: boolean }
   /** The handler asked to be run again. */
   | { readonly kind: 'retry'; readonly delayMs: number | undefined; readonly error: Failure | undefined }
-  /** Never retry this. */
+  /** Never retry this job. */
   | { readonly kind: 'fail'; readonly error: Failure }
   | { readonly kind: 'discard'; readonly reason: string }
-  /** The handler will not take it: back to its queue for others, or refused as the system refuses a message. */
+  /** The handler refuses the job. It goes back to its queue for other workers, or it is refused as the system refuses a message. */
   | { readonly kind: 'reject'; readonly reason: string; readonly requeue: boolean }
-  /** Another job takes this one's place: its id, and whatever follows it. `by` is in the system's own terms. */
+  /** Another job replaces this job. It takes over the id and the jobs that follow this job. `by` is in the system's own terms. */
   | { readonly kind: 'replace'; readonly by: unknown }
   /** The hard time limit passed. */
   | { readonly kind: 'timeout'; readonly limitMs: number }
@@ -62,7 +60,7 @@ export type Outcome =
    */
   | { readonly kind: 'unknown'; readonly queue?: string };
 
-/** What the system holds once an outcome is written. */
+/** The state of the job in the system after the outcome is written. */
 export type Disposition =
   | { readonly state: 'succeeded' | 'failed' | 'discarded' | 'cancelled' | 'requeued' | 'replaced' }
   | { readonly state: 'retrying' | 'postponed'; readonly at: Date };
@@ -73,7 +71,7 @@ export interface Transition<Write> {
   readonly write: Write;
 }
 
-/** Everything a pure step may know about the world. `random` is in [0, 1); `newId` gives a new unique id (a UUID). */
+/** All that a pure function may know about the world. `random` is in [0, 1); `newId` gives a new unique id (a UUID). */
 export interface Moment {
   readonly now: Date;
   readonly random: number;

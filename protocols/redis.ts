@@ -13,14 +13,14 @@ export interface Exchange<Reply> {
   readonly read: (replies: readonly unknown[]) => Reply;
 }
 
-/** A Lua script with the number of its keys. A transport sends it as EVALSHA, and as EVAL when the server lost it. */
+/** A Lua script with the number of its keys. A transport sends it as EVALSHA, and as EVAL when the server has lost it. */
 export interface Script {
   readonly name: string;
   readonly keys: number | 'variable';
   readonly lua: string;
 }
 
-/** `EVAL` as a command: the transport knows the script by its text and sends its hash. */
+/** `EVAL` as a command. The transport recognises the script by its text and sends its hash. */
 export function callScript(
   script: Script,
   keys: readonly string[],

@@ -15,9 +15,9 @@ export interface RetryPolicy {
   readonly on?: (error: unknown) => boolean;
 }
 
-/** `max` of a policy that does not say. Source: celery/app/task.py Task.max_retries. */
+/** `max` of a policy that does not set it. Source: celery/app/task.py Task.max_retries. */
 export const DEFAULT_MAX_RETRIES = 3;
-/** `delayMs` of a policy that does not say. Source: celery/app/task.py Task.default_retry_delay. */
+/** `delayMs` of a policy that does not set it. Source: celery/app/task.py Task.default_retry_delay. */
 export const DEFAULT_RETRY_DELAY_MS = 180_000;
 
 /**
