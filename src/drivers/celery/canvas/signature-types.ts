@@ -1,8 +1,8 @@
 import type { AsyncResult, GroupResult } from '../client/async-result.ts';
 
-/** What the type of a signature knows: what it waits for, and what it comes to. Nothing of this is there at run time. */
+/** The types of signatures: the arguments that a signature still needs, and its result. They exist only at compile time. */
 
-/** A call as data: `{ task: 'proj.add', args: [2] }`. What is left out is empty. */
+/** A call as data: `{ task: 'proj.add', args: [2] }`. Members that are left out count as empty. */
 export interface SignatureLike {
   readonly task: string;
   readonly args?: readonly unknown[];
@@ -15,8 +15,8 @@ export interface SignatureLike {
 declare const types: unique symbol;
 
 /**
- * A call or a workflow as data, as Celery has it on the wire. `Start` is what its first tasks take, `Receipt` what `client.apply`
- * gives for it.
+ * A call or a workflow as data, in Celery's wire form. `Start` is the type of the arguments that its first tasks take. `Receipt` is the type that
+ * `client.apply` returns for it.
  */
 export interface Signature<
   Start = unknown,
@@ -32,29 +32,29 @@ export interface Signature<
   readonly [types]?: { readonly start: Start; readonly receipt: Receipt };
 }
 
-/** A signature of whatever task, or workflow. */
+/** A signature of any task or workflow. */
 export type AnySignature = Signature;
 
-/** A task that has its last arguments. Where it is fixed it takes no others. */
+/** A task with its last arguments already given (`has`). If it is `fixed`, it takes no others. */
 export interface Awaiting<A extends readonly unknown[], S extends readonly unknown[], F extends boolean = false> {
   readonly takes: A;
   readonly has: S;
   readonly fixed: F;
 }
 
-/** Said by the compiler where a step does not take what the one before it gives. */
+/** The type in the compiler's error when a step does not take the result of the step before it. */
 export interface Mismatch<Given> {
   readonly 'does not take what it is given': Given;
 }
 
 export type StartOf<C> = C extends Signature<infer S> ? S : never;
 
-/** What sending it gives: an AsyncResult, or a GroupResult. */
+/** The type that `client.apply` returns: an AsyncResult or a GroupResult. */
 export type ReceiptOf<C> = C extends Signature<unknown, infer R> ? R : never;
-/** What a workflow comes to. */
+/** The type of a workflow's result. */
 export type ResultOf<C> = ReceiptOf<C> extends { get(): Promise<infer R> } ? R : unknown;
 
-/** The ends of a list of parameters: what may be given before it is known what comes first. */
+/** The possible ends of a parameter list. Arguments may be given from the end while the first ones are not known yet. */
 export type Suffixes<A extends readonly unknown[]> = number extends A['length']
   ? readonly A[number][]
   : A extends readonly []
@@ -63,7 +63,7 @@ export type Suffixes<A extends readonly unknown[]> = number extends A['length']
       ? Readonly<A> | Suffixes<T>
       : never;
 
-// Of several starts (the members of a group) each must fit.
+// With several starts (the members of a group), each must fit.
 type Fits<Start, Given extends readonly unknown[]> =
   Start extends Awaiting<infer A, infer S, infer F>
     ? (F extends true ? [...S] : [...Given, ...S]) extends A
@@ -71,17 +71,17 @@ type Fits<Start, Given extends readonly unknown[]> =
       : false
     : true;
 
-/** Nothing, where `C` takes these arguments in front of its own; else what no signature is. */
+/** `unknown` if `C` takes these arguments in front of its own, so that nothing is added to its type; otherwise a type that no signature has. */
 export type Taking<C, Given extends readonly unknown[]> = [Fits<StartOf<C>, Given>] extends [true]
   ? unknown
   : Mismatch<Given>;
 
-// What is not known may be anything, so it is taken everywhere.
+// An unknown result may be of any type, so every step takes it.
 type Known<R> = unknown extends R ? never : R;
 
 type IsGroup<C> = C extends { readonly subtask_type: 'group' } ? true : false;
 
-/** What a step of a chain comes to: a group of one is its member, and of how many a list is, only the list knows. */
+/** The receipt of a step of a chain. A group of one member becomes that member. For a list, only its length at run time tells which case applies. */
 type StepReceipt<C> =
   IsGroup<C> extends true
     ? ReceiptOf<C> extends GroupResult<infer T>
@@ -96,7 +96,7 @@ type Gives<C> = StepReceipt<C> extends { get(): Promise<infer R> } ? [Known<R>] 
 
 type Behind<T extends readonly unknown[]> = readonly [undefined, ...T];
 
-/** The steps of a chain, each with what it must take. */
+/** The steps of a chain, each with the type that it must take. */
 export type Steps<T extends readonly AnySignature[]> = {
   [I in keyof T]: T[I] & StepAfter<T[I], I extends keyof Behind<T> ? Behind<T>[I] : undefined>;
 };
@@ -113,7 +113,7 @@ export type Chunks<R> = Signature<Awaiting<[], [], true>, GroupResult<R[][]>, 'g
 /** The header of a chord. */
 export type Members<T extends readonly AnySignature[]> = readonly [...T] | Group<T>;
 
-/** The results of the members of a group; those of a group in it are among them. */
+/** The results of the members of a group. If a member is a group, its results are listed among them. */
 export type Results<T extends readonly AnySignature[]> =
   true extends IsGroup<T[number]> ? Melted<T> : { -readonly [I in keyof T]: ResultOf<T[I]> };
 type Melted<T extends readonly AnySignature[]> = T extends readonly []
@@ -124,7 +124,7 @@ type Melted<T extends readonly AnySignature[]> = T extends readonly []
 type ResultsOfMember<C> =
   IsGroup<C> extends true ? (ResultOf<C> extends infer L extends readonly unknown[] ? L : unknown[]) : [ResultOf<C>];
 
-/** The same, taking nothing from what goes before it. */
+/** The same signature, but it takes no result from the step before it. */
 export type Fixed<C> =
   C extends Signature<infer Start, infer Receipt, infer Type> ? Signature<FixedStart<Start>, Receipt, Type> : never;
 type FixedStart<Start> = Start extends Awaiting<infer A, infer S, boolean> ? Awaiting<A, S, true> : Start;

@@ -33,18 +33,18 @@ import { checkCall } from '../option-checks.ts';
 import type { SignatureOptions } from '../client/task-options.ts';
 import { wireOptions } from '../client/wire-options.ts';
 
-/** What `signature` may say beside the arguments. */
+/** The options of `signature` beside the arguments. */
 export interface SignatureCall<K = Readonly<Record<string, unknown>>> extends SignatureOptions {
   readonly kwargs?: K;
-  /** Called with the result. */
+  /** The callback, called with the result. */
   readonly link?: SignatureLike | readonly SignatureLike[];
-  /** Called when the task fails, with its id; errbacks of the new style with the request, the error and the traceback. */
+  /** The errback, called when the task fails, with the task's id. Errbacks of the new style get the request, the error and the traceback. */
   readonly linkError?: SignatureLike | readonly SignatureLike[];
 }
 
 /**
- * A call as data: to be sent by `client.apply`, a step of a chain, a member of a group, a callback. What goes before it in a chain
- * gives its result as the first argument, so `args` are the arguments after that one. Throws ConfigError for options that cannot be.
+ * Makes a call as data. `client.apply` can send it, and it can be a step of a chain, a member of a group or a callback. In a chain, the result of
+ * the step before it becomes the first argument, so `args` are the arguments after that one. Throws ConfigError for invalid options.
  */
 export function signature<A extends readonly unknown[], K, R, const S extends Suffixes<A> | readonly [] = readonly []>(
   task: Task<A, K, R> | string,
@@ -67,14 +67,14 @@ export function signature<A extends readonly unknown[], K, R, const S extends Su
 }
 
 /**
- * These steps, one after the other, each with the result of the one before. A group that is followed by something becomes the header of a chord;
- * a group of one is its member, as in Celery.
+ * Runs these steps one after the other, each with the result of the step before it. A group that another step follows becomes the header of a chord.
+ * A group of one member becomes that member, as in Celery.
  */
 export function chain<T extends readonly AnySignature[]>(...steps: Steps<T>): Chain<T> {
   return plain(pipe.chainOf((steps as readonly AnySignature[]).map(read)));
 }
 
-/** These at the same time. A group in a group melts into it. */
+/** Runs these at the same time. The members of a group inside the group become members of the outer group. */
 export function group<T extends readonly AnySignature[]>(members: readonly [...T]): Group<T>;
 export function group<T extends readonly AnySignature[]>(...members: T): Group<T>;
 export function group(...members: readonly (AnySignature | readonly AnySignature[])[]): AnySignature {
@@ -84,7 +84,7 @@ export function group(...members: readonly (AnySignature | readonly AnySignature
   return plain(groupOf(tasks));
 }
 
-/** These at the same time, and when all have ended, the body with the list of their results. */
+/** Runs the header at the same time. When all its tasks have ended, the body runs with the list of their results. */
 export function chord<T extends readonly AnySignature[], B extends AnySignature>(
   header: Members<T>,
   body: B & Taking<B, [Results<T>]>,
@@ -93,7 +93,7 @@ export function chord<T extends readonly AnySignature[], B extends AnySignature>
   return plain(pipe.chordWith(members, read(body)));
 }
 
-/** One task that runs another for each item, in one process, one after the other. The result is the list of theirs. */
+/** One task that calls another task for each item, in one process, one after the other. Its result is the list of the results. */
 export function xmap<A extends readonly unknown[], K, R>(
   task: Task<A, K, R> | string,
   items: readonly NoInfer<A>[0][],
@@ -111,7 +111,7 @@ export function xstarmap<A extends readonly unknown[], K, R>(
   return mapped('starmap', task, items, call);
 }
 
-/** The lists of arguments in parts of `size`: a group with an `xstarmap` for each part. */
+/** Splits the lists of arguments into parts of `size`: a group with an `xstarmap` for each part. */
 export function chunks<A extends readonly unknown[], K, R>(
   task: Task<A, K, R> | string,
   items: Items<NoInfer<A>>,
@@ -119,31 +119,34 @@ export function chunks<A extends readonly unknown[], K, R>(
   call: SignatureCall<NoInfer<K>> = {},
 ): Chunks<R> {
   if (!Number.isInteger(size) || size < 1)
-    throw new ConfigError(`celery: chunks must be of a whole number of at least 1, not ${size}`);
+    throw new ConfigError(`celery: the size of chunks must be a whole number of at least 1, not ${size}`);
   const parts: AnySignature[] = [];
   for (let at = 0; at < items.length; at += size)
     parts.push(mapped('starmap', task, items.slice(at, at + size), call) as AnySignature);
   return plain(groupOf(parts));
 }
 
-/** The same, taking nothing from what goes before it. Of a group each member, of a chord its header, of a chain its first step. */
+/**
+ * The same signature, but it takes no result from the step before it. In a group this applies to each member, in a chord to its header, in a chain
+ * to its first step.
+ */
 export function immutable<C extends AnySignature>(canvas: C): Fixed<C> {
   return plain(pipe.immutable(read(canvas)));
 }
 
-/** The same with a callback: of a chain after its last step, of a chord after its body, of a group after its first member. */
+/** The same signature with a callback: after the last step of a chain, after the body of a chord, after the first member of a group. */
 export function link<C extends AnySignature>(canvas: C, callback: SignatureLike): C {
   return plain(pipe.link(read(canvas), read(callback)));
 }
 
-/** The same with an errback: of each step of a chain, each member of a group, the body of a chord. */
+/** The same signature with an errback: on each step of a chain, each member of a group, the body of a chord. */
 export function linkError<C extends AnySignature>(canvas: C, errback: SignatureLike): C {
   return plain(pipe.linkError(read(canvas), read(errback)));
 }
 
 /**
- * The same, with stamps on every task in it and on what is linked to them: headers that workers, events and extended results show,
- * and that tasks can be revoked by.
+ * The same signature, with stamps on every task in it and on the tasks linked to them. Stamps are headers. Workers, events and extended results
+ * show them, and tasks can be revoked by them.
  */
 export function stamp<C extends AnySignature>(
   canvas: C,
@@ -153,7 +156,10 @@ export function stamp<C extends AnySignature>(
   return plain(stampWire(read(canvas), new Map(Object.entries(stamps)), options));
 }
 
-/** The same with more options, which win. Those of a group are its members', those of a chain its first step's. Python's `set`. */
+/**
+ * The same signature with more options, which replace its own. The options of a group are passed to its members, those of a chain to its first
+ * step. Python's `set`.
+ */
 export function withOptions<C extends AnySignature>(canvas: C, options: SignatureOptions): C {
   const own = read(canvas);
   return plain({ ...own, options: new Map([...own.options, ...wireOptions(options)]) });
@@ -178,7 +184,7 @@ function mapped<C>(
     ['task', inner],
     ['it', items],
   ]);
-  // A map is a task like others, as in Python: under a type of its own it would lose its options where a worker starts it.
+  // A map is an ordinary task, as in Python. With a subtask type of its own it would lose its options in the worker that sends it.
   const map = { ...composite(type, members, wireOptions(options)), subtaskType: null, immutable: true };
   const linked = listOf(links).map(read).reduce(pipe.link, map);
   return plain(listOf(errbacks).map(read).reduce(pipe.linkError, linked));
@@ -193,12 +199,12 @@ function listOf<T>(value: T | readonly T[] | undefined): readonly T[] {
   return Array.isArray(value) ? (value as readonly T[]) : [value as T];
 }
 
-/** Signatures in the hands of a user are objects like any other: to be looked at, logged, given to a task as an argument. */
+/** Users get signatures as ordinary objects, which they can inspect, log, or pass to a task as an argument. */
 function plain<C>({ task, args, kwargs, options, subtaskType, immutable: fixed }: WireSignature): C {
   return {
     task,
     args,
-    // The keyword arguments of a task are its user's, and stay as they are.
+    // The keyword arguments of a task are user data, so they are not converted.
     kwargs: subtaskType === null ? Object.fromEntries(kwargs) : plainMembers(kwargs),
     options: plainMembers(options),
     subtask_type: subtaskType,
@@ -215,7 +221,7 @@ function plainMembers(members: ExactMap): Readonly<Record<string, unknown>> {
   );
 }
 
-/** Where signatures are in signatures. */
+/** The members of a signature that hold signatures. */
 const SIGNATURES: ReadonlySet<string> = new Set(['tasks', 'header', 'body', 'link', 'link_error']);
 
 function plainSignature(value: unknown): unknown {

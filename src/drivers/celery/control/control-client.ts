@@ -19,25 +19,25 @@ import { checkPart, CONTROL_CHECKS } from '../option-checks.ts';
 import { Mailbox } from './mailbox.ts';
 import { type CeleryAppOptions, resolveApp } from '../options.ts';
 
-/** Whom to ask, and how long to wait. Without a destination and a pattern, everybody. */
+/** Which workers to ask, and how long to wait. Without `destination` and `pattern`, all workers are asked. */
 export interface ControlOptions {
   /** Node names: `['celery@host']`. */
   readonly destination?: readonly string[];
-  /** Of node names. With `matcher`: `glob` (`celery@*`) or `pcre`. */
+  /** A pattern for node names. With `matcher`: `glob` (`celery@*`) or `pcre`. */
   readonly pattern?: string;
   /** @default 'glob' */
   readonly matcher?: 'glob' | 'pcre';
-  /** How long to wait for answers. It ends earlier when all have answered that were asked. @default 1 000 */
+  /** How long to wait for answers. The call ends earlier when all workers that were asked have answered. @default 1 000 */
   readonly timeoutMs?: number;
-  /** So many answers are enough. */
+  /** The call ends after this number of answers. */
   readonly limit?: number;
-  /** Aborted, what has come so far is the result. */
+  /** When it aborts, the result is the answers so far. */
   readonly signal?: AbortSignal;
-  /** Told of each answer as it comes. */
+  /** Called for each answer as it comes. */
   readonly onReply?: (node: string, reply: unknown) => void;
 }
 
-/** Options of one question to the workers. */
+/** Checks for the options of one request to the workers. */
 const ASK_CHECKS: Checks<ControlOptions> = {
   destination: names,
   pattern: text,
@@ -48,10 +48,10 @@ const ASK_CHECKS: Checks<ControlOptions> = {
   onReply: callable,
 };
 
-/** Answers by node. What a node refuses is `{ error: text }`, as Celery has it. */
+/** Answers by node. If a node refuses a request, its answer is `{ error: text }`, as in Celery. */
 export type ControlReplies<Reply = unknown> = ReadonlyMap<string, Reply>;
 
-/** A task in a worker's hands, as workers show it. */
+/** A task that a worker has received, as workers show it. */
 export interface TaskInfo {
   readonly id: string;
   readonly name: string;
@@ -59,14 +59,14 @@ export interface TaskInfo {
   readonly kwargs: unknown;
   readonly type: string;
   readonly hostname: string;
-  /** Unix seconds; null while it waits. */
+  /** Unix seconds; null while the task does not run yet. */
   readonly time_start: number | null;
   readonly acknowledged: boolean;
   readonly delivery_info: Readonly<Record<string, unknown>>;
   readonly worker_pid: number | null;
 }
 
-/** The broker whose workers are asked. */
+/** The broker of the workers to ask. */
 export type CeleryControlOptions = CeleryAppOptions & {
   /** Shaped like pino's. @default nothing is written */
   readonly log?: Logger;
@@ -75,8 +75,8 @@ export type CeleryControlOptions = CeleryAppOptions & {
 type Message = { readonly ok: string } | { readonly error: string };
 
 /**
- * Asks and tells workers, whatever their language: `celery inspect` and `celery control` as an object. Connects at the first call.
- * Rejects with ConnectionError when the broker does not answer; a worker that does not answer is missing in the result.
+ * Sends requests and commands to workers in any language: `celery inspect` and `celery control` as an object. Connects at the first call.
+ * Rejects with ConnectionError when the broker does not answer. A worker that does not answer is missing in the result.
  */
 export class CeleryControl implements AsyncDisposable {
   readonly broker: CeleryBroker;
@@ -100,7 +100,7 @@ export class CeleryControl implements AsyncDisposable {
     });
   }
 
-  /** Any command, by its name on the wire, and the answers. */
+  /** Sends any command, by its name on the wire, and returns the answers. */
   async call(
     method: string,
     args: Readonly<Record<string, unknown>> = {},
@@ -121,7 +121,7 @@ export class CeleryControl implements AsyncDisposable {
     return new Map(replies);
   }
 
-  /** Any command, without waiting for answers. */
+  /** Sends any command and does not wait for answers. */
   async cast(
     method: string,
     args: Readonly<Record<string, unknown>> = {},
@@ -132,19 +132,19 @@ export class CeleryControl implements AsyncDisposable {
     await this.#mailbox.cast({ method, arguments: args, ...targetOf(options) });
   }
 
-  /** Who is there: `{ ok: 'pong' }` of each. */
+  /** Asks each worker whether it is alive; the answer is `{ ok: 'pong' }`. */
   ping(options?: ControlOptions): Promise<ControlReplies<{ readonly ok: string }>> {
     return this.#typed('ping', {}, options);
   }
-  /** What runs. */
+  /** Tasks that run. */
   active(options?: ControlOptions): Promise<ControlReplies<readonly TaskInfo[]>> {
     return this.#typed('active', {}, options);
   }
-  /** What was received and does not run yet. */
+  /** Tasks that were received and do not run yet. */
   reserved(options?: ControlOptions): Promise<ControlReplies<readonly TaskInfo[]>> {
     return this.#typed('reserved', {}, options);
   }
-  /** What waits for its time. */
+  /** Tasks that wait for their eta. */
   scheduled(
     options?: ControlOptions,
   ): Promise<
@@ -152,11 +152,11 @@ export class CeleryControl implements AsyncDisposable {
   > {
     return this.#typed('scheduled', {}, options);
   }
-  /** Ids that shall not run. */
+  /** Ids of revoked tasks. */
   revoked(options?: ControlOptions): Promise<ControlReplies<readonly string[]>> {
     return this.#typed('revoked', {}, options);
   }
-  /** Tasks with a handler, with these attributes of each where they are set. */
+  /** Tasks with a handler. `taskinfoitems` are attributes to show for each task where they are set. */
   registered(
     taskinfoitems: readonly string[] = [],
     options?: ControlOptions,
@@ -167,11 +167,11 @@ export class CeleryControl implements AsyncDisposable {
   stats(options?: ControlOptions): Promise<ControlReplies<Readonly<Record<string, unknown>>>> {
     return this.#typed('stats', {}, options);
   }
-  /** The queues each consumes. */
+  /** The queues that each worker consumes. */
   activeQueues(options?: ControlOptions): Promise<ControlReplies<readonly Readonly<Record<string, unknown>>[]>> {
     return this.#typed('active_queues', {}, options);
   }
-  /** What each knows of these ids: its state there, and the task. An id that a worker does not know is missing in its answer. */
+  /** The state of each id in each worker, and the task. The answer of a worker has only the ids that this worker has received. */
   queryTask(
     ids: readonly string[],
     options?: ControlOptions,
@@ -180,8 +180,8 @@ export class CeleryControl implements AsyncDisposable {
   }
 
   /**
-   * Do not run these tasks any more. With `terminate`, running ones are stopped too: a Node handler's signal aborts, a Python
-   * worker kills the process (with `signal`, TERM unless told otherwise).
+   * Revokes tasks, so that workers do not run them. With `terminate`, running tasks are stopped too: in Node the signal of the handler aborts,
+   * a Python worker kills the process (with `signal`, by default TERM).
    */
   revoke(
     ids: string | readonly string[],
@@ -190,7 +190,7 @@ export class CeleryControl implements AsyncDisposable {
   ): Promise<ControlReplies<Message>> {
     return this.#typed('revoke', { task_id: ids, terminate, signal }, options);
   }
-  /** As `revoke`, for all tasks with one of these stamps: `{ customer: ['c1', 'c2'] }`. */
+  /** Like `revoke`, for all tasks that have one of these stamps: `{ customer: ['c1', 'c2'] }`. */
   revokeByStampedHeaders(
     headers: Readonly<Record<string, unknown>>,
     { terminate = false, signal = 'SIGTERM' }: { readonly terminate?: boolean; readonly signal?: string } = {},
@@ -198,11 +198,11 @@ export class CeleryControl implements AsyncDisposable {
   ): Promise<ControlReplies<Message>> {
     return this.#typed('revoke_by_stamped_headers', { headers, terminate, signal }, options);
   }
-  /** `10` or `'10/s'`, `'100/m'`, `'5/h'`; 0 is none. */
+  /** Sets the rate limit of a task: `10` or `'10/s'`, `'100/m'`, `'5/h'`. 0 removes the limit. */
   rateLimit(task: string, limit: number | string, options?: ControlOptions): Promise<ControlReplies<Message>> {
     return this.#typed('rate_limit', { task_name: task, rate_limit: limit }, options);
   }
-  /** Seconds. */
+  /** Sets the time limits of a task, in seconds. */
   timeLimit(
     task: string,
     { soft, hard }: { readonly soft?: number; readonly hard?: number },
@@ -210,36 +210,36 @@ export class CeleryControl implements AsyncDisposable {
   ): Promise<ControlReplies<Message>> {
     return this.#typed('time_limit', { task_name: task, soft: soft ?? null, hard: hard ?? null }, options);
   }
-  /** Consume from one more queue. An answer is there when it is done. */
+  /** Starts to consume from one more queue. A worker answers when it consumes. */
   addConsumer(queue: string, options?: ControlOptions): Promise<ControlReplies<Message>> {
     return this.#typed('add_consumer', { queue }, options);
   }
-  /** Consume from a queue no longer. What was taken from it is run. */
+  /** Stops consuming from a queue. Tasks that were already taken from it are run. */
   cancelConsumer(queue: string, options?: ControlOptions): Promise<ControlReplies<Message>> {
     return this.#typed('cancel_consumer', { queue }, options);
   }
-  /** Run so many more tasks at once. */
+  /** Raises the number of tasks that run at once by `n`. */
   poolGrow(n = 1, options?: ControlOptions): Promise<ControlReplies<Message>> {
     return this.#typed('pool_grow', { n }, options);
   }
-  /** Run so many fewer tasks at once; what runs goes on. */
+  /** Lowers the number of tasks that run at once by `n`. Running tasks continue. */
   poolShrink(n = 1, options?: ControlOptions): Promise<ControlReplies<Message>> {
     return this.#typed('pool_shrink', { n }, options);
   }
-  /** Send events of tasks. */
+  /** Switches task events on. */
   enableEvents(options?: ControlOptions): Promise<ControlReplies<Message>> {
     return this.#typed('enable_events', {}, options);
   }
-  /** Send no more events of tasks. */
+  /** Switches task events off. */
   disableEvents(options?: ControlOptions): Promise<ControlReplies<Message>> {
     return this.#typed('disable_events', {}, options);
   }
-  /** Stop when what runs is done. Workers do not answer this. */
+  /** Stops workers after their running tasks have ended. Workers do not answer this command. */
   shutdown(options?: Pick<ControlOptions, 'destination' | 'pattern' | 'matcher'>): Promise<void> {
     return this.cast('shutdown', {}, options);
   }
 
-  /** Connect now rather than at the first call. */
+  /** Connects now rather than at the first call. */
   open(): Promise<void> {
     return (this.#opened ??= this.broker.open(this.#log).catch((error: unknown) => {
       this.#opened = undefined;
@@ -247,7 +247,7 @@ export class CeleryControl implements AsyncDisposable {
     }));
   }
 
-  /** Close the connection. */
+  /** Closes the connection. */
   async close(): Promise<void> {
     if (this.#opened === undefined) return;
     await this.#opened.catch(() => undefined);
@@ -269,11 +269,11 @@ export class CeleryControl implements AsyncDisposable {
   }
 }
 
-/** What carries broadcasts, or a ConfigError that says who does. */
+/** The broker's broadcasts. Throws a ConfigError that names the brokers with broadcasts, if this broker has none. */
 export function broadcastOf(broker: CeleryBroker): Broadcasting {
   if (broker.broadcast !== undefined) return broker.broadcast;
   throw new ConfigError(
-    `celery: ${broker.address} carries no remote control and no events; brokers on Redis and AMQP do`,
+    `celery: ${broker.address} supports no remote control and no events; use a broker on Redis or AMQP`,
   );
 }
 

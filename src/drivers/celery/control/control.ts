@@ -25,12 +25,12 @@ export interface RemoteControlOptions {
   readonly decode: DecodeOptions;
 }
 
-/** A control message is a few names; `revoke` may list many ids. */
+/** The size limit of a control message. Most are short, but `revoke` may list many ids. */
 const MOST_BYTES = 8 * 2 ** 20;
 
 /**
- * The worker's end of remote control: hears requests while the worker lives, also while it stops, and answers each in its own time,
- * so that one that waits for a store holds up no other. Source: celery/worker/pidbox.py, kombu/pidbox.py Node (5.6).
+ * The worker's side of remote control. It receives requests as long as the worker lives, also while the worker stops. Each request is answered
+ * independently, so a command that waits for a store does not delay the others. Source: celery/worker/pidbox.py, kombu/pidbox.py Node (5.6).
  */
 export class RemoteControl {
   readonly agent: Agent;
@@ -54,14 +54,14 @@ export class RemoteControl {
     };
   }
 
-  /** Listen, and learn from the other workers what is revoked. What fails is said, and tried again by the agent. */
+  /** Subscribes, and learns the revoked ids of the other workers. An error is logged, and the agent tries again. */
   async open(mingle: boolean): Promise<void> {
     const log = this.#options.worker.log();
     try {
       await this.#listen();
       if (mingle) await this.#mingle();
     } catch (error) {
-      log.warn({ error }, 'remote control is not there yet; the worker starts without it');
+      log.warn({ error }, 'remote control is not available yet; the worker starts without it');
     }
   }
 
@@ -84,7 +84,7 @@ export class RemoteControl {
     );
   }
 
-  /** Source: celery/worker/consumer/mingle.py (5.6). Nobody needs to answer; whoever does within a second is heard. */
+  /** No worker has to answer: replies that come within one second are used. Source: celery/worker/consumer/mingle.py (5.6). */
   async #mingle(): Promise<void> {
     const { worker, ...options } = this.#options;
     const { nodename, clock, revoked } = worker;
@@ -101,13 +101,14 @@ export class RemoteControl {
         clock.adjust(theirs);
         learnRevoked(revoked, told);
       }
-      if (others.length > 0) log.info({ nodes: others.length }, 'in step with the other workers');
+      if (others.length > 0)
+        log.info({ nodes: others.length }, 'clock and revoked ids are synchronized with the other workers');
     } finally {
       await mailbox.close();
     }
   }
 
-  /** Never rejects: whatever somebody sends, the worker goes on. */
+  /** Never rejects: no message may stop the worker. */
   async #hear(message: WireMessage): Promise<void> {
     const { worker } = this.#options;
     worker.clock.forward();
@@ -127,11 +128,14 @@ export class RemoteControl {
   async #reply(request: HeardRequest, reply: unknown): Promise<void> {
     const { worker, broadcast, namespace, serializer, typed } = this.#options;
     const { replyTo, ticket, method } = request;
-    // Where a reply goes is in the hands of who asks; it goes where replies go, and nowhere else.
+    // The sender of a request chooses where its reply goes. Only the reply exchange is allowed.
     if (replyTo === undefined || replyTo.exchange !== replyExchange(namespace)) {
       worker
         .log()
-        .warn({ method }, 'a reply to a control message is asked for elsewhere than among the replies; none is sent');
+        .warn(
+          { method },
+          'a control message asks for its reply on an exchange other than the reply exchange; no reply is sent',
+        );
       return;
     }
     const encode = (value: unknown): ReturnType<typeof encodeReply> =>

@@ -22,23 +22,24 @@ export interface DispatcherOptions {
   readonly broadcast: Broadcasting | undefined;
   /** `event_exchange` */
   readonly exchange: string;
-  /** Whether events of tasks are sent from the start. */
+  /** Whether task events are on from the start. */
   readonly tasks: boolean;
 }
 
-/** How many events of tasks make a batch, as in Celery. */
+/** The number of task events in one message, as in Celery. */
 const BATCH = 24;
-/** Events of tasks kept while the broker is away; then the oldest are lost. */
+/** The limit of task events kept while the broker is away. Beyond it the oldest events are lost. */
 const MOST_UNSENT = 10_000;
 
 /**
- * Sends events. Those of tasks are gathered until the turn of the event loop ends or 24 are there, and kept while the broker is
- * away; those of workers go at once, and one that cannot is lost: the next one says more. Source: celery/events/dispatcher.py (5.6).
+ * Sends events. Task events are buffered until the current turn of the event loop ends or 24 events are in the buffer. They are kept while the
+ * broker is away. Worker events are sent at once. A worker event that cannot be sent is lost, because the next one carries newer values.
+ * Source: celery/events/dispatcher.py (5.6).
  */
 export class EventDispatcher {
   readonly #options: DispatcherOptions;
   readonly #software: SoftwareInfo = { sw_ident: 'jobglot', sw_ver: version(), sw_sys: type() };
-  /** Stamped, in order. */
+  /** Stamped events, in order. */
   #buffer: Readonly<Record<string, unknown>>[] = [];
   #flushing: Promise<void> | undefined;
   #due: NodeJS.Immediate | undefined;
@@ -51,19 +52,19 @@ export class EventDispatcher {
     this.#tasks = options.tasks && options.broadcast !== undefined;
   }
 
-  /** Whether events of tasks are wanted: ask before one is made. */
+  /** Whether task events are on. Callers check this before they create an event. */
   get tasks(): boolean {
     return this.#tasks;
   }
 
-  /** Switch events of tasks on or off. False when they were so already. */
+  /** Switches task events on or off. Returns false if nothing changed. */
   switchTasks(on: boolean): boolean {
     if (this.#tasks === on) return false;
     this.#tasks = on && this.#options.broadcast !== undefined;
     return true;
   }
 
-  /** An event of a task: sent with others of this turn. */
+  /** Buffers a task event, which is sent with the other events of this turn. */
   task(event: CeleryEvent): void {
     if (!this.#tasks) return;
     this.#buffer.push(stampEvent(event, this.#stamp()));
@@ -73,20 +74,20 @@ export class EventDispatcher {
     else this.#due ??= setImmediate(() => void this.flush());
   }
 
-  /** Send what was gathered. Never rejects. */
+  /** Sends the buffered events. Never rejects. */
   flush(): Promise<void> {
     clearImmediate(this.#due);
     this.#due = undefined;
     return (this.#flushing ??= this.#flush().finally(() => (this.#flushing = undefined)));
   }
 
-  /** An event alone, at once. Rejects when the broker does not take it. */
+  /** Sends one event at once, without the buffer. Rejects when the broker does not take it. */
   async send(event: CeleryEvent): Promise<void> {
     const { broadcast, exchange } = this.#options;
     await broadcast?.send('events', [encodeEvent(event, this.#stamp(), { exchange })]);
   }
 
-  /** `worker-online`, `worker-heartbeat`, `worker-offline`. Never rejects. */
+  /** Sends `worker-online`, `worker-heartbeat` or `worker-offline`. Never rejects. */
   async worker(
     name: 'worker-online' | 'worker-heartbeat' | 'worker-offline',
     facts: { readonly freq: number; readonly active: number; readonly processed: number },
@@ -95,7 +96,7 @@ export class EventDispatcher {
     await this.send(event).catch((error: unknown) => this.log.debug({ error }, `${name} could not be sent`));
   }
 
-  /** The heartbeat somebody asked for. */
+  /** Sends the heartbeat that a `heartbeat` command asked for. */
   async beat(): Promise<void> {
     await this.send(askedHeartbeat(this.#software));
   }

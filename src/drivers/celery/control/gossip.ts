@@ -18,7 +18,7 @@ export interface GossipOptions {
   /** `event_exchange` */
   readonly exchange: string;
   readonly decode: DecodeOptions;
-  /** Send the task of a signature: what an election of the topic `task` is about. */
+  /** Sends the task of a signature. An election of the topic `task` needs it. */
   readonly call: (signature: unknown) => Promise<void>;
 }
 
@@ -29,12 +29,12 @@ interface Peer {
 
 type Candidate = readonly [clock: number, process: string, topic: unknown, action: unknown];
 
-/** How many peers, and elections, are kept in mind. */
+/** The limit of peers, and of elections, in memory. */
 const MOST = 1_000;
 
 /**
- * Listening to the other workers: keeps the clock, notices who falls silent, takes part in elections. The lowest clock wins, then the
- * lowest name, and the winner alone acts. Source: celery/worker/consumer/gossip.py (5.6).
+ * Listens to the events of the other workers: adjusts the clock, detects peers that fall silent, and takes part in elections. The candidate with
+ * the lowest clock wins, then the one with the lowest name. Only the winner acts. Source: celery/worker/consumer/gossip.py (5.6).
  */
 export class Gossip {
   readonly agents: readonly Agent[];
@@ -42,7 +42,7 @@ export class Gossip {
   readonly #options: GossipOptions;
   readonly #peers = new Map<string, Peer>();
   readonly #candidates = new Map<string, Candidate[]>();
-  /** Who has answered elections that were held here as well. */
+  /** The nodes that have answered the elections in which this worker is a candidate. */
   readonly #votes = new Map<string, Set<string>>();
 
   constructor(options: GossipOptions) {
@@ -53,12 +53,12 @@ export class Gossip {
     ];
   }
 
-  /** Nodes that were heard and have not fallen silent, this one not among them. */
+  /** The other nodes that have sent events and have not fallen silent. */
   get peers(): readonly string[] {
     return [...this.#peers.keys()];
   }
 
-  /** Stand for an election: the command `election`. */
+  /** Takes part in an election as a candidate: the command `election`. */
   elect(id: string, topic: string, action: unknown): void {
     remember(this.#votes, id, new Set<string>());
     this.#say({ type: 'worker-elect', fields: { id, topic, action: action ?? null, cver: 1 } });
@@ -129,7 +129,7 @@ export class Gossip {
     }
     this.log.info({ id }, 'this worker is elected');
     if (topic !== 'task') {
-      this.log.error({ topic: repr(topic) }, 'nobody here knows what this election is about');
+      this.log.error({ topic: repr(topic) }, 'this worker does not know the topic of an election');
       return;
     }
     void this.#options
@@ -152,7 +152,7 @@ export class Gossip {
   }
 }
 
-/** Set, and forget the oldest where there are too many. */
+/** Sets a key, and deletes the oldest key when there are too many. */
 function remember<Value>(map: Map<string, Value>, key: string, value: Value): void {
   map.delete(key);
   map.set(key, value);

@@ -23,14 +23,14 @@ export interface MailboxOptions {
   readonly log: Logger;
 }
 
-/** What one node answered. */
+/** The answer of one node. */
 export type NodeReply = readonly [node: string, reply: unknown];
 
 interface Call {
   readonly hear: (nodes: readonly NodeReply[]) => void;
 }
 
-/** The asking side of remote control: requests to workers, and their replies. Source: kombu/pidbox.py Mailbox (5.6). */
+/** The client side of remote control: sends requests to workers and receives their replies. Source: kombu/pidbox.py Mailbox (5.6). */
 export class Mailbox {
   readonly #options: MailboxOptions;
   readonly #oid = randomUUID();
@@ -41,14 +41,15 @@ export class Mailbox {
     this.#options = options;
   }
 
-  /** Ask without waiting for an answer. */
+  /** Sends a request and does not wait for an answer. */
   async cast(request: Omit<ControlRequest, 'ticket' | 'replyTo'>): Promise<void> {
     await this.#send(request, 0);
   }
 
   /**
-   * Ask, and gather replies until `timeoutMs` have passed, `limit` nodes have answered (by default those asked by name, or all
-   * that heard the request where the broker says how many), or `signal` aborts.
+   * Sends a request and collects replies. It ends when `timeoutMs` have passed, when `limit` nodes have answered, or when `signal` aborts.
+   * The default of `limit` is the number of nodes in `destination`. Without one it is the number of nodes that received the request, where the broker
+   * returns that number.
    */
   async call(
     request: Omit<ControlRequest, 'ticket' | 'replyTo'>,
@@ -90,7 +91,7 @@ export class Mailbox {
     }
   }
 
-  /** Take the reply queue away. */
+  /** Removes the reply queue. */
   async close(): Promise<void> {
     const listening = this.#listening;
     this.#listening = undefined;

@@ -14,7 +14,7 @@ import { taskInfo } from '../consumer/requests.ts';
 import { isStamped, type Revoked } from '../consumer/revoked.ts';
 import { queueInfo } from './self-report.ts';
 
-/** What the commands see of their worker, and may change. */
+/** The parts of a worker that commands can read and change. */
 export interface Controlled {
   readonly nodename: string;
   readonly clock: LamportClock;
@@ -24,7 +24,7 @@ export interface Controlled {
   log(): Logger;
   queues(): readonly QueueSpec[];
   concurrency(): number;
-  /** What waits for its time. */
+  /** Tasks that wait for their eta. */
   scheduled(): readonly { readonly eta: Date; readonly message: TaskMessage }[];
   taskNames(builtins: boolean): readonly string[];
   isTask(name: string): boolean;
@@ -33,25 +33,25 @@ export interface Controlled {
   stats(): unknown;
   settings(withDefaults: boolean): unknown;
   report(): string;
-  /** Store REVOKED for these ids, and keep them where they outlive the worker, where there is such a place. */
+  /** Stores REVOKED for these ids. If the worker has a place for revoked ids that outlives it, the ids are stored there too. */
   recordRevoked(ids: readonly string[]): Promise<void>;
-  /** Abort a job; with `waiting` only one that does not run yet. */
+  /** Aborts a job; with `waiting`, only a job that does not run yet. */
   cancel(id: string, reason: 'revoked' | 'terminated', which: 'any' | 'waiting'): void;
-  /** Run `by` more jobs at once, or fewer. */
+  /** Changes the number of jobs that run at once by `by`, which may be negative. */
   resize(by: number): void;
   limitRate(task: string, rate: number | string): void;
   limitTime(task: string, limits: { readonly hard: number | undefined; readonly soft: number | undefined }): void;
   /** Undefined where the broker cannot change its queues while it runs. */
   addQueue?(queue: QueueSpec): Promise<void>;
   removeQueue?(name: string): Promise<void>;
-  /** Undefined where the worker does not listen to others. */
+  /** Undefined where the worker does not listen to other workers. */
   elect?(id: string, topic: string, action: unknown): void;
   stop(): void;
 }
 
 type Arguments = Readonly<Record<string, unknown>>;
 
-/** Thrown by a command for what Celery would raise: the reply is `{'error': repr}`. */
+/** Thrown by a command where Celery would raise an exception. The reply is `{'error': repr}`. */
 class Raised extends Error {
   readonly exception: PythonException;
   constructor(type: string, message: string) {
@@ -60,10 +60,10 @@ class Raised extends Error {
   }
 }
 
-/** No answer at all, as Celery gives none to `shutdown`. */
+/** No answer. Celery does not answer `shutdown` either. */
 export const NO_REPLY: unique symbol = Symbol('no reply');
 
-/** Carry out a command; what it cannot do is a reply too. Never rejects. Source: celery/worker/control.py, kombu/pidbox.py Node.dispatch (5.6). */
+/** Runs a command. An error becomes a reply too. Never rejects. Source: celery/worker/control.py, kombu/pidbox.py Node.dispatch (5.6). */
 export async function answer(worker: Controlled, method: string, given: Arguments): Promise<unknown> {
   const command = commandOf(method);
   const run = command === undefined ? undefined : PANEL.get(command.name);
@@ -153,7 +153,9 @@ const PANEL: ReadonlyMap<string, (worker: Controlled, given: Arguments) => unkno
   [
     'shutdown',
     (worker, { msg }) => {
-      worker.log().warn({}, typeof msg === 'string' ? msg.slice(0, 500) : 'told to stop by remote control');
+      worker
+        .log()
+        .warn({}, typeof msg === 'string' ? msg.slice(0, 500) : 'stopping: a remote control command asks for it');
       worker.stop();
       return NO_REPLY;
     },
@@ -189,17 +191,17 @@ function queryTask({ requests, nodename }: Controlled, { ids }: Arguments): Read
 }
 
 /**
- * Revoked ids travel as `{id: [time, id]}`, the time being a float of the sender's monotonic clock, by which Python tells the old
- * ones. What another worker sends counts from now on: its clock says nothing here.
+ * Revoked ids are sent as `{id: [time, id]}`. The time is a float of the sender's monotonic clock; Python uses it to find old ids. For ids from
+ * another worker, the time of their arrival counts, because that worker's monotonic clock has no meaning in this process.
  */
 function hello(worker: Controlled, { from_node: from, revoked }: Arguments): unknown {
   if (from === worker.nodename) return null;
-  worker.log().info({ node: repr(from).slice(0, 200) }, 'another worker says hello');
+  worker.log().info({ node: repr(from).slice(0, 200) }, 'another worker sent a hello');
   learnRevoked(worker.revoked, revoked);
   return { revoked: revokedToTell(worker.revoked), clock: worker.clock.forward() };
 }
 
-/** Take over what another worker has revoked. Anything that is no id is left out. */
+/** Adds the ids that another worker has revoked. Input that is no dictionary is ignored. */
 export function learnRevoked(revoked: Revoked, told: unknown): void {
   if (typeof told !== 'object' || told === null) return;
   const known = new Set(revoked.ids);
@@ -216,7 +218,7 @@ export function revokedToTell(revoked: Revoked): ReadonlyMap<string, unknown> {
 
 const samples: number[] = [];
 
-/** Source: celery/utils/debug.py sample_mem, memdump: there is no process but this one to sample. */
+/** This worker has one process, so only that process is sampled. Source: celery/utils/debug.py sample_mem, memdump. */
 function memsample(): string {
   const { rss } = process.memoryUsage();
   samples.push(rss);
@@ -235,7 +237,7 @@ function megabytes(bytes: number): string {
   return `${(bytes / 2 ** 20).toFixed(2)}MB`;
 }
 
-/** Flag ids; those that wait here are answered without a run; with `terminate`, those that run are told to end. */
+/** Marks ids as revoked. Tasks of this worker that do not run yet are answered without a run. With `terminate`, running tasks are aborted too. */
 async function revoke(worker: Controlled, given: unknown, terminate: boolean, signal: unknown): Promise<unknown> {
   const ids = [...new Set(list(given))].filter((id) => id !== null && id !== undefined);
   const stranger = ids.findIndex((id) => typeof id !== 'string');
@@ -248,7 +250,7 @@ async function revoke(worker: Controlled, given: unknown, terminate: boolean, si
   const signum = terminate ? signalNumber(signal) : null;
   for (const id of texts) worker.revoked.add(id);
   const held = worker.requests.find(new Set(texts));
-  // Begun first, so that what the tasks themselves come to is written over it; but what is to stop does not wait for it.
+  // The write of REVOKED starts first, so that the outcome a task itself stores overwrites it. Aborting the tasks does not wait for that write.
   const recorded = worker.recordRevoked(texts);
   end(worker, held, terminate, signum);
   await recorded;
@@ -303,13 +305,13 @@ function rateLimit(worker: Controlled, { task_name: task, rate_limit: limit }: A
   return ok(off ? 'rate limit disabled successfully' : 'new rate limit set successfully');
 }
 
-/** As Celery's `rate` reads it: `10`, `10/` and ` 10/s` are one. */
+/** Celery's `rate` reads `10`, `10/` and ` 10/s` as the same rate. */
 function plainRate(limit: string): string {
   const [ops = '', unit = ''] = limit.split('/');
   return unit === '' ? String(Number(ops)) : `${Number(ops)}/${unit}`;
 }
 
-/** What Celery says to a limit it cannot read. Source: celery/utils/time.py rate. */
+/** Celery's reply to a rate limit that it cannot read. Source: celery/utils/time.py rate. */
 function rateProblem(limit: unknown): unknown {
   if (limit === null || limit === false || limit === '') return undefined;
   if (typeof limit === 'number')
@@ -346,7 +348,7 @@ function resize(worker: Controlled, n: unknown, sign: 1 | -1): unknown {
   return ok(sign === 1 ? 'pool will grow' : 'pool will shrink');
 }
 
-/** A slip of the finger, or worse, must not make a worker take everything there is. */
+/** A typing mistake or a hostile command must not make a worker take everything that the queues hold. */
 const MOST_AT_ONCE = 100_000;
 
 async function addConsumer(
@@ -359,7 +361,7 @@ async function addConsumer(
   if (isTrue(type) && type !== 'direct' && type !== 'topic' && type !== 'fanout')
     throw new Raised('ValueError', `the exchange type ${repr(type)} is not known here`);
   const onlyName = !isTrue(exchange) && !isTrue(type) && !isTrue(routingKey);
-  // What is not said is the queue's name, as in Celery's add_task_queue. A broadcast comes under any key.
+  // A missing exchange or routing key defaults to the queue's name, as in Celery's add_task_queue. A fanout exchange ignores the key.
   await worker.addQueue(
     onlyName
       ? { name }
@@ -393,13 +395,13 @@ function failed(value: string): { readonly error: string } {
   return { error: value };
 }
 
-/** celery/utils/functional.py maybe_list: a text is one, nothing is none. */
+/** As maybe_list in celery/utils/functional.py: a string becomes a list of one, and nothing becomes an empty list. */
 function list(value: unknown): readonly unknown[] {
   if (value === undefined || value === null) return [];
   return Array.isArray(value) ? value : [value];
 }
 
-/** What Python takes for true, of plain values. Texts as kombu's `strtobool` on a command line. */
+/** Whether Python takes a plain value for true. Strings are read as kombu's `strtobool` reads them on a command line. */
 function isTrue(value: unknown): boolean {
   if (typeof value === 'string') return !['', '0', 'false', 'no', 'off'].includes(value.toLowerCase());
   return value !== undefined && value !== null && value !== false && value !== 0;
@@ -414,7 +416,7 @@ function secondsOf(value: unknown): number | undefined {
   return typeof value === 'number' && value > 0 ? value : undefined;
 }
 
-/** `TERM`, `SIGTERM` or a number. A handler in this process hears no signal; the number is for who reads the events. */
+/** `TERM`, `SIGTERM` or a number. No signal is sent to a handler in this process; the number only appears in events. */
 function signalNumber(signal: unknown): number {
   if (!isTrue(signal)) return constants.signals.SIGTERM;
   if (typeof signal === 'number') return signal;

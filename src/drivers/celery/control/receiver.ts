@@ -12,20 +12,20 @@ import { broadcastOf } from './control-client.ts';
 import { checkPart, EVENTS_CHECKS } from '../option-checks.ts';
 import { type CeleryAppOptions, resolveApp } from '../options.ts';
 
-/** The broker, and which events. */
+/** The broker, and the events to receive. */
 export type CeleryEventsOptions = CeleryAppOptions & {
-  /** Which events: `#` all, `worker.#`, `task.#`. @default '#' */
+  /** Which events to receive: `#` all, `worker.#`, `task.#`. @default '#' */
   readonly routingKey?: string;
-  /** Events kept for a reader who is slow; beyond that the oldest are lost, and counted. @default 10 000 */
+  /** The limit of events kept for a slow reader. Beyond it the oldest events are lost and counted in `dropped`. @default 10 000 */
   readonly limit?: number;
   /** Shaped like pino's. @default nothing is written */
   readonly log?: Logger;
 };
 
 /**
- * The events of a cluster, as they come: `for await (const event of events) …`. Workers tell of tasks only where they were started
- * with `-E` or told to (`CeleryControl.enableEvents`). One reader at a time.
- * Source: celery/events/receiver.py (5.6), which shifts timestamps by the sender's time zone; here they stay as they were sent.
+ * The events of a cluster, as they arrive: `for await (const event of events) …`. Workers send task events only if they were started with `-E`
+ * or if task events were switched on later (`CeleryControl.enableEvents`). There can be one reader at a time.
+ * Source: celery/events/receiver.py (5.6). Python's receiver shifts timestamps by the sender's time zone; here they stay as they were sent.
  */
 export class CeleryEvents implements AsyncIterable<HeardEvent>, AsyncDisposable {
   readonly broker: CeleryBroker;
@@ -53,12 +53,12 @@ export class CeleryEvents implements AsyncIterable<HeardEvent>, AsyncDisposable 
     this.#broadcast = broadcastOf(this.broker);
   }
 
-  /** How many were lost because nobody read them, or could not be read. */
+  /** The number of events that were lost because they were not read in time, or that could not be decoded. */
   get dropped(): number {
     return this.#dropped;
   }
 
-  /** Listen, and ask workers to say that they are there. Called by the first read as well. */
+  /** Subscribes, and asks all workers for a heartbeat, so that each shows that it is alive. The first read calls this as well. */
   open(): Promise<void> {
     return (this.#opened ??= this.#open().catch((error: unknown) => {
       this.#opened = undefined;
@@ -78,7 +78,7 @@ export class CeleryEvents implements AsyncIterable<HeardEvent>, AsyncDisposable 
     await this.close();
   }
 
-  /** Ends when `close` is called. Leaving the loop closes nothing: another may go on. */
+  /** Ends when `close` is called. Leaving the loop closes nothing: a later loop continues from there. */
   async *[Symbol.asyncIterator](): AsyncIterator<HeardEvent> {
     await this.open();
     for (;;) {
@@ -109,7 +109,7 @@ export class CeleryEvents implements AsyncIterable<HeardEvent>, AsyncDisposable 
       const { events, dropped } = decodeEvents(message, this.#decode);
       this.#dropped += dropped;
       for (const event of events) {
-        // Clients never hear of others: their clocks mean nothing.
+        // `task-sent` comes from clients. They never receive events, so their clocks mean nothing.
         if (event.type !== 'task-sent') this.clock.adjust(event['clock']);
         this.#events.push(event);
       }

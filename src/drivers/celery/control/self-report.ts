@@ -5,9 +5,12 @@ import { version } from '../../../version.ts';
 import type { QueueSpec } from '../brokers/broker.ts';
 import type { CeleryOptions, ResolvedApp } from '../options.ts';
 
-/** What a worker says of itself, in Celery's words: the replies to `stats`, `conf`, `report` and `active_queues`. */
+/** The worker's reports on itself, under Celery's names: the replies to `stats`, `conf`, `report` and `active_queues`. */
 
-/** A settings table under Celery's names; without defaults, what was set. Addresses come masked. Source: celery/app/utils.py Settings.table (5.6). */
+/**
+ * A settings table under Celery's names. Without defaults it has only the options that were set. Addresses are given masked.
+ * Source: celery/app/utils.py Settings.table (5.6).
+ */
 export function settingsOf(
   options: CeleryOptions,
   app: ResolvedApp,
@@ -76,7 +79,7 @@ function rows(
   ];
 }
 
-/** Values of options that may be anything, secrets among them: only plain ones, and none under a telling name. */
+/** Options that may hold any value, also secrets. Only strings, numbers and booleans are kept, and those with a name like a secret's are masked. */
 function hidden(options: object): Readonly<Record<string, unknown>> {
   return Object.fromEntries(
     Object.entries(options)
