@@ -10,15 +10,15 @@ import type { RedisConnection } from '../../transports/redis.ts';
 import type { Sets } from './sets.ts';
 import { digestOf, matches, type SetName, stored, type Stored } from './stored.ts';
 
-/** How many entries a step reads, or moves. */
+/** How many entries one step reads or moves. */
 const STEP = 500;
 const MOVED_AT_ONCE = 100;
-/** How many ids one search looks for. */
+/** The number of ids in one search. */
 const IDS_AT_ONCE = 50;
-/** How far a list may have grown between the read of a step and its write. */
+/** The largest growth of a list that is allowed between the read of a step and its write. */
 const GROWTH = 1_000;
 
-/** Where each action finds its jobs, the first set that has the id wins. */
+/** The sets in which each action searches for its jobs. The first set that holds the id wins. */
 export const SETS_OF: Readonly<Partial<Record<Action, readonly SetName[]>>> = {
   retry: ['retry', 'dead'],
   run: ['schedule'],
@@ -28,7 +28,7 @@ export const SETS_OF: Readonly<Partial<Record<Action, readonly SetName[]>>> = {
   cancel: ['retry', 'schedule', 'queued', 'working', 'claimed'],
 };
 
-/** The cheap ones first. */
+/** Every set; those that are cheap to search come first. */
 const SEARCHED: readonly SetName[] = ['working', 'claimed', 'retry', 'schedule', 'dead', 'queued', 'quarantine'];
 
 const WHY: Readonly<Record<SetName, string>> = {
@@ -41,10 +41,10 @@ const WHY: Readonly<Record<SetName, string>> = {
   quarantine: 'it is in quarantine',
 };
 
-/** `moved`: it was refused, and is not in its set any more. */
+/** `moved`: the action was refused, and the job has left its set. */
 type Done = 'done' | 'gone' | { readonly refused: string; readonly moved?: boolean };
 
-/** Finds jobs by id and does things to them, each only where it still is. */
+/** Finds jobs by id and applies actions to them. A job that has left its set meanwhile is not touched. */
 export class Actions {
   readonly #redis: RedisConnection;
   readonly #keys: Keyspace;
@@ -58,7 +58,7 @@ export class Actions {
     this.#dialect = dialect;
   }
 
-  /** Every entry with one of these ids. `sets` in the order they are searched; an id that was found is searched no further. */
+  /** Every entry with one of these ids. `sets` are searched in the given order; an id that is found is not searched further. */
   async find(
     ids: readonly string[],
     sets: readonly SetName[] = SEARCHED,
@@ -90,7 +90,7 @@ export class Actions {
     const refused: { readonly id: string; readonly reason: string }[] = [];
     let done = 0;
     const missing = wanted.filter((id) => !found.has(id));
-    // A job that is elsewhere is not gone.
+    // A job that is in another set is refused, with the reason; it is not gone.
     const elsewhere =
       set === undefined && missing.length > 0 ? await this.find(missing) : new Map<string, readonly Stored[]>();
     for (const id of missing) {
@@ -115,7 +115,7 @@ export class Actions {
     return { done, gone, refused };
   }
 
-  /** Every job of a set that is there now and matches. */
+  /** Applies an action to every matching job that is in the set when the action begins. */
   bySet(
     action: Action,
     set: SetName,
@@ -138,8 +138,8 @@ export class Actions {
   }
 
   /**
-   * From the lowest score to the highest there was at the beginning: a job that is retried and fails again comes back behind it. What is left at the last
-   * score is skipped by its number.
+   * Reads from the lowest score up to the highest score that existed at the beginning. A job that is retried and fails again gets a higher score than
+   * that, so it is not met twice. Entries that remain at the last score are skipped by count.
    */
   async #throughSorted(
     action: Action,
@@ -171,7 +171,7 @@ export class Actions {
     return tally.result();
   }
 
-  /** From the end where new jobs come, so that workers may take jobs from the other end meanwhile. */
+  /** Reads from the end where new jobs are pushed, so that workers can take jobs from the other end meanwhile. */
   async #throughQueues(
     action: Action,
     only: string | undefined,
@@ -223,7 +223,7 @@ export class Actions {
     return tally.result();
   }
 
-  /** What became of each; undefined for one that does not match. */
+  /** The result for each entry; undefined for an entry that does not match. */
   async #doMatching(
     action: Action,
     entries: readonly Stored[],
@@ -242,7 +242,7 @@ export class Actions {
     return entries.map((one) => results.get(one));
   }
 
-  /** All entries are of one action; they may be of several sets. */
+  /** All entries get the same action. They may be in several sets. */
   async #do(
     action: Action,
     entries: readonly Stored[],
@@ -274,7 +274,7 @@ export class Actions {
     return this.#move(set, entries, (one) => this.#toQueue(set, one));
   }
 
-  /** A retry by hand counts one failure less, as Sidekiq's pages do it. */
+  /** A manual retry reduces the failure count by one, as the pages of Sidekiq Web do. */
   #toQueue(set: search.SortedSet, { bytes, hash, id }: Stored): DueJob | undefined {
     const entry = { set, atMs: 0, member: bytes, hash, jid: id, class: '' };
     return toQueue(entry, { dialect: this.#dialect, nowMs: Date.now() });
@@ -329,7 +329,7 @@ export class Actions {
     return done(taken, 'the key of its queue is no list');
   }
 
-  /** An iterable job is asked to end; another one that waits is removed. */
+  /** An iterable job gets a cancel request. Any other job that is not running is removed. */
   async #cancel(one: Stored): Promise<Done> {
     const state = await this.#redis.run(iteration(this.#keys, one.id));
     if (state?.cancelledAt !== undefined) return 'gone';
@@ -381,7 +381,10 @@ export class Actions {
     }
   }
 
-  /** Entries that may have one of these ids. A set or list that changes meanwhile is read again where it has moved by less than a step. */
+  /**
+   * Entries that may have one of these ids. If the set or list changes meanwhile, an entry may be returned for several reads; the result holds it
+   * once.
+   */
   async #findBytes(key: string, kind: 'list' | 'set', ids: ReadonlySet<string>): Promise<readonly Buffer[]> {
     const digests = [...ids].map(digestOf).filter((digest) => digest !== undefined);
     const texts = [...ids].map(plainPart);
@@ -397,7 +400,7 @@ export class Actions {
   }
 }
 
-/** The longest part of an id that JSON writes in one way only. */
+/** The longest part of an id that JSON can write in only one way. */
 function plainPart(id: string): string {
   return (id.match(/[\w.:-]+/g) ?? []).reduce((longest, part) => (part.length > longest.length ? part : longest), '');
 }
@@ -407,7 +410,7 @@ function done(taken: search.Taken, refusal: string): Done {
   return taken === 'taken' ? 'done' : 'gone';
 }
 
-/** What a long action came to so far. */
+/** The running totals of a long action. */
 class Tally {
   readonly #total: number;
   readonly #options: ActOptions;

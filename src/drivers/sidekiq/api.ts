@@ -12,10 +12,10 @@ import { type ResolvedApp, resolveApp, type SidekiqAppOptions } from './options.
 
 export type { ProcessState, QueueState, SetEntry, SetName, Stats, WorkState } from '../../../protocols/sidekiq/api.ts';
 
-/** How many are moved or taken away at once. */
+/** How many entries are moved or removed in one step. */
 const BATCH = 100;
 
-/** What is in Sidekiq's Redis, and what a person may do with it: the pages of Sidekiq Web, as functions. Connects at the first call. */
+/** Reads and changes the data in Sidekiq's Redis: the pages of Sidekiq Web, as functions. Connects at the first call. */
 export class SidekiqApi implements AsyncDisposable {
   readonly #app: ResolvedApp;
   readonly #log: Logger;
@@ -28,19 +28,19 @@ export class SidekiqApi implements AsyncDisposable {
     this.#log = options.log ?? silent;
   }
 
-  /** Totals, and how many jobs are in which set. */
+  /** Totals, and the number of jobs in each set. */
   async stats(): Promise<wire.Stats> {
     return (await this.#open()).run(wire.stats(this.#app.keys));
   }
 
-  /** Every queue that ever got a job, by name. */
+  /** Every queue that has ever received a job, by name. */
   async queues(): Promise<readonly wire.QueueState[]> {
     const redis = await this.#open();
     const names = await redis.run(wire.queueNames(this.#app.keys));
     return redis.run(wire.queues(this.#app.keys, names, Date.now()));
   }
 
-  /** The processes that beat, Ruby's and ours. */
+  /** The processes that send heartbeats: Ruby's and those of this package. */
   async processes(): Promise<readonly wire.ProcessState[]> {
     const redis = await this.#open();
     const identities = (await redis.run(presence.processes(this.#app.keys))).toSorted();
@@ -48,14 +48,14 @@ export class SidekiqApi implements AsyncDisposable {
     return states.filter((state) => state !== undefined);
   }
 
-  /** What runs, as of the last beat of each process; the longest first. */
+  /** The running jobs, as of the last heartbeat of each process. The longest-running job comes first. */
   async work(): Promise<readonly wire.WorkState[]> {
     const redis = await this.#open();
     const identities = await redis.run(presence.processes(this.#app.keys));
     return redis.run(wire.workStates(this.#app.keys, identities));
   }
 
-  /** Entries of a set: the soonest first, of the dead the latest. */
+  /** Entries of a set. The soonest comes first; in the dead set, the latest. */
   async list(
     set: wire.SetName,
     { offset = 0, limit = 25 }: { readonly offset?: number; readonly limit?: number } = {},
@@ -63,7 +63,7 @@ export class SidekiqApi implements AsyncDisposable {
     return (await this.#open()).run(wire.page(this.#app.keys, set, offset, offset + limit - 1));
   }
 
-  /** Entries of a set by jid, class or any text they hold; each once. */
+  /** Entries of a set that match by jid, class or any text they hold. Each entry is returned once. */
   async find(set: wire.SetName, text: string): Promise<readonly wire.SetEntry[]> {
     const redis = await this.#open();
     const found = new Map<string, wire.SetEntry>();
@@ -76,8 +76,8 @@ export class SidekiqApi implements AsyncDisposable {
   }
 
   /**
-   * Put entries into their queues now, each only if it is still there: a failure less is counted. How many were moved. What is no
-   * job stays where it is.
+   * Push entries to their queues now; the failure count of each is reduced by one. An entry that has left the set meanwhile is skipped. An entry that
+   * is not a job stays in the set. Returns how many were moved.
    */
   async retry(entries: readonly wire.SetEntry[]): Promise<number> {
     const redis = await this.#open();
@@ -85,7 +85,7 @@ export class SidekiqApi implements AsyncDisposable {
     return this.#move(entries, (entry) => wire.toQueue(entry, { dialect, nowMs: Date.now() }));
   }
 
-  /** Move entries to the dead set, each only if it is still there. How many were moved. */
+  /** Move entries to the dead set. An entry that has left its set meanwhile is skipped. Returns how many were moved. */
   kill(entries: readonly wire.SetEntry[]): Promise<number> {
     return this.#move(
       entries.filter(({ set }) => set !== 'dead'),
@@ -93,7 +93,7 @@ export class SidekiqApi implements AsyncDisposable {
     );
   }
 
-  /** Take entries away. How many were still there. */
+  /** Delete entries. Returns how many were still in the set. */
   async delete(entries: readonly wire.SetEntry[]): Promise<number> {
     const redis = await this.#open();
     let removed = 0;
@@ -106,17 +106,17 @@ export class SidekiqApi implements AsyncDisposable {
     return removed;
   }
 
-  /** Empty a set: for ever. */
+  /** Delete all entries of a set. This cannot be undone. */
   async clear(set: wire.SetName): Promise<void> {
     await (await this.#open()).run(wire.clearSet(this.#app.keys, set));
   }
 
-  /** Throw away the jobs of a queue. */
+  /** Delete all jobs of a queue. */
   async clearQueue(queue: string): Promise<void> {
     await (await this.#open()).run(wire.clearQueue(this.#app.keys, queue));
   }
 
-  /** Jobs of a queue as their bytes, the next to run first. */
+  /** Jobs of a queue as bytes. The next job to run comes first. */
   async jobs(
     queue: string,
     { offset = 0, limit = 25 }: { readonly offset?: number; readonly limit?: number } = {},
@@ -124,12 +124,12 @@ export class SidekiqApi implements AsyncDisposable {
     return (await this.#open()).run(wire.queuePage(this.#app.keys, queue, offset, limit));
   }
 
-  /** Take one job out of a queue, by its bytes. Whether it was still there. */
+  /** Delete one job from a queue, by its bytes. Returns whether the job was still in the queue. */
   async deleteJob(queue: string, bytes: Uint8Array): Promise<boolean> {
     return (await this.#open()).run(wire.removeFromQueue(this.#app.keys, queue, bytes));
   }
 
-  /** Our workers, and those of Sidekiq Pro, fetch nothing from a paused queue; Sidekiq itself does not know of it. */
+  /** Workers of this package and of Sidekiq Pro fetch nothing from a paused queue. Open-source Sidekiq does not support pausing and fetches on. */
   async pause(queue: string): Promise<void> {
     await (await this.#open()).run(wire.setPaused(this.#app.keys, queue, true));
   }
@@ -137,11 +137,14 @@ export class SidekiqApi implements AsyncDisposable {
     await (await this.#open()).run(wire.setPaused(this.#app.keys, queue, false));
   }
 
-  /** Tell a process, or all of them, to take nothing more. It hears it with its next beat. The processes told. */
+  /**
+   * Send quiet to one process or to all: they fetch no more jobs. A process reads the signal with its next heartbeat. Returns the processes
+   * signalled.
+   */
   quiet(identity?: string): Promise<readonly string[]> {
     return this.#signal('TSTP', identity);
   }
-  /** Tell a process, or all of them, to stop. */
+  /** Send stop to one process or to all. */
   stop(identity?: string): Promise<readonly string[]> {
     return this.#signal('TERM', identity);
   }
@@ -173,7 +176,7 @@ export class SidekiqApi implements AsyncDisposable {
     return count;
   }
 
-  /** A process that is embedded in another program does not end by a signal: it is not told. */
+  /** A process that is embedded in another program does not end by a signal, so it is not sent one. */
   async #signal(name: presence.SignalName, identity: string | undefined): Promise<readonly string[]> {
     const redis = await this.#open();
     const known = await this.processes();

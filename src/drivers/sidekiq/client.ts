@@ -38,23 +38,23 @@ import { newJid } from './jid.ts';
 import { type ResolvedApp, resolveApp } from './options.ts';
 import { Spool } from './spool.ts';
 
-/** How long a call waits for the first connection where jobs can be buffered. */
+/** How long a call waits for the first connection, if jobs can be buffered. */
 const PATIENCE_MS = 1_000;
-/** How long one look at the processes counts. */
+/** How long a reading of the processes stays valid. */
 const DIALECT_MS = 60_000;
 
-/** A job to be sent: what it is on the wire, and the task that runs, which a wrapper hides. */
+/** A job to be sent: its form on the wire, and the task that runs. A wrapper hides the name of the task. */
 interface Outgoing {
   readonly task: string;
   readonly one: Item;
 }
 
 /**
- * Enqueues jobs for Sidekiq, for workers of Ruby and of this package. Connects at the first call. Throws ConfigError for options that it does not know or
- * that cannot be.
+ * Enqueues jobs for Sidekiq, for workers in Ruby and workers of this package. Connects at the first call. Throws ConfigError for unknown options and
+ * for invalid values.
  */
 export class SidekiqClient implements FullClient<EnqueueOptions & NoKeywords, Pushed> {
-  /** Emits `job:enqueued` for each job that Redis has taken; for a buffered one nothing. */
+  /** Emits `job:enqueued` for each job that Redis has accepted. A buffered job emits nothing. */
   readonly events: Events<ClientEvents> = new Events<ClientEvents>();
   readonly #app: ResolvedApp;
   readonly #options: SidekiqClientOptions;
@@ -69,7 +69,7 @@ export class SidekiqClient implements FullClient<EnqueueOptions & NoKeywords, Pu
   #dialectUntil = 0;
   #learning: Promise<void> | undefined;
 
-  /** @param link used in place of a connection to `url`: for tests */
+  /** @param link replaces the connection to `url`; for tests */
   constructor(options: SidekiqClientOptions, link?: RedisLink) {
     checkClient(options);
     this.#link = link;
@@ -86,15 +86,15 @@ export class SidekiqClient implements FullClient<EnqueueOptions & NoKeywords, Pu
       });
   }
 
-  /** Add middleware around what this client sends from now on. The first one added is the outermost. */
+  /** Add middleware around all jobs that this client sends from now on. The first middleware added is the outermost. */
   use(middleware: ClientMiddleware): this {
     this.#middleware.push(middleware);
     return this;
   }
 
   /**
-   * Send one job. Resolves when Redis has it. Throws ConfigError for unknown options, WireError `bad-option` and `unencodable`, naming what is wrong, and
-   * what a middleware throws. Throws ConnectionError when Redis does not answer; it is then unknown whether the job was sent.
+   * Send one job. Resolves when Redis has it. Throws ConfigError for unknown options, WireError `bad-option` and `unencodable`, which name the cause,
+   * and any error that a middleware throws. Throws ConnectionError when Redis does not answer; it is then unknown whether the job was sent.
    */
   async enqueue<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
@@ -116,7 +116,7 @@ export class SidekiqClient implements FullClient<EnqueueOptions & NoKeywords, Pu
   }
 
   /**
-   * Send a job of Active Job: `UserMailerJob.perform_later`. Its arguments may be what Rails can encode: GlobalId, RubySymbol, Date,
+   * Send a job of Active Job: `UserMailerJob.perform_later`. Its arguments may be any values that Rails can encode: GlobalId, RubySymbol, Date,
    * Duration, keywords and more. Throws as `enqueue`.
    */
   async performLater<A extends readonly unknown[], K, R>(
@@ -140,8 +140,8 @@ export class SidekiqClient implements FullClient<EnqueueOptions & NoKeywords, Pu
   }
 
   /**
-   * Send many jobs of one class of Active Job in few trips: `ActiveJob.perform_all_later`. Each is what `performLater` makes of it. Throws
-   * as `enqueue`; what was sent before an error is sent.
+   * Send many jobs of one class of Active Job in few round trips: `ActiveJob.perform_all_later`. Each job is the same as from `performLater`. Throws
+   * as `enqueue`; jobs that were sent before an error stay sent.
    */
   async performAllLater<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
@@ -154,7 +154,7 @@ export class SidekiqClient implements FullClient<EnqueueOptions & NoKeywords, Pu
     for (const call of calls) checkCall('performLater', jobClass, call);
     await this.#ready();
     const now = new Date();
-    // Checked before anything is sent.
+    // All jobs are checked before any is sent.
     const items = calls.map((call) => this.#activeItem(jobClass, call, now));
     const jobIdOf = (at: number): string => (items[at] as (typeof items)[number]).jobId;
     const pushed =
@@ -176,9 +176,9 @@ export class SidekiqClient implements FullClient<EnqueueOptions & NoKeywords, Pu
   }
 
   /**
-   * Send many calls of one task, `batchSize` (1 000) in a round trip: one receipt for each call, in their order. Calls that differ in nothing but their
-   * arguments are the fastest. Throws as `enqueue`. A call that cannot be is found before anything is sent, except arguments that have no form in JSON; what
-   * was sent before an error stays sent.
+   * Send many calls of one task, `batchSize` (1 000) in a round trip. Returns one receipt for each call, in the same order. Calls that differ only in
+   * their arguments are the fastest. Throws as `enqueue`. Invalid calls are found before anything is sent, except arguments that cannot be written as
+   * JSON; jobs that were sent before an error stay sent.
    */
   async enqueueMany<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
@@ -211,7 +211,7 @@ export class SidekiqClient implements FullClient<EnqueueOptions & NoKeywords, Pu
     );
   }
 
-  /** What all calls have in common is checked and written once. */
+  /** Checks and writes the members that all calls share only once. */
   async #sendAlike(
     name: string,
     calls: readonly AnyCall<EnqueueOptions>[],
@@ -282,7 +282,7 @@ export class SidekiqClient implements FullClient<EnqueueOptions & NoKeywords, Pu
     return envelopeOf(name, custom === undefined ? call : { ...call, custom }, one);
   }
 
-  /** What middleware made of a call, checked again. */
+  /** A call after middleware has changed it, checked again. */
   #outgoing(envelope: Envelope, now: Date): Outgoing {
     const call = callOf(envelope);
     checkCall('enqueue', envelope.task, call);
@@ -305,8 +305,8 @@ export class SidekiqClient implements FullClient<EnqueueOptions & NoKeywords, Pu
   }
 
   /**
-   * Ask an iterable job to end (Sidekiq 7.3 and later), whether it runs or waits; when it was first asked. Other jobs do not
-   * hear it.
+   * Cancel an iterable job (Sidekiq 7.3 and later), whether it runs or waits. Returns the time of the first cancel request. Other jobs ignore the
+   * request.
    */
   async cancel(jid: string): Promise<Date> {
     await this.open();
@@ -314,12 +314,12 @@ export class SidekiqClient implements FullClient<EnqueueOptions & NoKeywords, Pu
     return new Date(at * 1000);
   }
 
-  /** How many jobs this process keeps because Redis is away. */
+  /** How many jobs this process keeps because Redis cannot be reached. */
   get buffered(): number {
     return this.#spool?.size ?? 0;
   }
 
-  /** What is spoken: set by hand, or what the processes that run can read. */
+  /** The dialect in use: the one set in the options, or the one that the running processes can read. */
   get dialect(): Dialect {
     return this.#dialect;
   }
@@ -332,7 +332,7 @@ export class SidekiqClient implements FullClient<EnqueueOptions & NoKeywords, Pu
     }));
   }
 
-  /** Sends what is buffered if Redis is there; rejects with ConnectionError when jobs are left that were never sent. */
+  /** Sends the buffered jobs if Redis can be reached. Rejects with ConnectionError if there are jobs left that were never sent. */
   async close(): Promise<void> {
     await this.#opening?.catch(() => undefined);
     const left = (await this.#spool?.close()) ?? 0;
@@ -364,7 +364,7 @@ export class SidekiqClient implements FullClient<EnqueueOptions & NoKeywords, Pu
     });
   }
 
-  /** The dialect has to be known by now. */
+  /** The caller must have made the dialect known before. */
   #activeItem(
     jobClass: string,
     call: AnyCall<PerformLaterOptions>,
@@ -381,7 +381,7 @@ export class SidekiqClient implements FullClient<EnqueueOptions & NoKeywords, Pu
     return { one, jobId };
   }
 
-  /** Connected, and the dialect known. With a buffer neither is waited for while Redis is away. */
+  /** Resolves when connected and the dialect is known. With a buffer, it waits for neither while Redis cannot be reached. */
   async #ready(): Promise<void> {
     if (this.#redis !== undefined && Date.now() < this.#dialectUntil) return;
     const ready = this.open().then(() => this.#learn());
@@ -425,7 +425,7 @@ export class SidekiqClient implements FullClient<EnqueueOptions & NoKeywords, Pu
     return this.#push === undefined ? redis.run(wire.push(this.#app.keys, [ready])) : this.#push(ready);
   }
 
-  /** Where jobs can be buffered, a connection that is away is not waited for. */
+  /** If jobs can be buffered, this does not wait for a lost connection. */
   #connection(): RedisLink {
     const redis = this.#redis;
     if (redis !== undefined && (this.#spool === undefined || redis.ready)) return redis;
@@ -438,7 +438,7 @@ function batchSizeOf(method: string, options: { readonly batchSize?: number }): 
   return options.batchSize ?? 1_000;
 }
 
-/** No middleware passed the job on: it was not sent. */
+/** No middleware passed the job on, so it was not sent. */
 function halted({ id }: Envelope): Pushed {
   return { jid: id ?? '', state: 'halted' };
 }

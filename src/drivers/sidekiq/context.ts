@@ -14,12 +14,12 @@ import { RedisConnection } from '../../transports/redis.ts';
 import type { ResolvedApp, ResolvedWorker } from './options.ts';
 import { peersDialect } from './peers.ts';
 
-/** A job that runs, as the heartbeat shows it. */
+/** A running job, as the heartbeat shows it. */
 export interface Working {
   readonly work: presence.Work;
 }
 
-/** What the parts of one process of Sidekiq share: options, the connection, claims, counters. It starts nothing by itself. */
+/** The state that the parts of one Sidekiq process share: options, the connection, claims, counters. It starts nothing by itself. */
 export class SidekiqContext {
   readonly app: ResolvedApp;
   readonly options: ResolvedWorker;
@@ -28,7 +28,7 @@ export class SidekiqContext {
   readonly metrics: Metrics = new Metrics();
   readonly working: RenewingSet<Working> = new RenewingSet();
   readonly startedAtMs: number = Date.now();
-  /** Queues that a person has paused. */
+  /** Queues that are paused. */
   paused: ReadonlySet<string> = new Set();
   dialect: Dialect;
   identity = '';
@@ -36,9 +36,9 @@ export class SidekiqContext {
   host: Host | undefined;
   processed = 0;
   failed = 0;
-  /** Every capsule takes nothing more. */
+  /** Every capsule has stopped fetching jobs. */
   isQuiet = false;
-  /** Told when a job that is due at this time, in milliseconds, was written to a set. */
+  /** Called when a job due at this time, in milliseconds, was written to a set. */
   onDue: (atMs: number) => void = () => {};
   #redis: RedisConnection | undefined;
   #claims: Claims | undefined;
@@ -65,18 +65,18 @@ export class SidekiqContext {
     return this.#redis;
   }
 
-  /** What was fetched here and is not settled. */
+  /** The jobs that this process has fetched and not settled. */
   get claims(): Claims {
     if (this.#claims === undefined) throw new ConfigError('sidekiq: the source is not open');
     return this.#claims;
   }
 
-  /** Names a slot for the UI. */
+  /** Returns a new name for a slot, shown in the UI. */
   newTid(): string {
     return (this.#tids++).toString(36).padStart(3, '0');
   }
 
-  /** A connection of its own to the same server. */
+  /** Returns a separate connection to the same server. */
   connection(): RedisConnection {
     return new RedisConnection(this.app.target, { log: this.log });
   }
@@ -108,27 +108,27 @@ export class SidekiqContext {
     await redis?.close();
   }
 
-  /** What the processes around can read; asked at the start and each minute. */
+  /** The dialect that all current processes can read. It is read at the start and each minute. */
   async learnDialect(): Promise<void> {
     this.dialect = this.app.dialect ?? (await peersDialect(this.redis, this.keys));
   }
 
-  /** One run has ended, and how. `name` is the class it is counted under. */
+  /** Counts one finished run and its result. `name` is the class under which it is counted. */
   count(name: string, failed: boolean, ms: number): void {
     this.processed += 1;
     if (failed) this.failed += 1;
     if (this.options.metrics) this.metrics.add(name, failed, ms);
   }
 
-  /** The job is done: nothing of it is kept. Those of one turn leave as one command. */
+  /** The job is done, and Redis keeps nothing of it. The acknowledgements of one tick are sent as one command. */
   async acknowledge(claim: string): Promise<void> {
     await this.#done?.(claim);
     this.claims.ended(claim);
   }
 
   /**
-   * Do this with a job, and give up its claim in the same step. False when the claim was gone: another process has the job, and nothing was
-   * done. Without a claim (basic fetch) only the commands are sent.
+   * Sends these commands and gives up the claim of the job in the same step. Returns false when the claim was gone: another process has the job, and
+   * nothing was written. Without a claim (basic fetch) only the commands are sent.
    */
   async dispose(claim: string | undefined, commands: readonly Command[]): Promise<boolean> {
     if (claim !== undefined && commands.length > 0) return this.claims.exchange(claim, commands);

@@ -3,8 +3,8 @@ import type { SidekiqJob } from '../../../protocols/sidekiq/message.ts';
 import { ConfigError } from '../../errors.ts';
 
 /**
- * The job of a handler or of middleware, in Sidekiq's terms: its whole hash, and what Active Job says of it. Throws ConfigError for a
- * job of another system.
+ * The current job of a handler or of middleware, in Sidekiq's terms: its whole hash, and the data of Active Job. Throws ConfigError for a job of
+ * another system.
  */
 export function sidekiqJob<A extends readonly unknown[], K>(job: Job<A, K>): SidekiqJob<A, K> {
   if (isOurs(job)) return job;

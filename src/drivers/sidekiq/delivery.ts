@@ -15,22 +15,22 @@ import type { SidekiqContext, Working } from './context.ts';
 const SUCCEEDED: Disposition = { state: 'succeeded' };
 const REQUEUED: Disposition = { state: 'requeued' };
 
-/** What the source knows of a delivery beside its bytes. */
+/** Details of a delivery that are not in its bytes. */
 export interface DeliveryOptions {
-  /** Whose free slots it was fetched for. */
+  /** The prefetch for whose free slots the job was fetched. */
   readonly fetchedFor?: { readonly look: number };
   readonly wrapped?: WrappedJob;
-  /** Its class, or that in the wrapper of Active Job: no handler here knows it. */
+  /** Its class, or the class in the wrapper of Active Job, when no handler here is registered for it. */
   readonly unknownClass?: string;
 }
 
-/** One job in the hands of its handler. */
+/** One job of Sidekiq, from its fetch until it is settled. */
 export class SidekiqDelivery implements Delivery, Holder, Working {
   readonly job: SidekiqJob;
   readonly message: SidekiqMessage;
-  /** No handler here knows its class. */
+  /** No handler here is registered for its class. */
   readonly isUnknown: boolean;
-  /** Another process has the job: it is not to be started. */
+  /** Another process has the job, so it must not be started here. */
   lost = false;
   readonly #context: SidekiqContext;
   readonly #claim: string | undefined;
@@ -68,7 +68,7 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
     if (claim !== undefined) context.claims.holds(claim, this);
   }
 
-  /** Whether it was fetched for this one, up to this look, and has not been started. */
+  /** Whether the job was fetched for this prefetch, at or before this poll, and has not been started. */
   waits(fetchedFor: object, look: number): boolean {
     return this.#fetchedFor === fetchedFor && this.#look <= look && this.#startedAtMs === 0 && !this.lost;
   }
@@ -83,20 +83,20 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
     return this.message.bytes.length;
   }
 
-  /** A job without a jid is recognised by its bytes. */
+  /** A job without a jid is identified by the digest of its bytes. */
   get unknownKey(): string {
     const { id } = this.job;
     return id === '' ? createHash('sha1').update(this.message.bytes).digest('base64') : id;
   }
 
-  /** As Sidekiq does: a NameError, and a retry where the job has any. */
+  /** As Sidekiq does: a NameError, and a retry if the job allows retries. */
   rejectUnknown(): Outcome {
     const { task } = this.job;
     const message = `uninitialized constant ${task}: no handler here; register one with tasks.handle(defineTask('${task}'), handler)`;
     return { kind: 'error', error: { type: 'NameError', message, traceback: '' }, retriable: true };
   }
 
-  /** Nothing on the wire: the next beat shows it. */
+  /** Writes nothing now: the next heartbeat shows the job. */
   begin(): undefined {
     this.#startedAtMs = Date.now();
     if (this.#claim !== undefined) this.#context.claims.begins(this.#claim);
@@ -115,7 +115,7 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
     return this.#context.acknowledge(this.#claim).then(succeeded);
   }
 
-  /** Once: what waits here may be given back by its lane and by the prefetch at the same time. */
+  /** Releases once: the lane and the prefetch may both give back a waiting job at the same time. */
   release(): Promise<void> {
     this.#context.working.delete(this);
     if (this.lost && this.#releasing === undefined) return Promise.resolve();
@@ -134,17 +134,17 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
   }
 
   async #settle(outcome: Outcome): Promise<Disposition> {
-    // Decided once: a write that is tried again writes the same bytes.
+    // The outcome is decided once, so that a repeated write writes the same bytes.
     const transition = (this.#transition ??= this.#decide(outcome));
     const { disposition } = transition;
     this.#context.working.delete(this);
-    // A job that was put off has not run, as far as the statistics go.
+    // A postponed job does not count as a run in the statistics.
     if (disposition.state !== 'postponed' && outcome.kind !== 'unknown') this.#count(transition.failed);
     const discarded = transition.exhausted && (await (this.#told ??= this.#tellExhausted(transition)));
     const commands = discarded ? [] : transition.write.commands;
     this.#writes += 1;
     const done = await this.#context.dispose(this.#claim, commands);
-    // A claim that is gone at the first try was taken away. At a second one it was the first that did it, unheard.
+    // If the claim is gone at the first try, another process has taken the job. At a later try, the first write succeeded and its reply was lost.
     if (!done && this.#writes === 1) return REQUEUED;
     if ('at' in disposition) this.#context.onDue(disposition.at.getTime());
     return disposition;
@@ -175,13 +175,13 @@ export class SidekiqDelivery implements Delivery, Holder, Working {
       const activeJob = this.job.activeJob !== undefined;
       return lifecycle.settle(this.message, outcome, { ...rules, activeJob }, moment);
     } catch (error) {
-      // A job that cannot be written anew (half a surrogate pair among its arguments): tried for ever, it would never end.
+      // The job cannot be encoded again (half a surrogate pair among its arguments). If the write were tried forever, the job would never end.
       const failed = { kind: 'error', error: toFailure(error), retriable: true } as const;
       return lifecycle.settle(this.message, failed, rules, moment);
     }
   }
 
-  /** Whether the class will not have it in the dead set. */
+  /** Calls `retriesExhausted`. Returns whether the job must not go to the dead set. */
   async #tellExhausted({ error }: lifecycle.SidekiqTransition): Promise<boolean> {
     const exhausted = this.#rule?.options.retriesExhausted;
     if (exhausted === undefined || error === undefined) return false;

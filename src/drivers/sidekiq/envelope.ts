@@ -3,7 +3,7 @@ import type { AnyCall, ClientEvents, Envelope } from '../../client.ts';
 import { ConfigError } from '../../errors.ts';
 import type { EnqueueOptions, PerformLaterOptions } from './client-options.ts';
 
-/** A call as client middleware sees it. `options` are those of the call that no other member names; `custom` members are its headers. */
+/** A call as client middleware sees it. `options` holds the options of the call that no other member names. `custom` members are its headers. */
 export function envelopeOf(
   task: string,
   call: AnyCall<EnqueueOptions | PerformLaterOptions>,
@@ -36,7 +36,7 @@ export function callOf({ id, args, kwargs, queue, at, headers, options }: Envelo
   };
 }
 
-/** What the client tells of a job that Redis has. `task` is what runs, not what wraps it. */
+/** The event data for a job that Redis has. `task` is the task that runs, not its wrapper. */
 export function enqueued(
   task: string,
   { jid, queue, at }: Pick<Item, 'jid' | 'queue' | 'at'>,
@@ -44,7 +44,7 @@ export function enqueued(
   return { system: 'sidekiq', id: jid, task, queue, at: at === undefined ? undefined : new Date(at) };
 }
 
-/** Whether two calls differ in nothing but their arguments, and so are written from one pattern. */
+/** Whether two calls differ only in their arguments. Such calls are written from one pattern. */
 export function isAlike(one: object, other: object): boolean {
   const keys = Object.keys(other);
   if (keys.length === 1 && keys[0] === 'args' && Object.keys(one).length === 1) return 'args' in one;
@@ -56,7 +56,7 @@ export function isAlike(one: object, other: object): boolean {
   return Object.keys(one).every((key) => key === 'args' || Object.hasOwn(other, key));
 }
 
-/** Throws ConfigError unless every call has a list of arguments, or none. */
+/** Throws ConfigError unless every call has a list of arguments, or no arguments. */
 export function checkCalls(method: string, calls: readonly unknown[]): void {
   if (!Array.isArray(calls))
     throw new ConfigError(`sidekiq: ${method}: calls must be a list of calls: [{ args: [1] }]`);

@@ -5,12 +5,12 @@ import type { RedisConnection } from '../../transports/redis.ts';
 import type { Fetch, Fetched, FetchHost } from './fetch.ts';
 import type { SidekiqContext } from './context.ts';
 
-/** Seconds, as Sidekiq waits. */
+/** Seconds; the same time as Sidekiq waits. */
 const WAIT = 2;
 
 /**
- * BRPOP, as Sidekiq's own fetch: from then on the job is in this process only, and lost with it. The connection is never closed
- * under a wait, since an answer may be on its way.
+ * BRPOP, as in Sidekiq's own fetch. After the pop the job exists in this process only, and is lost with it. The connection is never closed during a
+ * wait, because a reply with a job may be on its way.
  */
 export class BasicFetch implements Fetch {
   readonly #context: SidekiqContext;
@@ -55,7 +55,7 @@ export class BasicFetch implements Fetch {
 
   async quiet(): Promise<void> {
     this.#quiet = true;
-    // Again and again: a wait that was only being sent was not there to be ended. Without CLIENT it ends by itself.
+    // This repeats: if the BRPOP was still being sent, UNBLOCK found no wait to end. Without CLIENT UNBLOCK the wait ends by its timeout.
     for (let pending = this.#pending; pending !== undefined; pending = this.#pending) {
       if (this.#id !== undefined) {
         await this.#context

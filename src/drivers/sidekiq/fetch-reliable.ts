@@ -8,14 +8,14 @@ import type { SidekiqContext } from './context.ts';
 import type { Fetch, Fetched, FetchHost } from './fetch.ts';
 
 /**
- * Moves jobs to the claims of this process, many in a trip. Where the queues are empty it waits without taking anything: a pop
- * that blocks would lose its job with the connection that its reply was on the way on.
+ * Moves jobs to the claims of this process, many in a round trip. If the queues are empty, it waits without taking a job: a blocking pop would lose
+ * its job if the connection broke while the reply was on its way.
  */
 export class ReliableFetch implements Fetch {
   readonly #context: SidekiqContext;
   readonly #host: FetchHost;
   readonly #queues: readonly string[];
-  /** Whether this one has a connection of its own. */
+  /** Whether this fetch has a separate connection. */
   readonly #own: boolean;
   #redis: RedisConnection | undefined;
   #lists: RedisLists<Fetched> | undefined;
@@ -39,7 +39,7 @@ export class ReliableFetch implements Fetch {
       takesFrom: 'one',
       takeAt: (list, send) => this.#claim([this.#queueOf(list)], 1, 1, send),
       open: () => new Set(this.#host.order().map((queue) => this.#listOf(queue))),
-      // Nobody asks any more: a job that would wait here for a free slot may run elsewhere.
+      // No receive call is waiting any more. The job would wait here for a free slot, but another process may run it now.
       unasked: (jobs) => this.#giveBack(jobs),
     });
     await this.#lists.start(this.#queues.map((queue) => this.#listOf(queue)));
@@ -47,7 +47,7 @@ export class ReliableFetch implements Fetch {
 
   async receive(max: number, begin: number, signal: AbortSignal): Promise<readonly Fetched[]> {
     const jobs = (await this.#lists?.receive(() => this.#fetch(max, begin, signal), signal)) ?? [];
-    // A connection that waits was served, and so was the fetch beside it.
+    // The waiting connection and the fetch beside it may both have returned jobs.
     if (jobs.length > max) await this.#giveBack(jobs.splice(max));
     return jobs;
   }
@@ -84,7 +84,7 @@ export class ReliableFetch implements Fetch {
     return claimed;
   }
 
-  /** The last one first, so that the first one runs next. One that cannot be given back stays a claim, and is found later. */
+  /** The last job goes back first, so that the first one runs next. A job that cannot be given back stays a claim, and is found later. */
   async #giveBack(jobs: readonly Fetched[]): Promise<void> {
     const { keys, claims, log } = this.#context;
     await Promise.all(

@@ -1,27 +1,30 @@
 import type { QuarantinedJob } from '../../../protocols/claims.ts';
 
-/** A job that was fetched. */
+/** A fetched job. */
 export interface Fetched {
   readonly queue: string;
   readonly bytes: Buffer;
-  /** Where Redis keeps it until it is settled; undefined with basic fetch, which keeps it nowhere. */
+  /** Where Redis keeps the job until it is settled. Undefined with basic fetch: Redis then keeps no copy. */
   readonly claim: string | undefined;
 }
 
-/** How jobs come out of their queues. */
+/** The strategy that takes jobs from their queues. */
 export interface Fetch {
   open(): Promise<void>;
-  /** Up to `max`, of which `begin` begin at once; waits for at least one; [] when `signal` aborts, or nothing came for a while. */
+  /**
+   * Returns up to `max` jobs, of which `begin` begin at once. Waits for at least one job. Returns [] when `signal` aborts, or when no job came for a
+   * while.
+   */
   receive(max: number, begin: number, signal: AbortSignal): Promise<readonly Fetched[]>;
-  /** Take nothing more; what waits here goes back. */
+  /** Stop taking jobs. Jobs that wait in the fetch go back to their queues. */
   quiet(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** What a fetch needs of the source it works for. */
+/** The parts of the source that a fetch uses. */
 export interface FetchHost {
-  /** The queues to ask, in their order this time. */
+  /** The queues to fetch from, in the order for this fetch. */
   order(): readonly string[];
-  /** Told of what is too large to be fetched. */
+  /** Called for a job that is too large to be fetched. */
   aside(job: QuarantinedJob): void;
 }

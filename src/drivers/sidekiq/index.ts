@@ -33,8 +33,8 @@ export type { QueuesOption } from '../../../protocols/sidekiq/queues.ts';
 export * from '../../../protocols/formats/active-job/public.ts';
 
 /**
- * Queues of Sidekiq as a source of a worker: `new Worker({ tasks, sources: [sidekiq({ url: 'redis://localhost' })] })`.
- * Throws ConfigError for options that cannot work. Nothing is opened before the worker starts.
+ * Queues of Sidekiq as a source of a worker: `new Worker({ tasks, sources: [sidekiq({ url: 'redis://localhost' })] })`. Throws ConfigError for
+ * options that cannot work. Opens nothing before the worker starts.
  */
 export function sidekiq(options: SidekiqOptions): SidekiqSource {
   checkWorker(options);

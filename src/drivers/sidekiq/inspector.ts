@@ -32,7 +32,7 @@ import { peersDialect } from './peers.ts';
 import { queuesOf, Sets } from './sets.ts';
 import { inspected, matches, type SetName, stored, type Stored } from './stored.ts';
 
-/** A page is read in steps that grow up to this many entries, or this many bytes. */
+/** A page is read in steps. A step grows up to this many entries, or this many bytes. */
 const STEP = 500;
 const STEP_BYTES = 4 * 2 ** 20;
 
@@ -47,7 +47,7 @@ const SETS: readonly (JobSet & { readonly name: SetName })[] = [
 ];
 
 export interface SidekiqInspectorOptions extends SidekiqAppOptions {
-  /** So many jobs are looked at for one page; a search that needs more is `cut`. @default 10 000 */
+  /** The most jobs that are read for one page; a search that needs more is `cut`. @default 10 000 */
   readonly scanLimit?: number;
   readonly log?: Logger;
 }
@@ -58,9 +58,9 @@ interface Opened {
 }
 
 /**
- * What is in Sidekiq's Redis, in the words of every system. `claimed` are jobs that a worker of this package has fetched and does not run yet, or that a
- * dead one left. `working` is as of each process's last heartbeat. Jobs are named by jid, others by `sha1:` and the digest of their bytes. Connects at the
- * first call. Throws ConfigError for options that cannot work.
+ * Reads and changes the data in Sidekiq's Redis through the inspector that all systems share. `claimed` are jobs that a worker of this package has
+ * fetched and does not run yet, or that a dead worker left. `working` is as of each process's last heartbeat. A job is named by its jid; a job
+ * without one is named by `sha1:` and the digest of its bytes. Connects at the first call. Throws ConfigError for options that cannot work.
  */
 export class SidekiqInspector implements Inspector {
   readonly system = 'sidekiq';
@@ -179,7 +179,7 @@ export class SidekiqInspector implements Inspector {
         jobs.push(inspected(entry));
         if (jobs.length < limit) continue;
         last = after();
-        // Whether more follows is known by looking.
+        // Only another read shows whether more entries follow.
         const more = (await sets.read(name, queue, last, 1)).length > 0;
         return { jobs, cursor: more ? last : undefined, total: await total, cut: false };
       }
@@ -208,7 +208,7 @@ export class SidekiqInspector implements Inspector {
     );
   }
 
-  /** Those of sidekiq-cron: of its namespace `default`, and of versions 1.x. */
+  /** The cron jobs of sidekiq-cron: those of its namespace `default`, and those of versions 1.x. */
   async schedules(): Promise<readonly ScheduleInfo[]> {
     const { redis } = await this.#open();
     const { keys } = this.#app;
@@ -284,7 +284,7 @@ export class SidekiqInspector implements Inspector {
     return name;
   }
 
-  /** Workers of this package and of Sidekiq Pro fetch nothing from a paused queue; Sidekiq itself does not know of it. */
+  /** Workers of this package and of Sidekiq Pro fetch nothing from a paused queue. Open-source Sidekiq does not support pausing and fetches on. */
   async #pause(action: 'pause' | 'resume', target: Target): Promise<ActResult> {
     if (!('queue' in target || 'all' in target)) throw unfit(action);
     const { redis, sets } = await this.#open();

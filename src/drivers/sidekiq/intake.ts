@@ -15,7 +15,7 @@ import type { Fetched } from './fetch.ts';
 import type { Prefetch } from './prefetch.ts';
 import { type ClassRule, ClassRules } from './task-rules.ts';
 
-/** Classifies fetched jobs: a delivery for the worker, or one that ends here: expired, unreadable, or no job at all. */
+/** Classifies fetched jobs. The result is a delivery for the worker, or the job ends here: expired, unreadable, or not a job at all. */
 export class Intake {
   readonly #context: SidekiqContext;
   readonly #rules: ClassRules;
@@ -29,7 +29,7 @@ export class Intake {
     this.#chores = new Chores(() => context.log);
   }
 
-  /** The delivery; undefined where the job ends here. An unknown class is a delivery too: the worker decides about it. */
+  /** Returns the delivery, or undefined if the job ends here. An unknown class is a delivery too: the worker decides about it. */
   classify(fetched: Fetched): SidekiqDelivery | undefined {
     const { queue, bytes, claim } = fetched;
     let message: SidekiqMessage;
@@ -41,7 +41,7 @@ export class Intake {
     }
     const own = message.hash['class'] as string;
     const inner = wrappedClass(message.hash);
-    // A handler of the wrapper itself gets what is in it as it is.
+    // If the wrapper class itself has a handler, that handler gets the wrapped data unchanged.
     const wraps = inner !== undefined && this.#rules.find(own) === undefined;
     const name = wraps ? inner : own;
     const rule = this.#rules.find(name);
@@ -50,13 +50,13 @@ export class Intake {
       this.#expire(new SidekiqDelivery(this.#context, message, claim, rule));
       return undefined;
     }
-    // Not counted among the prefetched ones: it waits for other workers, not for a slot.
+    // Not counted as prefetched: the job waits for other workers, not for a slot.
     if (rule === undefined)
       return new SidekiqDelivery(this.#context, message, claim, undefined, { unknownClass: name });
     return this.#known(message, claim, rule, wraps);
   }
 
-  /** What is larger than a job may be is in quarantine already, and is reported. */
+  /** Reports a job that exceeds the size limit. It is already in quarantine. */
   reportQuarantined({ queue, size, start, end }: QuarantinedJob): void {
     const { keys, options } = this.#context;
     const list = quarantineKey(keys, queue);
@@ -70,12 +70,12 @@ export class Intake {
     });
   }
 
-  /** Resolves when no write is under way. */
+  /** Resolves when no write is in progress. */
   async written(): Promise<void> {
     await this.#chores.settled();
   }
 
-  /** Gives up writes that do not succeed within two seconds: other processes find their claims. */
+  /** Gives up writes that do not succeed within two seconds. Other processes then find the claims of these jobs. */
   async close(): Promise<void> {
     await this.#chores.settled(2_000);
     this.#chores.close();
@@ -93,7 +93,7 @@ export class Intake {
       const wrapped = readWrapped(message.hash);
       return new SidekiqDelivery(this.#context, message, claim, rule, { fetchedFor, wrapped });
     } catch (error) {
-      // As in Rails: the job fails with it, and is retried.
+      // As in Rails: the job fails with this error, and is retried.
       this.#failUnread(new SidekiqDelivery(this.#context, message, claim, rule), {
         ...toFailure(error),
         type: 'ActiveJob::DeserializationError',
@@ -126,7 +126,7 @@ export class Intake {
     this.#chores.add('forget an expired job', () => delivery.settle({ kind: 'expired' }));
   }
 
-  /** It fails without having run. */
+  /** The job fails without having run. */
   #failUnread(delivery: SidekiqDelivery, error: Failure): void {
     const { task, id, queue } = delivery.job;
     this.#context.log.error({ system: 'sidekiq', task, id, queue, error: error.message }, 'failed before it could run');

@@ -2,24 +2,24 @@ import type { SidekiqJob } from '../../../protocols/sidekiq/message.ts';
 import { Reject } from '../../signals.ts';
 import type { Handler, TaskContext } from '../../task.ts';
 
-/** Where a delivery of an iterable job keeps its state. */
+/** The key under which the delivery of an iterable job keeps its state. */
 export const ITERATION: unique symbol = Symbol('sidekiq iteration');
 /** Marks a handler that was made by `iterable`. */
 export const ITERABLE: unique symbol = Symbol('sidekiq iterable');
 
-/** What an iterable job needs of its delivery. */
+/** The store that an iterable job gets from its delivery. */
 export interface IterationStore {
-  /** What is known of earlier runs; undefined for the first. */
+  /** The stored state of earlier runs; undefined for the first run. */
   load(): Promise<
     | { readonly executions: number; readonly cursor: unknown; readonly runtime: number; readonly cancelled: boolean }
     | undefined
   >;
-  /** Whether the job was cancelled meanwhile. */
+  /** Stores the cursor. Returns whether the job was cancelled meanwhile. */
   save(state: { readonly executions: number; readonly cursor: unknown; readonly runtime: number }): Promise<boolean>;
   end(): Promise<void>;
-  /** The worker takes nothing more: whoever can go on elsewhere should. */
+  /** The worker is stopping. A job that can continue elsewhere should give up its slot. */
   readonly stopping: boolean;
-  /** The job goes back to its queue, behind the others, and goes on from its cursor. */
+  /** The job goes back to the end of its queue, and later continues from its cursor. */
   interrupted(): void;
 }
 
@@ -27,37 +27,36 @@ type SomeJob<A extends readonly unknown[]> = SidekiqJob<A>;
 
 /** A job in steps, as Sidekiq's IterableJob (7.3). */
 export interface Iterable<A extends readonly unknown[], Item, Cursor> {
-  /**
-   * Items with their cursors, from `cursor` on, that one included; undefined is the beginning. A cursor is what JSON can hold.
-   */
+  /** Items with their cursors, beginning with the item at `cursor`. Undefined means the beginning. A cursor must be a value that JSON can hold. */
   readonly items: (
     job: SomeJob<A>,
     cursor: Cursor | undefined,
     context: TaskContext,
   ) =>
     AsyncIterable<readonly [item: Item, cursor: Cursor]> | globalThis.Iterable<readonly [item: Item, cursor: Cursor]>;
-  /** One item. It may be run again after a crash, so it must bear that. */
+  /** Handles one item. After a crash the same item may be handled again, so this must be safe to run twice. */
   readonly each: (item: Item, job: SomeJob<A>, context: TaskContext) => unknown;
   readonly onStart?: (job: SomeJob<A>) => unknown;
   readonly onResume?: (job: SomeJob<A>) => unknown;
-  /** It is given back, to go on later. */
+  /** The job is given back and will continue later. */
   readonly onStop?: (job: SomeJob<A>) => unknown;
   readonly onCancel?: (job: SomeJob<A>) => unknown;
   readonly onComplete?: (job: SomeJob<A>) => unknown;
 }
 
-/** How long an iterable job may keep its slot. */
+/** Limits how long an iterable job may keep its slot. */
 export interface IterableOptions {
-  /** After so long the job goes back to its queue and goes on later, so that others get their turn. Milliseconds. @default never */
+  /** After this time the job goes back to its queue and continues later, so that other jobs can use the slot. Milliseconds. @default never */
   readonly maxRuntimeMs?: number;
 }
 
-/** How often the cursor is stored, and it is asked whether the job was cancelled. */
+/** The interval at which the cursor is stored. The same step checks whether the job was cancelled. */
 const FLUSH_MS = 5_000;
 
 /**
- * A handler of a job in steps: `tasks.handle(task, iterable({ items, each }))`. When the worker stops, it is given back between two items
- * and goes on from there, in Ruby or here; after a crash from a cursor at most five seconds old. `SidekiqClient.cancel` ends it.
+ * A handler of a job in steps: `tasks.handle(task, iterable({ items, each }))`. When the worker stops, the job is given back between two items and
+ * continues from there, in Ruby or here. After a crash it continues from a cursor that is at most five seconds old. `SidekiqClient.cancel` ends the
+ * job.
  */
 export function iterable<A extends readonly unknown[], Item, Cursor>(
   steps: Iterable<A, Item, Cursor>,
@@ -107,7 +106,7 @@ async function run<A extends readonly unknown[], Item, Cursor>(
       await steps.each(item, job, context);
     }
   } catch (error) {
-    // A retry goes on from the item that failed; where that cannot be stored, from the last one that was.
+    // A retry continues from the item that failed. If that cursor cannot be stored, the retry continues from the last stored cursor.
     if (!(error instanceof Reject))
       await save().catch((lost: unknown) => context.log.warn({ id: job.id, error: lost }, 'the cursor was not stored'));
     throw error;
@@ -116,7 +115,7 @@ async function run<A extends readonly unknown[], Item, Cursor>(
   await store.end();
 }
 
-/** Outside of a worker of Sidekiq: from the beginning to the end. */
+/** For use outside a Sidekiq worker: the job runs from the beginning to the end. */
 const nowhere: IterationStore = {
   load: () => Promise.resolve(undefined),
   save: () => Promise.resolve(false),

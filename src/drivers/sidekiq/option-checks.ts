@@ -28,7 +28,7 @@ const above =
       ? undefined
       : `must be a number of ${unit} above 0`;
 
-/** `['a', 'b']`, `{ a: 5 }`, `[['a', 5]]`: what each entry is, is checked where they are read. */
+/** Accepts `['a', 'b']`, `{ a: 5 }`, `[['a', 5]]`. The entries themselves are checked where they are read. */
 const queues: Check = (value) =>
   Array.isArray(value) || (typeof value === 'object' && value !== null)
     ? undefined
@@ -80,7 +80,7 @@ const WORKER: Checks<SidekiqOptions> = {
   maxJobBytes: wholeNumber(1),
 };
 
-/** Sidekiq's own names of options, and names of earlier versions of this package. */
+/** Option names of Sidekiq itself, and option names of earlier versions of this package. */
 const OTHER_NAMES: Readonly<Record<string, string>> = {
   queue: 'queues',
   max_retries: 'maxRetries',
@@ -112,7 +112,7 @@ const CLIENT: Omit<Checks<SidekiqClientOptions>, keyof SidekiqAppOptions> = {
 };
 
 type Names<Options> = Readonly<Record<keyof Options, true>>;
-/** The values are checked where the job is made, and named there with its class. */
+/** The values are checked where the job is made; that error names the class. */
 const CALL = {
   ...{ args: true, kwargs: true, at: true, in: true, queue: true, retry: true, retryFor: true, retryQueue: true },
   ...{ dead: true, backtrace: true, tags: true, jid: true, cattr: true, expiresIn: true, displayClass: true },
@@ -124,7 +124,7 @@ const LATER = {
 } satisfies Names<Required<PerformLaterOptions>>;
 const CALL_NAMES: readonly string[] = Object.keys(CALL);
 const LATER_NAMES: readonly string[] = Object.keys(LATER).filter((one) => one !== 'wrapped' && one !== 'displayClass');
-/** Names on the wire, and of other systems. */
+/** Names used on the wire and in other systems. */
 const OTHER_CALL_NAMES: Readonly<Record<string, string>> = {
   retry_for: 'retryFor',
   retry_queue: 'retryQueue',
@@ -137,7 +137,7 @@ const OTHER_CALL_NAMES: Readonly<Record<string, string>> = {
   headers: 'custom',
 };
 
-/** Unknown names of a call's options. Throws ConfigError, which names the nearest right one. */
+/** Checks a call for unknown option names. Throws ConfigError, which names the nearest valid option. */
 export function checkCall(method: 'enqueue' | 'enqueueMany' | 'performLater', task: string, call: unknown): void {
   if (typeof call !== 'object' || call === null || Array.isArray(call))
     throw new ConfigError(`sidekiq: ${method} '${task}': a call must be an object: { args: [1, 2] }`);

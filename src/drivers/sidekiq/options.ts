@@ -8,90 +8,90 @@ import { ConfigError } from '../../errors.ts';
 import type { UnknownTaskPolicy } from '../../source.ts';
 import { redisTarget, type RedisTarget, type RedisTargetOptions } from '../../transports/redis-url.ts';
 
-/** Where Sidekiq's Redis is, and what is spoken there: what workers and clients share. */
+/** The address of Sidekiq's Redis and the dialect used there. Workers and clients share these options. */
 export interface SidekiqAppOptions extends RedisTargetOptions {
   /** `redis://`, `rediss://`, `unix://`, `sentinel://h1;sentinel://h2`. */
   readonly url: string;
-  /** A redis-namespace, for Sidekiq up to 6.x. */
+  /** The prefix of redis-namespace, for Sidekiq up to 6.x. */
   readonly namespace?: string;
   /**
-   * Which Sidekiq is spoken: `'6.4'`, `'7.3'`, `'8.1'`. `'auto'` looks at the processes that run and speaks what the oldest of
-   * them reads; where none runs, what every version reads. @default 'auto'
+   * The version of Sidekiq whose format is used: `'6.4'`, `'7.3'`, `'8.1'`. `'auto'` reads the versions of the running processes and uses the format
+   * that the oldest of them reads. If no process runs, it uses the format that every version reads. @default 'auto'
    */
   readonly dialect?: 'auto' | DialectName;
 }
 
-/** One set of queues with slots of its own. */
+/** One set of queues with its own slots. */
 export interface CapsuleOptions {
   /**
-   * `['critical', 'default']`: the first that has any. `{ critical: 5, default: 1 }`: by weight. `{ a: 1, b: 1 }`: at random.
+   * `['critical', 'default']`: takes from the first queue that has jobs. `{ critical: 5, default: 1 }`: by weight. `{ a: 1, b: 1 }`: at random.
    * @default ['default']
    */
   readonly queues?: QueuesOption;
-  /** Handlers at once. @default 10 */
+  /** How many handlers run at once. @default 10 */
   readonly concurrency?: number;
   /**
-   * Jobs fetched beyond those that run, so that short ones need not wait for a trip to Redis each. `'auto'`: as many as are done
-   * in 20 milliseconds, so none where jobs are long. Any that waits a second goes back. @default 'auto'
+   * How many jobs are fetched in addition to the running ones, so that short jobs need not wait for a round trip to Redis each. `'auto'`: the number
+   * of jobs that finish in 20 milliseconds, so none if jobs are long. A job that waits longer than a second goes back to its queue. @default 'auto'
    */
   readonly prefetch?: 'auto' | number;
 }
 
-/** How a worker takes part. Names are Sidekiq's in camelCase, units Sidekiq's (seconds). */
+/** Options of a Sidekiq worker. Names are Sidekiq's in camelCase, units are Sidekiq's (seconds). */
 export interface SidekiqOptions extends SidekiqAppOptions, CapsuleOptions {
   /**
-   * `reliable`: a job that was fetched stays in Redis, in a hash of this process, until it is settled; another process of ours gives
-   * back those of a dead one. `basic`: BRPOP, as Sidekiq itself: a job is lost with its process. @default 'reliable'
+   * `reliable`: a fetched job stays in Redis, in a hash of this process, until it is settled. If the process dies, another process of this package
+   * gives its jobs back. `basic`: BRPOP, as in Sidekiq itself: a job is lost with its process. @default 'reliable'
    */
   readonly fetch?: 'reliable' | 'basic';
   /**
-   * What happens to a job whose class has no handler here. `requeue`: it goes to the back of its queue for other workers, after a pause that grows, and
-   * nothing is written into it. `reject`: it fails with a NameError and is retried, as Sidekiq does. `hold`: it stays claimed until this worker stops.
-   * `{ forward: 'queue' }`: it goes to another queue, with the same bytes. @default 'requeue'
+   * How the worker handles a job whose class has no handler here. `requeue`: the job goes to the back of its queue for other workers, unchanged,
+   * after a pause that grows. `reject`: it fails with a NameError and is retried, as in Sidekiq. `hold`: it stays claimed until this worker stops. `{
+   * forward: 'queue' }`: it goes to another queue, with the same bytes. @default 'requeue'
    */
   readonly unknownTask?: UnknownTaskPolicy;
   /** Milliseconds before a job of an unknown class goes back for the first time. @default 1 000 */
   readonly unknownTaskDelayMs?: number;
   /** Retries of jobs whose `retry` is true. @default 25 */
   readonly maxRetries?: number;
-  /** The dead set is trimmed to one less. @default 10000 */
+  /** The dead set is trimmed to one entry less than this. @default 10000 */
   readonly deadMaxJobs?: number;
   /** Seconds. @default 15552000 */
   readonly deadTimeoutInSeconds?: number;
-  /** Seconds between two looks at what is due, on average, times the number of processes. @default 5 */
+  /** The average interval, in seconds, between two polls for due jobs; it is multiplied by the number of processes. @default 5 */
   readonly averageScheduledPollInterval?: number;
-  /** Seconds between two looks at what is due, whatever the number of processes. */
+  /** The average interval, in seconds, between two polls for due jobs, for any number of processes. */
   readonly pollIntervalAverage?: number;
-  /** False: others move what is due. @default true */
+  /** Whether this process moves due jobs to their queues. False: other processes move them. @default true */
   readonly poll?: boolean;
   /** Shown beside the process in the UI. @default 'jobglot' */
   readonly tag?: string;
   /** Shown beside the process in the UI. @default none */
   readonly labels?: readonly string[];
-  /** Quiet and stop buttons of the UI do nothing here. @default false */
+  /** Embedded in another program: the quiet and stop buttons of the UI have no effect on this process. @default false */
   readonly embedded?: boolean;
   /** Count runs and run times for the metrics page. @default true */
   readonly metrics?: boolean;
-  /** Seconds between two beats. @default 10, or 5 beside Sidekiq up to 6.5 */
+  /** Seconds between two heartbeats. @default 10, or 5 beside Sidekiq up to 6.5 */
   readonly heartbeatInterval?: number;
-  /** Seconds without a beat after which a process is taken for dead, and its jobs given to others. @default 60 */
+  /** Seconds without a heartbeat after which a process counts as dead; its jobs then go to other processes. @default 60 */
   readonly deadAfter?: number;
-  /** Seconds between two looks for dead processes. @default 15 */
+  /** Seconds between two checks for dead processes. @default 15 */
   readonly rescueInterval?: number;
-  /** A job whose process died so often within 72 hours goes to the dead set. @default 3 */
+  /** If the process of a job dies this many times within 72 hours, the job goes to the dead set. @default 3 */
   readonly poisonLimit?: number;
-  /** Larger jobs are set aside, with reliable fetch. @default 64 MiB */
+  /** A larger job goes to quarantine, with reliable fetch. Bytes. @default 64 MiB */
   readonly maxJobBytes?: number;
 }
 
 export interface ResolvedApp {
   readonly target: RedisTarget;
   readonly keys: Keyspace;
-  /** Undefined: what its peers read. */
+  /** Undefined: the dialect that the peers read. */
   readonly dialect: Dialect | undefined;
 }
 
-/** Throws ConfigError for what cannot be together, or cannot be read. The options are checked one by one before: option-checks.ts. */
+/** Throws ConfigError for options that contradict each other or cannot be read. Each single option is checked before, in option-checks.ts. */
 export function resolveApp(options: SidekiqAppOptions): ResolvedApp {
   const { url, namespace = '', dialect: spoken = 'auto' } = options;
   if (typeof url !== 'string' || url === '')

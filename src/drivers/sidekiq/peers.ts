@@ -3,7 +3,7 @@ import type { Keyspace } from '../../../protocols/sidekiq/keys.ts';
 import * as presence from '../../../protocols/sidekiq/presence.ts';
 import type { RedisLink } from '../../client.ts';
 
-/** Which dialect the processes that run now can read: ours follow the others. */
+/** The dialect that all running processes can read. This process uses the same one. */
 export async function peersDialect(redis: RedisLink, keys: Keyspace): Promise<Dialect> {
   const identities = await redis.run(presence.processes(keys));
   const peers = await redis.run(presence.peers(keys, identities));

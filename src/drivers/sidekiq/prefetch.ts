@@ -2,18 +2,18 @@ import { type Agent, every } from '../../source.ts';
 import { SidekiqDelivery } from './delivery.ts';
 import type { SidekiqContext } from './context.ts';
 
-/** As many jobs as are done in this time are fetched ahead. */
+/** The prefetch size is the number of jobs that finish in this time. */
 const AHEAD_MS = 20;
-/** Half of how long a job may wait for a slot before it goes back to its queue. */
+/** Half the time that a job may wait for a slot before it goes back to its queue. */
 const LOOK_MS = 500;
 
 /**
- * How many jobs are fetched beyond those that run. Where jobs are short the trips to Redis would cost more than the jobs; where
- * they are long, one that waits here could run elsewhere.
+ * Computes how many jobs are fetched in addition to the running ones. If jobs are short, the round trips to Redis would cost more than the jobs. If
+ * jobs are long, a job that waits here could run in another process.
  */
 export class Prefetch {
   readonly agent: Agent;
-  /** Counts the looks: a delivery remembers which one it came after. */
+  /** Counts the polls. A delivery remembers the poll after which it came. */
   look = 0;
   readonly #context: SidekiqContext;
   readonly #auto: boolean;
@@ -34,7 +34,7 @@ export class Prefetch {
     return this.#size;
   }
 
-  /** Before a fetch: how fast jobs go. */
+  /** Called before a fetch: measures how fast jobs finish. */
   adapt(): void {
     if (!this.#auto) return;
     const now = performance.now();
@@ -55,7 +55,7 @@ export class Prefetch {
       .filter((one) => one instanceof SidekiqDelivery)
       .filter((one) => one.waits(this, this.look - 2));
     if (late.length === 0) return;
-    // Long jobs came: until short ones come again, nothing is fetched ahead.
+    // The jobs are long now. Nothing is prefetched until jobs are short again.
     if (this.#auto) this.#size = 0;
     this.#taken = 0;
     await Promise.all(late.toReversed().map((one) => one.release()));

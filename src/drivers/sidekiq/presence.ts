@@ -11,10 +11,7 @@ import type { SidekiqContext } from './context.ts';
 /** How often the versions of the peers are read. */
 const LOOK_AROUND_MS = 60_000;
 
-/**
- * Shows this process to Sidekiq Web and the others, tells them that it lives, writes the statistics, and hears the quiet and stop
- * buttons.
- */
+/** Shows this process to Sidekiq Web and to other processes, sends its heartbeat, writes the statistics, and handles the quiet and stop buttons. */
 export class Presence implements Agent {
   readonly name = 'sidekiq: heartbeat';
   readonly #context: SidekiqContext;
@@ -36,19 +33,19 @@ export class Presence implements Agent {
     }
   }
 
-  /** Beat now rather than when it is due. */
+  /** Send a heartbeat now instead of at the next interval. */
   soon(): void {
     this.#wakeUp.signal();
   }
 
-  /** One after the other, also where somebody asks in between. */
+  /** Heartbeats run one after another, also when a caller asks for one in between. */
   beat(): Promise<void> {
     const beaten = this.#last.then(() => this.#beat());
     this.#last = beaten.catch(() => undefined);
     return beaten;
   }
 
-  /** The last one: what was counted is written, and the process is off the list. */
+  /** The last heartbeat: writes the remaining counts and removes the process from the list. */
   async end(): Promise<void> {
     await this.#last;
     const { keys, identity, dialect, claims } = this.#context;
@@ -56,7 +53,7 @@ export class Presence implements Agent {
     await this.#context.run(wire.writes(presence.sayGoodbye(keys, identity, dialect)));
     const own = { claims: claimsKey(keys, identity), claimants: keys.claimants, begun: keys.begun };
     await this.#context.run(forgetClaimant(own, identity));
-    // What could not be given back need not wait for the end of our heartbeat.
+    // Jobs that could not be given back need not wait until the heartbeat of this process expires.
     if (claims.size > 0) await this.#context.run(wire.writes([['UNLINK', keys.prefix + identity]]));
   }
 
@@ -100,14 +97,14 @@ export class Presence implements Agent {
         }),
       );
     } catch (error) {
-      // A server without memory takes nothing new; but who lives must not be taken for dead.
+      // A server that is out of memory accepts no new data, but a live process must not count as dead.
       const alive = wire.writes([['EXPIRE', keys.prefix + identity, options.deadAfterSeconds]]);
       await context.run(alive).catch(() => undefined);
       throw error;
     }
   }
 
-  /** What the server refuses must not keep this process from showing that it lives. */
+  /** A write that the server refuses must not prevent the heartbeat. */
   async #try(what: string, work: () => Promise<void>): Promise<void> {
     try {
       await work();
@@ -131,7 +128,7 @@ export class Presence implements Agent {
     try {
       await context.run(wire.writes(commands));
     } catch (error) {
-      // Nothing says whether they were counted; twice is less wrong than not at all.
+      // It is unknown whether the runs were counted. To count them twice is less wrong than not at all.
       context.processed += processed;
       context.failed += failed;
       context.metrics.giveBack(classes);
@@ -146,7 +143,7 @@ export class Presence implements Agent {
     return { identity, hostname, pid, startedAtMs, tag, labels, capsules, embedded, jobglot: version() };
   }
 
-  /** Our entry had expired: somebody may have given our jobs to others. */
+  /** The entry of this process had expired, so another process may have given its jobs to other workers. */
   async #wasTakenForDead(): Promise<void> {
     const lost = await this.#context.claims.verify();
     if (lost === 0) return;
@@ -156,7 +153,7 @@ export class Presence implements Agent {
     );
   }
 
-  /** More claims than anybody here holds: an answer was lost. */
+  /** Redis has more claims than this process knows of: a reply was lost. */
   async #countClaims(): Promise<void> {
     const { keys, identity, claims } = this.#context;
     const before = claims.size;

@@ -8,8 +8,8 @@ import { Poller } from './scheduler.ts';
 import { JobRescue } from './upkeep.ts';
 
 /**
- * One process of Sidekiq: one identity, one heartbeat and one poller, however many capsules fetch for it. Opened with its first
- * capsule, closed with its last.
+ * One Sidekiq process: one identity, one heartbeat and one poller, for any number of capsules. It opens with its first capsule and closes with its
+ * last.
  */
 export class SidekiqProcess {
   readonly context: SidekiqContext;
@@ -33,7 +33,7 @@ export class SidekiqProcess {
     ];
   }
 
-  /** The chores of the process, for one of its capsules to run. */
+  /** The agents of the process, for one of its capsules to run. */
   agentsFor(capsule: object): readonly Agent[] {
     this.#owner ??= capsule;
     return this.#owner === capsule ? this.#agents : [];
@@ -44,7 +44,7 @@ export class SidekiqProcess {
     await (this.#opening ??= this.#start(host));
   }
 
-  /** One capsule takes nothing more. The UI shows it without waiting for the next beat. */
+  /** One capsule stops fetching. The UI shows this without waiting for the next heartbeat. */
   quiet(): void {
     this.#quiet += 1;
     if (this.#open === 0 || this.#quiet < this.#open) return;
@@ -56,7 +56,7 @@ export class SidekiqProcess {
     this.#open -= 1;
     if (this.#open > 0 || !this.context.connected) return;
     try {
-      // A server that is away has a second; after that the missing heartbeat tells the other processes.
+      // Wait one second for a server that cannot be reached. After that, the missing heartbeat shows other processes that this one is gone.
       await this.context.redis.whenReady(AbortSignal.timeout(1_000));
       await this.#presence.end();
     } finally {
@@ -68,14 +68,14 @@ export class SidekiqProcess {
   async #start(host: Host): Promise<void> {
     const { hostname, pid } = host.identity;
     try {
-      // A worker may be started beside another one in the same process, and each has its own claims.
+      // Two workers may be started in the same process, and each has its own claims.
       await this.context.connect(host, identity({ hostname, pid, nonce: randomBytes(6).toString('hex') }));
     } catch (error) {
       this.#opening = undefined;
       await this.context.disconnect();
       throw error;
     }
-    // Before anything is fetched: a process that looks at our claims must find us alive.
+    // Send the heartbeat before any fetch: a process that checks the claims of this one must see that it is alive.
     await this.#presence.beat();
   }
 }

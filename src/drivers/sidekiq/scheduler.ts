@@ -5,21 +5,21 @@ import type { Agent } from '../../source.ts';
 import { WakeUp } from '../../wake-up.ts';
 import type { SidekiqContext } from './context.ts';
 
-/** How many are moved at once. */
+/** The number of jobs moved at once. */
 const BATCH = 100;
-/** Two looks are at least this far apart. */
+/** The shortest time between two polls. */
 const LEAST_MS = 5;
 const CLEANUP_MS = 60_000;
 
 /**
- * Moves retries and scheduled jobs that are due to their queues. It looks when the next one that it knows of is due, and at random
- * times in between, the less often the more processes there are, since all of them look.
+ * Moves due retries and scheduled jobs to their queues. It polls when the next known job is due, and at random times in between. All processes poll,
+ * so the more processes there are, the less often each one polls.
  */
 export class Poller implements Agent {
   readonly name = 'sidekiq: move what is due';
   readonly #context: SidekiqContext;
   readonly #wakeUp = new WakeUp();
-  /** When the next look is, in milliseconds. */
+  /** The time of the next poll, in milliseconds. */
   #nextAt = 0;
   #cleanupAt = 0;
 
@@ -27,7 +27,7 @@ export class Poller implements Agent {
     this.#context = context;
   }
 
-  /** Somebody here has just written a job that is due then. */
+  /** This process has just written a job that is due at this time. */
   expect(atMs: number): void {
     if (atMs >= this.#nextAt) return;
     this.#nextAt = atMs;
@@ -48,13 +48,13 @@ export class Poller implements Agent {
   async #wait(signal: AbortSignal): Promise<void> {
     const { averagePollSeconds, fixedPollSeconds } = this.#context.options;
     const { keys, dialect } = this.#context;
-    // What is expected while these are under way lowers it.
+    // Calls of `expect` during the awaits below lower this.
     this.#nextAt = Number.POSITIVE_INFINITY;
     const count = (await this.#context.run(presence.processes(keys))).length;
     const seconds = presence.pollInterval(count, averagePollSeconds, dialect, Math.random(), fixedPollSeconds);
     const soonest = (await this.#context.run(wire.soonest(keys))) ?? Number.POSITIVE_INFINITY;
     this.#nextAt = Math.min(this.#nextAt, soonest, Date.now() + seconds * 1000);
-    // By a clock that nobody sets: where that of the system is put back, this would wait for hours.
+    // A monotonic clock: if the system clock is set back, a wait by that clock could last for hours.
     const until = performance.now() + seconds * 1000;
     const left = (): number => Math.min(this.#nextAt - Date.now(), until - performance.now());
     for (let ms = left(); ms > 0 && !signal.aborted; ms = left())
@@ -86,7 +86,7 @@ export class Poller implements Agent {
     }
   }
 
-  /** Processes whose entry has expired are off the list; one process a minute looks. */
+  /** Removes processes whose entry has expired from the list. One process a minute does this. */
   async #cleanUp(): Promise<void> {
     const { keys } = this.#context;
     if (!(await this.#context.run(presence.lockCleanup(keys)))) return;

@@ -9,18 +9,18 @@ import { ConfigError, ConnectionError } from '../../errors.ts';
 import type { RedisConnection } from '../../transports/redis.ts';
 import { type SetName, stored, storedAside, type Stored } from './stored.ts';
 
-/** So much of a job in quarantine is read. */
+/** How many bytes of a job in quarantine are read. */
 const QUARANTINE_BYTES = 65_536;
-/** How far before its place the last entry of a page is looked for, where workers have taken jobs meanwhile. */
+/** How far before its old place the last entry of a page is searched for, when workers have taken jobs meanwhile. */
 const SHIFT = 1_000;
 
-/** One entry, and where a page that begins behind it begins. */
+/** One entry, and the cursor of a page that begins after it. */
 export interface Placed {
   readonly entry: Stored;
   readonly after: () => string;
 }
 
-/** Reads the sets of Sidekiq, so many entries at a time, from a cursor on. */
+/** Reads the sets of Sidekiq from a cursor on, a given number of entries at a time. */
 export class Sets {
   readonly #redis: RedisConnection;
   readonly #keys: Keyspace;
@@ -30,7 +30,7 @@ export class Sets {
     this.#keys = keys;
   }
 
-  /** Up to `count` entries; fewer only at the end. Throws ConfigError for a cursor that is none of this set. */
+  /** Returns up to `count` entries; fewer only at the end. Throws ConfigError for a cursor that does not belong to this set. */
   async read(
     set: SetName,
     queue: string | undefined,
@@ -52,7 +52,7 @@ export class Sets {
     }
   }
 
-  /** Names of queues: those of Sidekiq's set, those that are paused, and those that a process works on. */
+  /** The names of queues: those in Sidekiq's set, the paused ones, and those that a process works on. */
   async queueNames(): Promise<readonly string[]> {
     const [names, paused, states] = await Promise.all([
       this.#redis.run(wire.queueNames(this.#keys)),
@@ -66,14 +66,14 @@ export class Sets {
     return [...new Set([...names, ...paused, ...states.flatMap(queuesOf)])].sort();
   }
 
-  /** The processes that show themselves. */
+  /** The processes that send heartbeats. */
   async processes(): Promise<readonly wire.ProcessState[]> {
     const identities = (await this.#redis.run(presence.processes(this.#keys))).toSorted();
     const states = await this.#redis.run(wire.processStates(this.#keys, identities));
     return states.filter((state) => state !== undefined);
   }
 
-  /** What processes of both languages run, as of the last heartbeat of each. */
+  /** The jobs that processes in Ruby and of this package run, as of the last heartbeat of each. */
   async working(): Promise<ReadonlyMap<string, Stored>> {
     const identities = await this.#redis.run(presence.processes(this.#keys));
     const found = new Map<string, Stored>();
@@ -104,7 +104,7 @@ export class Sets {
     return new Map([...found].sort(([a], [b]) => (a < b ? -1 : 1)));
   }
 
-  /** What workers of this package have fetched and do not show as running, and what dead ones left. */
+  /** The jobs that workers of this package have fetched and do not show as running, and the jobs that dead workers left. */
   async claimed(): Promise<ReadonlyMap<string, Stored>> {
     const [identities, working] = await Promise.all([
       this.#redis.run(claims.claimants(this.#keys.claimants)),
@@ -129,7 +129,7 @@ export class Sets {
     return found;
   }
 
-  /** How many entries a set has; of a set that is kept by queue, those of one queue where it is given. */
+  /** The number of entries in a set. For a set that is kept by queue, the entries of the given queue only. */
   async size(set: SetName, queue?: string): Promise<number> {
     switch (set) {
       case 'schedule':
@@ -151,7 +151,7 @@ export class Sets {
     }
   }
 
-  /** How many jobs the list of a queue holds; 0 where the key is no list. */
+  /** The number of jobs in the list of a queue; 0 if the key is not a list. */
   queued(queue: string): Promise<number> {
     return this.#tolerant(search.length(queueKey(this.#keys, queue)), 0);
   }
@@ -159,7 +159,7 @@ export class Sets {
     return this.#tolerant(search.length(quarantineKey(this.#keys, queue)), 0);
   }
 
-  /** A key of another type is shown as an empty one. */
+  /** A key of the wrong type is shown as empty. */
   async #tolerant<Reply>(exchange: Exchange<Reply>, otherwise: Reply): Promise<Reply> {
     try {
       return await this.#redis.run(exchange);
@@ -169,7 +169,7 @@ export class Sets {
     }
   }
 
-  /** The cursor is a score, and how many entries of that score have been seen: entries that come and go before it move nothing. */
+  /** The cursor is a score, and the number of entries of that score already read. Entries that come and go before the cursor do not move it. */
   async #sorted(set: search.SortedSet, cursor: string | undefined, count: number): Promise<readonly Placed[]> {
     const parts = cursor === undefined ? undefined : /^(-?(?:inf|[\d.]+(?:e[-+]?\d+)?)) (\d{1,15})$/.exec(cursor);
     if (parts === null) throw badCursor(cursor);
@@ -206,8 +206,8 @@ export class Sets {
   }
 
   /**
-   * One list, the next to run first. The cursor is a place and the digest of the entry before it. Where workers have taken jobs meanwhile, that entry is
-   * looked for nearer to the end; where it is gone too, all before it are, and the list begins anew.
+   * Reads one list; the next job to run comes first. The cursor is a position and the digest of the entry before it. If workers have taken jobs
+   * meanwhile, that entry is searched for nearer to the end. If it is gone too, all entries before it are gone, and the read begins anew.
    */
   async #list(
     set: 'queued' | 'quarantine',
@@ -245,7 +245,7 @@ export class Sets {
   }
 }
 
-/** The queues a process works on, as it says. */
+/** The queues that a process works on, according to its own entry. */
 export function queuesOf({ info }: wire.ProcessState): readonly string[] {
   const { queues } = info;
   return Array.isArray(queues) ? queues.filter((name): name is string => typeof name === 'string') : [];

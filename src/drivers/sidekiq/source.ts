@@ -12,7 +12,7 @@ import { type CapsuleOptions, resolveCapsule } from './options.ts';
 import { Prefetch } from './prefetch.ts';
 import type { SidekiqProcess } from './process.ts';
 
-/** A capsule of Sidekiq: some queues, with slots of their own. */
+/** A capsule of Sidekiq: some queues, with their own slots. */
 export class SidekiqSource implements Source, FetchHost {
   readonly system = 'sidekiq';
   readonly concurrency: number;
@@ -37,7 +37,7 @@ export class SidekiqSource implements Source, FetchHost {
     this.unknownTaskDelayMs = context.options.unknownTaskDelayMs;
     context.capsules.push(this.#capsule);
     const reliable = context.options.fetch === 'reliable';
-    // What is only in memory is not to be more than what runs.
+    // With basic fetch, jobs exist in memory only, so none are prefetched.
     this.#prefetch = new Prefetch(context, this.concurrency, reliable ? (options.prefetch ?? 'auto') : 0);
     this.#fetch = reliable ? new ReliableFetch(context, this, this.queues, !main) : new BasicFetch(context, this);
   }
@@ -46,13 +46,13 @@ export class SidekiqSource implements Source, FetchHost {
     return this.#prefetch.size;
   }
 
-  /** Chores of the process are run once, by one of its capsules. */
+  /** The agents of the process run once, in one of its capsules. */
   get agents(): readonly Agent[] {
     return [...this.#process.agentsFor(this), this.#prefetch.agent];
   }
 
   /**
-   * More queues with slots of their own, in the same process of Sidekiq: `sources: [main, main.capsule('single', { queues: ['unsafe'],
+   * Returns a source for more queues with their own slots, in the same Sidekiq process: `sources: [main, main.capsule('single', { queues: ['unsafe'],
    * concurrency: 1 })]`. Throws ConfigError.
    */
   capsule(name: string, options: CapsuleOptions): SidekiqSource {

@@ -4,12 +4,12 @@ import { ConnectionError } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
 import { WakeUp } from '../../wake-up.ts';
 
-/** Jobs in one trip. */
+/** The number of jobs in one round trip. */
 const BATCH = 1_000;
 
 /**
- * Jobs that could not be sent because Redis is away, in their order; sent when it is back. What may have been sent before the
- * connection was lost is sent again: a job twice rather than none.
+ * Keeps jobs that could not be sent because Redis cannot be reached, in their order, and sends them when Redis is back. Jobs that may have been sent
+ * before the connection was lost are sent again: a job twice is better than a lost job.
  */
 export class Spool {
   readonly #limit: number;
@@ -18,7 +18,7 @@ export class Spool {
   readonly #wakeUp = new WakeUp();
   readonly #closing = new AbortController();
   #kept: Payload[] = [];
-  /** What the server itself refused: tried again, and in nobody's way. */
+  /** Jobs that the server itself refused. They are tried again, and do not delay other jobs. */
   #refused: Payload[] = [];
   #draining: Promise<void> | undefined;
 
@@ -32,7 +32,7 @@ export class Spool {
     return this.#kept.length + this.#refused.length;
   }
 
-  /** Send now, or keep: while there are kept ones, behind them. Throws ConnectionError when the buffer is full. */
+  /** Send the jobs now, or keep them. While other jobs are kept, the new ones go behind them. Throws ConnectionError when the buffer is full. */
   async send(payloads: readonly Payload[], now: () => Promise<void>): Promise<'pushed' | 'buffered'> {
     if (payloads.length === 0) return 'pushed';
     let cause: unknown;
@@ -61,7 +61,7 @@ export class Spool {
     this.#wakeUp.signal();
   }
 
-  /** One more try. How many jobs are left that were never sent. */
+  /** Try once more. Returns how many jobs are left that were never sent. */
   async close(): Promise<number> {
     this.#closing.abort();
     await this.#draining;
@@ -84,8 +84,8 @@ export class Spool {
   }
 
   /**
-   * Some of what is kept, a queue at a time: what the server refuses is then refused whole, and nothing is sent twice because of it.
-   * False when Redis is away.
+   * Sends some of the kept jobs, one queue at a time. The server then refuses all jobs of a queue or none, so a refusal causes no job to be sent
+   * twice. Returns false when Redis cannot be reached.
    */
   async #send(): Promise<boolean> {
     const some = this.#kept.length > 0 ? this.#kept.slice(0, BATCH) : this.#refused.slice(0, BATCH);

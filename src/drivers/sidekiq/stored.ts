@@ -12,27 +12,27 @@ import type { InspectedError, InspectedJob, JobFilter } from '../../inspector.ts
 /** The sets of an inspector of Sidekiq. */
 export type SetName = 'queued' | 'schedule' | 'working' | 'claimed' | 'retry' | 'dead' | 'quarantine';
 
-/** A job as it is stored, and where. */
+/** A stored job, and its place in Redis. */
 export interface Stored {
   readonly set: SetName;
   readonly id: string;
   readonly bytes: Uint8Array;
-  /** Undefined for bytes that are no job hash. */
+  /** Undefined for bytes that are not a job hash. */
   readonly hash: JobHash | undefined;
-  /** The queue whose list it is in, or was fetched from. */
+  /** The queue whose list holds the job, or from which it was fetched. */
   readonly queue?: string;
   /** In a sorted set: the score, as Redis prints it. */
   readonly score?: string;
-  /** The identity of the process that has it. */
+  /** The identity of the process that has the job. */
   readonly worker?: string;
   readonly startedAtMs?: number;
-  /** In quarantine, where `bytes` may be the beginning only. */
+  /** For a job in quarantine: `bytes` may hold only the beginning of it. */
   readonly whole?: Quarantined;
 }
 
 const DIGEST = 'sha1:';
 
-/** By which an entry without a jid is found. */
+/** The id under which an entry without a jid is found. */
 export function digestId(bytes: Uint8Array): string {
   return DIGEST + createHash('sha1').update(bytes).digest('hex');
 }
@@ -42,7 +42,7 @@ export function digestOf(id: string): string | undefined {
   return /^sha1:[0-9a-f]{40}$/.test(id) ? id.slice(DIGEST.length) : undefined;
 }
 
-/** A stored job, read as far as it can be. */
+/** A stored job, decoded as far as possible. */
 export function stored(
   set: SetName,
   bytes: Uint8Array,
@@ -53,14 +53,14 @@ export function stored(
   return { ...more, set, id: jid === '' ? digestId(bytes) : jid, bytes, hash };
 }
 
-/** One of the quarantine: a large one is not read whole, and known by what its first and last bytes say. */
+/** A job in quarantine. A large job is not read whole; its jid is read from its first and last bytes. */
 export function storedAside(queue: string, whole: Quarantined): Stored {
   if (whole.end.length === 0) return stored('quarantine', whole.start, { queue, whole });
   const jid = /"jid":"([^"\\]{1,200})"/.exec(Buffer.concat([whole.start, whole.end]).toString('latin1'))?.[1];
   return { set: 'quarantine', id: jid ?? DIGEST + whole.sha1, bytes: whole.start, hash: undefined, queue, whole };
 }
 
-/** Sidekiq's pages take any JSON object; a job has a class. */
+/** Sidekiq's pages accept any JSON object. This requires a class. */
 function jobHash(bytes: Uint8Array): JobHash | undefined {
   const hash = hashOf(bytes);
   return typeof hash?.['class'] === 'string' ? hash : undefined;
@@ -73,7 +73,7 @@ export function matches({ id, hash, bytes }: Stored, filter: JobFilter): boolean
   return text === undefined || bufferOf(bytes).includes(text);
 }
 
-/** A stored job in words that mean the same in every system. With `explained`, what every member means. */
+/** A stored job in the terms that all systems share. With `explained`, the meaning of every member. */
 export function inspected(one: Stored, explained?: Date): InspectedJob {
   const { set, id, hash, bytes, queue, score, worker, startedAtMs } = one;
   const { args, kwargs } = callOf(one);
@@ -102,7 +102,7 @@ export function inspected(one: Stored, explained?: Date): InspectedJob {
   };
 }
 
-/** The arguments with their numbers as they are written; of Active Job those of the job in the wrapper. */
+/** The arguments, with their numbers as they are written. For Active Job, the arguments of the job in the wrapper. */
 function callOf({ hash, bytes }: Stored): {
   readonly args: readonly unknown[] | undefined;
   readonly kwargs: Readonly<Record<string, unknown>> | undefined;
@@ -114,7 +114,7 @@ function callOf({ hash, bytes }: Stored): {
       return { args, kwargs };
     }
   } catch {
-    // What Active Job cannot read is shown as it is stored.
+    // Arguments that Active Job cannot read are shown as they are stored.
   }
   const text = member(String(bufferOf(bytes)), ['args']);
   const exact = text === undefined ? hash['args'] : (parseExact(text) as readonly unknown[]);

@@ -6,11 +6,11 @@ import type { SidekiqOptions } from './options.ts';
 /** Options of one task that only Sidekiq has. */
 export interface SidekiqTaskOptions {
   /**
-   * Sidekiq: seconds before retry number `count` (0 is the first; some jitter is added), `'discard'` to forget the job, `'kill'` to
-   * move it to the dead set now. Undefined: Sidekiq's own delay, or that of `retry`.
+   * Sidekiq: the delay in seconds before retry number `count` (0 is the first; some jitter is added). `'discard'` deletes the job, `'kill'` moves it
+   * to the dead set now. Undefined: Sidekiq's own delay, or the delay of `retry`.
    */
   readonly retryIn?: (count: number, error: Failure, job: Job) => number | 'discard' | 'kill' | undefined;
-  /** Sidekiq: told once a job has used up its retries, or had none. With `'discard'` it does not go to the dead set. */
+  /** Sidekiq: called once when a job has used all its retries, or had none. With `'discard'` the job does not go to the dead set. */
   readonly retriesExhausted?: (job: Job, error: Failure) => void | 'discard' | Promise<void | 'discard'>;
 }
 
@@ -23,12 +23,12 @@ declare module '../../task.ts' {
 
 declare module '../../config.ts' {
   interface Config {
-    /** One Sidekiq source, as options, so that flags and REDIS_URL can change single ones. Not beside `sources`. */
+    /** Options of one Sidekiq source, so that flags and REDIS_URL can change single options. Not allowed beside `sources`. */
     readonly sidekiq?: Partial<SidekiqOptions>;
   }
 }
 
-/** What is known of Sidekiq before its driver is loaded. */
+/** The facts about Sidekiq that are needed before its driver is loaded. */
 export const sidekiqSystem: System<'sidekiq'> = {
   name: 'sidekiq',
   title: 'Sidekiq',

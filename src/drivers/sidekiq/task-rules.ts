@@ -4,16 +4,16 @@ import { DEFAULT_MAX_RETRIES, type RetryPolicy, retryDelayMs } from '../../../pr
 import type { Registration, Registry, TaskOptions } from '../../task.ts';
 import { ITERABLE } from './iterable.ts';
 
-/** How jobs of one class are run here. */
+/** How jobs of one class run here. */
 export interface ClassRule {
   readonly limits: TimeLimits;
   readonly policy: Pick<SidekiqPolicy, 'maxRetries' | 'delayMs' | 'onlyRetriable'>;
   readonly options: TaskOptions;
-  /** Its handler was made by `iterable`. */
+  /** The handler was made by `iterable`. */
   readonly iterable: boolean;
 }
 
-/** Rules by class, made once for each that is handled here. */
+/** Rules by class. Each is made once, when a class with a handler is first used. */
 export class ClassRules {
   readonly #registry: Registry;
   readonly #rules = new Map<string, ClassRule>();
@@ -22,7 +22,7 @@ export class ClassRules {
     this.#registry = registry;
   }
 
-  /** Undefined for a class that nobody handles here. */
+  /** Undefined for a class without a handler here. */
   find(name: string): ClassRule | undefined {
     let rule = this.#rules.get(name);
     if (rule === undefined) {
@@ -45,7 +45,7 @@ function ruleOf({ options, handler }: Registration): ClassRule {
   };
 }
 
-/** `max` counts where the message says `retry: true` or leaves it out; a number in the message wins. */
+/** `max` counts if the message has `retry: true` or no `retry`. A number in the message wins. */
 function policyOf(retry: RetryPolicy): ClassRule['policy'] {
   const { max = DEFAULT_MAX_RETRIES, on } = retry;
   return {

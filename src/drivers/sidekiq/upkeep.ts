@@ -9,11 +9,11 @@ import { type Agent, pause } from '../../source.ts';
 import { Rescuer } from '../../transports/redis-claims.ts';
 import type { SidekiqContext } from './context.ts';
 
-/** Gives back the jobs of processes that are dead: whose entry has expired. One that kills its process goes to the dead set. */
+/** Gives back the jobs of dead processes: processes whose entry has expired. A job that kills its process repeatedly goes to the dead set. */
 export class JobRescue implements Agent {
   readonly name = 'sidekiq: rescue jobs of dead processes';
   readonly #context: SidekiqContext;
-  /** The jobs of this look that may be buried, by their process and claim. */
+  /** The jobs of this check that may be buried, by their process and claim. */
   readonly #ids = new Map<string, string>();
 
   constructor(context: SidekiqContext) {
@@ -56,13 +56,13 @@ export class JobRescue implements Agent {
     const dead = afterDeath(bytes, queue, { times: options.poisonLimit, process: identity, dialect, nowMs });
     const back = wire.requeue(keys, queue, bytes, 'front');
     const counter = rescuesKey(keys, id);
-    // A job of an unknown task only waited here for other workers: it killed no process.
+    // A job of an unknown task only waited here for other workers, so it did not kill the process.
     if (this.#isUnknown(bytes, queue)) return { claim, counter, back, bury: back, harmless: true };
     this.#ids.set(`${identity} ${claim}`, id);
     return { claim, counter, back, bury: wire.bury(keys, nowMs, dead, options.dead) };
   }
 
-  /** Whether it is of a class that is left for other workers, as far as can be known here: on a queue of this worker, and without a handler. */
+  /** Whether the class of the job is left for other workers. This process can only know that for a job on one of its queues and without a handler. */
   #isUnknown(bytes: Uint8Array, queue: string): boolean {
     const { options, capsules, host } = this.#context;
     if (options.unknownTask === 'reject' || host === undefined) return false;
@@ -90,14 +90,14 @@ export class JobRescue implements Agent {
   }
 }
 
-/** Names a job among the counters of rescues. */
+/** The name of a job among the rescue counters. */
 function idOf(bytes: Uint8Array, queue: string): string {
   let id = '';
   try {
     id = jidOf(decodeJob(bytes, queue).hash);
   } catch {
-    // Bytes that are no job are counted by their digest.
+    // Bytes that are not a job are counted by their digest.
   }
-  // A jid may be any text, and this one is part of a key.
+  // A jid may be any text, and the name becomes part of a key.
   return id === '' || id.length > 200 ? createHash('sha256').update(bytes).digest('hex') : id;
 }
