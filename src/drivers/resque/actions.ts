@@ -6,15 +6,15 @@ import type { RedisConnection } from '../../transports/redis.ts';
 import type { Sets, SizedList } from './sets.ts';
 import { digestOf, matches, type SetName, type Stored } from './stored.ts';
 
-/** How many entries a step looks at. */
+/** How many entries one step reads. */
 const STEP = 500;
-/** How far entries may have moved towards the head of their list between the read of a step and its write, and away from it. */
+/** How far entries may have moved between the read of a step and its write: towards the head of their list, and away from it. */
 const GROWTH = 500;
 const RETURNED = 100;
-/** How many ids one search looks for. */
+/** The number of ids in one search. */
 const IDS_AT_ONCE = 50;
 
-/** Where each action finds its jobs; the first set that has the id wins. */
+/** The sets in which each action searches for its jobs. The first set that holds the id wins. */
 export const SETS_OF: Readonly<Partial<Record<Action, readonly search.ListSet[]>>> = {
   retry: ['failed'],
   run: ['delayed'],
@@ -22,7 +22,7 @@ export const SETS_OF: Readonly<Partial<Record<Action, readonly search.ListSet[]>
   requeue: ['quarantine', 'failed', 'delayed'],
 };
 
-/** The cheap ones first. */
+/** Every set; those that are cheap to search come first. */
 const SEARCHED: readonly SetName[] = ['working', 'failed', 'quarantine', 'delayed', 'queued'];
 
 const WHY: Readonly<Record<SetName, string>> = {
@@ -35,7 +35,7 @@ const WHY: Readonly<Record<SetName, string>> = {
 
 type Done = 'done' | 'gone' | { readonly refused: string };
 
-/** Finds jobs by id and does things to them, each only where it still is. */
+/** Finds jobs by id and applies actions to them. A job that has left its set meanwhile is not touched. */
 export class Actions {
   readonly #redis: RedisConnection;
   readonly #keys: Keyspace;
@@ -47,7 +47,7 @@ export class Actions {
     this.#sets = sets;
   }
 
-  /** One entry for each of these ids. `sets` in the order they are searched; an id that was found is searched no further. */
+  /** One entry for each of these ids. `sets` are searched in the given order; an id that is found is not searched further. */
   async find(ids: readonly string[], sets: readonly SetName[] = SEARCHED): Promise<ReadonlyMap<string, Stored>> {
     const found = new Map<string, Stored>();
     for (const set of sets) {
@@ -58,7 +58,7 @@ export class Actions {
     return found;
   }
 
-  /** Each id once: of several entries that are the same, one. */
+  /** Acts once for each id. If several entries are identical, it acts on one of them. */
   async byIds(
     action: Action,
     ids: readonly string[],
@@ -69,7 +69,7 @@ export class Actions {
     const wanted = [...new Set(ids)];
     const results = new Map<string, Done>();
     const stopped = (): boolean => options.signal?.aborted === true;
-    // What moved out of the searched part of its list between the two steps is looked for once more.
+    // An entry may move out of the searched part of its list between the read and the write. It is then searched for once more.
     for (let round = 0; round < 2 && !stopped(); round++) {
       const left = wanted.filter((id) => (results.get(id) ?? 'gone') === 'gone');
       if (left.length === 0) break;
@@ -82,13 +82,13 @@ export class Actions {
       }
     }
     const missing = wanted.filter((id) => (results.get(id) ?? 'gone') === 'gone');
-    // A job that is elsewhere is not gone.
+    // A job that is in another set is refused, with the reason; it is not gone.
     const elsewhere = set === undefined && missing.length > 0 ? await this.find(missing) : new Map<string, Stored>();
     for (const [id, one] of elsewhere) results.set(id, { refused: WHY[one.set] });
     return resultOf(wanted.map((id) => [id, results.get(id) ?? 'gone']));
   }
 
-  /** Every job of a set that is there now and matches. What comes into the set meanwhile is left alone. */
+  /** Applies an action to every matching job that is in the set when the action begins. Jobs that enter the set meanwhile are left alone. */
   async bySet(
     action: Action,
     set: search.ListSet,
@@ -124,7 +124,7 @@ export class Actions {
     undefined
   > {
     let from = 0;
-    // A job that is retried and fails again comes back at the end: those that were there at the beginning are enough.
+    // A job that is retried and fails again comes back at the end. So only as many entries are read as there were at the beginning.
     for (let left = size; left > 0;) {
       const entries = await this.#sets.entries(set, list, from, Math.min(STEP, left));
       if (entries.length === 0) return;
@@ -137,7 +137,7 @@ export class Actions {
     }
   }
 
-  /** All entries are of one list. */
+  /** All entries are in one list. */
   async #do(
     action: Action,
     entries: readonly Stored[],
@@ -168,7 +168,7 @@ export class Actions {
     if (set === 'working') return keep(await this.#sets.working());
     const wanted = wantedBy(ids);
     for await (const lists of this.#sets.lists(set, undefined)) {
-      // The first step of every list in one trip: most lists are short.
+      // The first step of all lists takes one round trip, because most lists are short.
       const filled = lists.filter(({ size }) => size > 0);
       const steps = await Promise.all(filled.map(({ list }) => this.#sets.find(set, list, 0, STEP, wanted)));
       for (const [at, { list }] of filled.entries()) {
@@ -184,7 +184,7 @@ export class Actions {
   }
 }
 
-/** Texts that an entry with one of these ids holds: as Ruby writes it, and with escapes for what is not ASCII. */
+/** The texts that an entry with one of these ids contains: as Ruby writes them, and with non-ASCII characters escaped. */
 function wantedBy(ids: ReadonlySet<string>): {
   readonly texts: readonly string[];
   readonly digests: readonly string[];
@@ -202,7 +202,7 @@ function wantedBy(ids: ReadonlySet<string>): {
   return { texts: [...texts], digests };
 }
 
-/** Entries of one list that stand near each other, together. */
+/** Groups entries of one list that are near each other. */
 function nearby(entries: readonly Stored[]): readonly (readonly Stored[])[] {
   const sorted = entries.toSorted((a, b) => a.place - b.place);
   const byList = new Map<string, Stored[][]>();
@@ -222,7 +222,7 @@ function rangeOf(entries: readonly Stored[]): { readonly from: number; readonly 
   return { from: Math.max(0, Math.min(...places) - GROWTH), to: Math.max(...places) + RETURNED };
 }
 
-/** Where an entry goes, or why it cannot. */
+/** Where an entry goes, or why it cannot be moved. */
 function leaving(
   action: Action,
   { set, entry, payload, queue }: Stored,
@@ -234,7 +234,7 @@ function leaving(
   if (payload === undefined)
     return { refused: 'it is no payload: a worker of Ruby that takes it from a queue ends, and it is lost' };
   if (queue === undefined) return { refused: 'it names no queue' };
-  // What waits in quarantine goes back as it is; delayed items and failures hold a payload.
+  // An entry of the quarantine goes back unchanged. Delayed items and failures contain a payload, which is taken out.
   return {
     sha1,
     to: { queue, payload: set === 'quarantine' && payload.text.length === size ? undefined : payload.text },

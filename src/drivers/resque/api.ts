@@ -5,24 +5,24 @@ import { readTime } from '../../../protocols/resque/times.ts';
 import { ResqueClient } from './client.ts';
 import type { ResqueAppOptions } from './options.ts';
 
-/** A worker on the list, whoever it is of. */
+/** A worker on the list of workers, of Ruby or of this package. */
 export interface WorkerInfo {
   /** `host:pid:queues`. */
   readonly id: string;
   readonly startedAt: Date | undefined;
-  /** Its last heartbeat; undefined before the first. */
+  /** The time of its last heartbeat; undefined before the first. */
   readonly beatAt: Date | undefined;
-  /** Undefined: it does nothing. */
+  /** The current job; undefined when the worker is idle. */
   readonly working:
     | { readonly queue: string; readonly class: string; readonly payload: string; readonly runAt: Date | undefined }
     | undefined;
 }
 
-/** What Resque's front page says. */
+/** The figures on Resque's front page. */
 export interface ResqueInfo {
-  /** Jobs that wait, in all queues. */
+  /** Waiting jobs, in all queues. */
   readonly pending: number;
-  /** Jobs that were run, failed ones too, since the statistics began. */
+  /** Jobs that were run, including failed ones, since the statistics began. */
   readonly processed: number;
   readonly queues: readonly { readonly name: string; readonly size: number }[];
   readonly workers: number;
@@ -31,16 +31,16 @@ export interface ResqueInfo {
   readonly failed: number;
 }
 
-/** A failure, and where it stands. */
+/** A failure, and its position in the list. */
 export interface ListedFailure {
-  /** From 0, the oldest. */
+  /** Counted from 0, the oldest. */
   readonly index: number;
   readonly text: string;
-  /** Undefined where nobody can read it. */
+  /** Undefined if the failure cannot be decoded. */
   readonly failure: failed.StoredFailure | undefined;
 }
 
-/** Which failures, a page at a time. */
+/** Selects failures, one page at a time. */
 export interface FailuresOptions {
   /** The list of this queue, of the backend redis_multi_queue. @default the list of all */
   readonly queue?: string;
@@ -50,7 +50,7 @@ export interface FailuresOptions {
   readonly count?: number;
 }
 
-/** What the web pages of Resque show and do. */
+/** The functions of Resque's web pages. */
 export class ResqueApi implements AsyncDisposable {
   readonly #client: ResqueClient;
 
@@ -77,7 +77,7 @@ export class ResqueApi implements AsyncDisposable {
     };
   }
 
-  /** Every worker on the list, and what it does. */
+  /** Every worker on the list, and its current job. */
   async workers(): Promise<readonly WorkerInfo[]> {
     const ids = await this.#client.run(wire.workers);
     const [doing, started, { beats }] = await Promise.all([
@@ -112,8 +112,8 @@ export class ResqueApi implements AsyncDisposable {
   }
 
   /**
-   * Put the job of a failure into its queue again; with `remove`, take the failure away, else note when. False: the failure does not stand there
-   * any more. Throws WireError where its payload or queue cannot be run.
+   * Push the job of a failure to its queue again. With `remove`, the failure is deleted; otherwise the time of the retry is recorded in it. Returns
+   * false if the failure has left its position. Throws WireError if its payload or queue cannot be used.
    */
   retry(one: ListedFailure, options: { readonly queue?: string; readonly remove?: boolean } = {}): Promise<boolean> {
     return this.#client.run((keys) =>
@@ -126,19 +126,19 @@ export class ResqueApi implements AsyncDisposable {
     );
   }
 
-  /** False: it does not stand there any more. */
+  /** Deletes a failure. Returns false if the failure has left its position. */
   remove(one: ListedFailure, options: { readonly queue?: string } = {}): Promise<boolean> {
     return this.#client.run((keys) =>
       failed.removeFailure(keys, { ...one, list: failed.failureList(keys, options.queue) }),
     );
   }
 
-  /** Forget every failure. */
+  /** Delete every failure. */
   clear(options: { readonly queue?: string } = {}): Promise<void> {
     return this.#client.run((keys) => failed.clearFailures(keys, options.queue));
   }
 
-  /** Take a worker off the list that nobody runs any more; the job it is shown with is not touched. `resque remove ID`. */
+  /** Remove a worker whose process is gone from the list. Its current job is not touched. `resque remove ID`. */
   async unregister(id: string): Promise<void> {
     await this.#client.run((keys) => ({
       commands: presence.unregister(keys, [id]),
@@ -147,7 +147,7 @@ export class ResqueApi implements AsyncDisposable {
     }));
   }
 
-  /** As `ResqueClient.pauseAll`. */
+  /** The same as `ResqueClient.pauseAll`. */
   pauseAll(): Promise<void> {
     return this.#client.pauseAll();
   }
@@ -155,7 +155,7 @@ export class ResqueApi implements AsyncDisposable {
   resumeAll(): Promise<void> {
     return this.#client.resumeAll();
   }
-  /** The queue and everything that waits in it. */
+  /** Delete the queue and all its waiting jobs. */
   removeQueue(queue: string): Promise<void> {
     return this.#client.removeQueue(queue);
   }

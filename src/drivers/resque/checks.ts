@@ -21,7 +21,7 @@ import {
 import type { EnqueueOptions, PerformLaterOptions, ResqueClientOptions } from './client-options.ts';
 import type { ResqueAppOptions, ResqueOptions, SchedulerOptions, WorkerHooks } from './options.ts';
 
-/** Options of Resque, checked once where they come in. Every function throws ConfigError, which names the option. */
+/** Checks the options of Resque once, where they enter. Every function throws ConfigError, which names the option. */
 export function checkWorker(options: ResqueOptions): void {
   checkOptions('resque', options, WORKER, {
     redis: 'url',
@@ -43,13 +43,13 @@ export function checkScheduler(options: ResqueAppOptions & Omit<SchedulerOptions
   checkOptions('resque: scheduler', options, OWN_SCHEDULER, { schedules: 'schedule' });
 }
 
-/** `call` of `enqueue`; undefined is none. */
+/** `call` of `enqueue`; undefined means no options. */
 export function checkCall(call: unknown): void {
   if (call !== undefined)
     checkOptions('resque: enqueue', call, CALL, { delay: 'in', countdown: 'in', eta: 'at', jobId: 'id' });
 }
 
-/** `call` of `performLater`; undefined is none. */
+/** `call` of `performLater`; undefined means no options. */
 export function checkLater(call: unknown): void {
   if (call !== undefined)
     checkOptions('resque: performLater', call, LATER, { wait: 'in', wait_until: 'at', id: 'jobId' });
@@ -139,7 +139,7 @@ const fromNow: Check = (value) =>
 
 const CALL: Checks<EnqueueOptions & { readonly args: unknown; readonly kwargs: unknown }> = {
   args: list,
-  // Those that are not empty are refused with a sentence of their own.
+  // A value that is not empty gets an error message of its own.
   kwargs: anything,
   queue: name,
   at: date,

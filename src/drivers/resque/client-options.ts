@@ -6,41 +6,41 @@ import type { ResqueAppOptions } from './options.ts';
 
 /** Where Redis is, and how jobs are enqueued. */
 export interface ResqueClientOptions extends ResqueAppOptions {
-  /** The queue of a job that names none. @default none: enqueue rejects and says that it needs one */
+  /** The queue of a job that names no queue. @default none: enqueue rejects and reports that it needs a queue */
   readonly defaultQueue?: string;
-  /** By class, as Resque's class methods of these names. They run inside all middleware. */
+  /** Hooks by class, named as Resque's class methods. They run inside all middleware. */
   readonly hooks?: Readonly<Record<string, ClientHooks>>;
-  /** Around sending; the first one is the outermost. `use` adds more. @default none */
+  /** Middleware around sending; the first entry is the outermost. `use` adds more. @default none */
   readonly middleware?: readonly ClientMiddleware[];
   readonly log?: Logger;
 }
 
-/** Where and when a job is to run. */
+/** Where and when a job runs. */
 export interface EnqueueOptions {
   /** @default the client's `defaultQueue` */
   readonly queue?: string;
-  /** Not before then: kept where a scheduler, in Ruby or here, moves it from. */
+  /** The earliest time to run the job. Until then it is a delayed job, which a scheduler in Ruby or here moves to its queue. */
   readonly at?: Date;
   /** Seconds from now. */
   readonly in?: number;
-  /** A name for logs and events, kept in the payload. With it the payload is not the same text as Ruby's for the same call. */
+  /** An id for logs and events, kept in the payload. With it, the payload differs in bytes from Ruby's payload for the same call. */
   readonly id?: string;
   /**
-   * Members of the payload beside its class and arguments, for `job.headers` of a worker here. Ruby keeps them and does not read them. With headers the
-   * payload is not the same text as Ruby's for the same call.
+   * Members of the payload in addition to its class and arguments; a worker of this package has them as `job.headers`. Ruby keeps them and does not
+   * read them. With headers, the payload differs in bytes from Ruby's payload for the same call.
    */
   readonly headers?: Readonly<Record<string, unknown>>;
 }
 
-/** As `set` and `perform_later` of Active Job take them. */
+/** The options of `set` and `perform_later` of Active Job. */
 export interface PerformLaterOptions extends Omit<EnqueueOptions, 'id'> {
   /** A UUID. @default a new one */
   readonly jobId?: string;
   readonly priority?: number;
   /** @default 'en' */
   readonly locale?: string;
-  /** The name of a zone as Rails knows it. @default 'UTC' */
+  /** The name of a time zone in Rails. @default 'UTC' */
   readonly timezone?: string;
-  /** The oldest Rails that reads it. @default what every version reads */
+  /** The oldest version of Rails that must read the job. @default the format that every version reads */
   readonly rails?: RailsVersion;
 }

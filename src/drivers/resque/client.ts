@@ -31,31 +31,31 @@ import type { ResqueSchedule } from './schedule.ts';
 
 type Named<A extends readonly unknown[], K, R> = Task<A, K, R> | string;
 
-/** A job that is checked and about to be sent. `encode` makes its payload of what middleware has made of the envelope. */
+/** A checked job that is about to be sent. `encode` makes its payload from the envelope, after middleware has changed it. */
 interface Outgoing {
   readonly envelope: Envelope;
   readonly encode: (envelope: Envelope) => string;
 }
 
-/** How many jobs `enqueueMany` sends in one trip. */
+/** How many jobs `enqueueMany` sends in one round trip. */
 const BATCH = 1_000;
 
-/** Enqueues jobs for Resque, in Ruby or here. Connects at the first call. */
+/** Enqueues jobs for Resque workers, in Ruby or here. Connects at the first call. */
 export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boolean> {
-  /** `job:enqueued`, once Redis has the job. */
+  /** Emits `job:enqueued` when Redis has the job. */
   readonly events: Events<ClientEvents> = new Events();
   readonly #app: ResolvedApp;
   readonly #options: ResqueClientOptions;
   readonly #log: Logger;
   readonly #link: RedisLink | undefined;
   readonly #middleware: ClientMiddleware[];
-  /** Resque's own hooks, innermost: they see what is sent. */
+  /** Resque's own hooks. They are innermost, so they see the job in its final form. */
   readonly #hooked: readonly ClientMiddleware[];
   #redis: RedisLink | undefined;
   #push: ((item: { readonly queue: string; readonly payload: string }) => Promise<void>) | undefined;
   #opening: Promise<RedisLink> | undefined;
 
-  /** Throws ConfigError for options that cannot work. @param link used in place of a connection to `url`: for tests */
+  /** Throws ConfigError for options that cannot work. @param link replaces the connection to `url`; for tests */
   constructor(options: ResqueClientOptions, link?: RedisLink) {
     checkClient(options);
     this.#link = link;
@@ -66,16 +66,16 @@ export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boo
     this.#log = options.log ?? silent;
   }
 
-  /** Add middleware around what this client sends from now on. The first one added is the outermost. */
+  /** Add middleware around all jobs that this client sends from now on. The first middleware added is the outermost. */
   use(middleware: ClientMiddleware): this {
     this.#middleware.push(middleware);
     return this;
   }
 
   /**
-   * Send one job; true when Redis has it, false when a hook refused it. Rejects with WireError `unencodable` for arguments that JSON does not have,
-   * ConfigError without a queue or with wrong options, NotEnqueuedError where a middleware did not pass the job on, ConnectionError when Redis does not
-   * answer: then it is not known whether the job was sent.
+   * Send one job. Resolves to true when Redis has it, to false when a hook refused it. Rejects with WireError `unencodable` for arguments that JSON
+   * cannot hold, with ConfigError without a queue or with wrong options, and with NotEnqueuedError if a middleware did not pass the job on. Rejects
+   * with ConnectionError when Redis does not answer; it is then unknown whether the job was sent.
    */
   async enqueue<A extends readonly unknown[], K, R>(
     task: Named<A, K, R>,
@@ -85,8 +85,8 @@ export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boo
   }
 
   /**
-   * Send many jobs of one class, a thousand to a trip: one receipt for each call, as `enqueue` gives it, in their order. The options of all are checked
-   * before the first is sent. Rejects as `enqueue`; what was sent before an error stays sent.
+   * Send many jobs of one class, a thousand in a round trip. Returns one receipt for each call, as from `enqueue`, in the same order. The options of
+   * all calls are checked before the first job is sent. Rejects as `enqueue`; jobs that were sent before an error stay sent.
    */
   async enqueueMany<A extends readonly unknown[], K, R>(
     task: Named<A, K, R>,
@@ -104,7 +104,7 @@ export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boo
   }
 
   /**
-   * Send a job of Active Job: `UserMailerJob.perform_later`. Its arguments may be what Rails can encode: GlobalId, RubySymbol, Duration,
+   * Send a job of Active Job: `UserMailerJob.perform_later`. Its arguments may be any values that Rails can encode: GlobalId, RubySymbol, Duration,
    * keywords and more. Resolves to its job id; undefined when a hook refused it. Rejects as `enqueue`.
    */
   async performLater<A extends readonly unknown[], K, R>(
@@ -116,8 +116,8 @@ export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boo
   }
 
   /**
-   * Send many jobs of one class of Active Job in one trip: `ActiveJob.perform_all_later`. Each is what `performLater` makes of it, and all are
-   * checked before the first is sent. Resolves to their job ids, as `performLater`; rejects as `enqueue`.
+   * Send many jobs of one class of Active Job in one round trip: `ActiveJob.perform_all_later`. Each job is the same as from `performLater`, and all
+   * are checked before the first is sent. Resolves to their job ids, as `performLater`; rejects as `enqueue`.
    */
   async performAllLater<A extends readonly unknown[], K, R>(
     task: Named<A, K, R>,
@@ -138,7 +138,7 @@ export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boo
     return this.enqueue(task as string, { queue, args });
   }
 
-  /** `Resque.enqueue_at`, of resque-scheduler. A time that has passed is now. */
+  /** `Resque.enqueue_at`, of resque-scheduler. A time in the past means now. */
   enqueueAt<A extends readonly unknown[], K, R>(
     at: Date,
     task: Named<A, K, R>,
@@ -156,11 +156,11 @@ export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boo
     return this.enqueue(task as string, { ...(call as EnqueueOptions), in: seconds });
   }
 
-  /** `Resque.push`: an object as it is, for classes of another. */
+  /** `Resque.push`: an object as it is, for classes that use another payload. */
   async push(queue: string, payload: Readonly<Record<string, unknown>>): Promise<void> {
     const { class: name, args = [], ...rest } = payload;
     if (typeof name !== 'string' || !Array.isArray(args) || Object.keys(rest).length > 0) {
-      // Whatever stands in a queue has to be a payload: a Ruby worker that pops anything else dies of it.
+      // Every entry of a queue must be a payload: a Ruby worker that pops anything else crashes.
       const text = json.stringify(payload, { at: 'payload' });
       decodePayload(Buffer.from(text));
       await this.#send({ queue, payload: text });
@@ -170,8 +170,8 @@ export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boo
   }
 
   /**
-   * `Resque.dequeue`: take jobs out of a queue: those of exactly these arguments, or without `args` all of the class. How many there were.
-   * Texts are compared, as Ruby does: `1.0` is not `1`, and members in another order are another job.
+   * `Resque.dequeue`: remove jobs from a queue: the jobs with exactly these arguments, or without `args` all jobs of the class. Returns how many were
+   * removed. Texts are compared, as in Ruby: `1.0` is not `1`, and a hash with its members in another order is different.
    */
   async dequeue<A extends readonly unknown[], K, R>(
     task: Named<A, K, R>,
@@ -195,7 +195,7 @@ export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boo
     return removed;
   }
 
-  /** `Resque.remove_delayed`: take delayed jobs of exactly these arguments back. How many there were. */
+  /** `Resque.remove_delayed`: remove delayed jobs with exactly these arguments. Returns how many were removed. */
   async removeDelayed<A extends readonly unknown[], K, R>(
     task: Named<A, K, R>,
     call: { readonly args?: NoInfer<A>; readonly queue?: string } = {},
@@ -207,12 +207,12 @@ export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boo
     return names.length === 0 ? 0 : redis.run(delayed.removeDelayed(this.#app.keys, item, names));
   }
 
-  /** How many jobs wait. */
+  /** The number of waiting jobs. */
   async size(queue: string): Promise<number> {
     return (await this.#connection()).run(wire.size(this.#app.keys, queue));
   }
 
-  /** Jobs that wait, the next to run first. What is no payload is left out. */
+  /** Waiting jobs; the next job to run comes first. Entries that are not payloads are left out. */
   async peek(queue: string, start = 0, count = 1): Promise<readonly Payload[]> {
     const found = await (await this.#connection()).run(wire.peek(this.#app.keys, queue, start, count));
     return found.flatMap((bytes) => {
@@ -224,17 +224,17 @@ export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boo
     });
   }
 
-  /** Every queue that ever got a job, and was not removed. */
+  /** Every queue that has ever received a job and was not removed. */
   async queues(): Promise<readonly string[]> {
     return (await this.#connection()).run(wire.queues(this.#app.keys));
   }
 
-  /** The queue and everything that waits in it. */
+  /** Delete the queue and all its waiting jobs. */
   async removeQueue(queue: string): Promise<void> {
     await (await this.#connection()).run(wire.removeQueue(this.#app.keys, queue));
   }
 
-  /** Every worker stops looking for jobs, in Ruby (2.3 and later) and here, until it is resumed. */
+  /** Pause every worker, in Ruby (2.3 and later) and here, until `resumeAll`. A paused worker takes no jobs. */
   async pauseAll(): Promise<void> {
     await (await this.#connection()).run(wire.pauseAll(this.#app.keys, true));
   }
@@ -254,7 +254,7 @@ export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boo
     await (await this.#connection()).run(delayed.removeSchedule(this.#app.keys, name));
   }
 
-  /** One round trip of `protocols/resque`, by this client's connection. */
+  /** Runs one exchange of `protocols/resque` over this client's connection. */
   async run<Reply>(build: (keys: ResolvedApp['keys']) => Exchange<Reply>): Promise<Reply> {
     return (await this.#connection()).run(build(this.#app.keys));
   }
@@ -271,7 +271,7 @@ export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boo
     await this.close();
   }
 
-  /** Checked here and now. Throws ConfigError. */
+  /** Checks a call at once. Throws ConfigError. */
   #plain(name: string, call: AnyCall<EnqueueOptions>): Outgoing {
     checkCall(call);
     const { args = [], kwargs, at, in: seconds, id, headers, queue } = call;
@@ -308,7 +308,7 @@ export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boo
       headers: { ...headers },
       options: { ...options, ...(rails === undefined ? {} : { rails }) },
     };
-    // All are checked before the first is sent.
+    // All calls are checked before the first job is sent.
     encodeLater(envelope, queueOf(envelope));
     return { envelope, encode: (changed) => encodeLater(changed, queueOf(changed)) };
   }
@@ -320,7 +320,7 @@ export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boo
   }
 
   async #manyThrough(outgoing: readonly Outgoing[]): Promise<readonly boolean[]> {
-    // What leaves in one turn leaves in one trip.
+    // Jobs that are sent in one tick share one round trip.
     await this.#connection();
     const layers = this.#layers();
     if (layers.length === 0)
@@ -336,7 +336,7 @@ export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boo
     return this.#hooked.length === 0 ? this.#middleware : [...this.#middleware, ...this.#hooked];
   }
 
-  /** After the last middleware. */
+  /** Sends the job after the last middleware. */
   async #deliver(envelope: Envelope, encode: Outgoing['encode']): Promise<true> {
     const queue = queueOf(envelope);
     const payload = encode(envelope);
@@ -399,7 +399,7 @@ function encodeLater({ id, task, args, kwargs, at, headers, options }: Envelope,
   const now = new Date();
   const scheduledAt = at !== undefined && at.getTime() > now.getTime() ? at : undefined;
   const job = { jobClass: task, jobId: id as string, queueName, args, ...more, enqueuedAt: now, scheduledAt };
-  // Without keywords the last argument is no hash of them.
+  // Without keywords, the last argument is not marked as a keyword hash.
   const own = Object.keys(kwargs).length === 0 ? job : { ...job, kwargs };
   return wrap(own, rails === undefined ? {} : { rails }, headers);
 }
@@ -412,7 +412,7 @@ function isOfClass(bytes: Buffer, name: string): boolean {
   }
 }
 
-/** Throws ConfigError for both, and for what is no time. */
+/** Throws ConfigError if both are given, and for a value that is not a time. */
 function dueAt(at: Date | undefined, seconds: number | undefined): Date | undefined {
   if (at !== undefined && seconds !== undefined) throw new ConfigError('resque: pass either at or in, not both');
   const due = seconds === undefined ? at : new Date(Date.now() + seconds * 1000);

@@ -17,32 +17,32 @@ import type { Occupant } from './slots.ts';
 const SUCCEEDED: Disposition = { state: 'succeeded' };
 const REQUEUED: Disposition = { state: 'requeued' };
 
-/** A payload that was claimed, and what is known of it. */
+/** A claimed payload, with the facts that the intake found about it. */
 export interface ClaimedPayload {
   readonly queue: string;
   readonly claim: string;
   readonly payload: Payload;
-  /** A handler here knows its class. */
+  /** Whether a handler here is registered for its class. */
   readonly known: boolean;
-  /** Name of its retry key, where attempts are counted. */
+  /** The name of its retry key, under which attempts are counted. */
   readonly retryName: string | undefined;
   readonly retry: lifecycle.ResquePolicy['retry'];
 }
 
-/** Where a source keeps its deliveries. */
+/** The collections in which a source keeps its deliveries. */
 export interface Holding {
-  /** Each is here for as long as it runs. */
+  /** Every delivery that is running. */
   readonly running: RenewingSet<ResqueDelivery>;
-  /** Those that run again later. */
+  /** Deliveries that run again later. */
   readonly postponed: PostponedJobs<ResqueDelivery>;
 }
 
-/** One job in the hands of its handler. */
+/** One job of Resque, from its claim until it is settled. */
 export class ResqueDelivery implements Delivery, Holder, Occupant, PostponedJob {
   readonly job: ResqueJob;
   readonly claimed: ClaimedPayload;
   startedAt: Date = new Date(0);
-  /** Others have the job: it is not to be started. */
+  /** Another process has the job, so it must not be started here. */
   lost = false;
   readonly #process: ResqueProcess;
   readonly #holding: Holding;
@@ -69,7 +69,7 @@ export class ResqueDelivery implements Delivery, Holder, Occupant, PostponedJob 
   get known(): boolean {
     return this.claimed.known;
   }
-  /** Without an id of its own a payload is recognised by its bytes. */
+  /** A payload without an id is identified by the digest of its bytes. */
   get unknownKey(): string {
     const { id, text } = this.claimed.payload;
     return id ?? createHash('sha1').update(text).digest('base64');
@@ -78,7 +78,7 @@ export class ResqueDelivery implements Delivery, Holder, Occupant, PostponedJob 
     return this.payload.length;
   }
 
-  /** `worker:<id>` leaves with what else is sent this turn; the job need not wait for it. */
+  /** `worker:<id>` is written with the other commands of this tick; the job does not wait for the write. */
   begin(): undefined {
     this.startedAt = new Date();
     this.#begun = true;
@@ -87,7 +87,7 @@ export class ResqueDelivery implements Delivery, Holder, Occupant, PostponedJob 
     this.#process.begin(this);
   }
 
-  /** The same claim, to be run once more. */
+  /** A new delivery of the same claim, to run it again. */
   again(): this {
     return new ResqueDelivery(this.#process, this.claimed, this.job, this.#holding) as this;
   }
@@ -98,7 +98,7 @@ export class ResqueDelivery implements Delivery, Holder, Occupant, PostponedJob 
 
   async settle(outcome: Outcome): Promise<Disposition> {
     const worker = this.#leave();
-    // Decided once: a write that is tried again writes the same bytes.
+    // The outcome is decided once, so that a repeated write writes the same bytes.
     const transition = (this.#transition ??= this.#decide(outcome, worker));
     const { commands, processed, failure, heldUntil } = transition.write;
     if (heldUntil !== undefined) {
@@ -110,12 +110,12 @@ export class ResqueDelivery implements Delivery, Holder, Occupant, PostponedJob 
       await this.#process.done(this.claimed.claim, worker);
       return outcome.kind === 'success' ? SUCCEEDED : transition.disposition;
     }
-    // Told first: heard twice is better than not at all.
+    // The failure functions run before the write: to be called twice is better than not at all.
     if (failure !== undefined) await (this.#told ??= this.#tell(failure));
     this.#writes += 1;
     const counted: readonly Command[] = processed ? presence.doneAll(this.#process.keys, [worker]) : [];
     const done = await this.#process.claims.exchange(this.claimed.claim, [...commands, ...counted]);
-    // A claim that is gone at the first try was taken away. At a second one it was the first that did it, unheard.
+    // If the claim is gone at the first try, another process has taken the job. At a later try, the first write succeeded and its reply was lost.
     return !done && this.#writes === 1 ? REQUEUED : transition.disposition;
   }
 
@@ -137,7 +137,7 @@ export class ResqueDelivery implements Delivery, Holder, Occupant, PostponedJob 
     this.lost = true;
   }
 
-  /** Behind the others of its queue. */
+  /** Puts the job at the back of its queue. */
   async putBehind(): Promise<void> {
     await this.#process.claims.exchange(
       this.claimed.claim,
@@ -163,7 +163,7 @@ export class ResqueDelivery implements Delivery, Holder, Occupant, PostponedJob 
     try {
       return lifecycle.settle(run, outcome, policy, moment);
     } catch (error) {
-      // A payload that cannot be written once more, for a retry: tried for ever, it would never end.
+      // The payload cannot be encoded again for a retry. If the write were tried forever, the job would never end.
       return lifecycle.settle(run, { kind: 'fail', error: toFailure(error) }, policy, moment);
     }
   }

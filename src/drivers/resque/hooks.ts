@@ -6,24 +6,24 @@ import type { TaskContext } from '../../task.ts';
 import { FOLLOWS } from './process.ts';
 
 type Args = readonly unknown[];
-/** What a worker takes as middleware. */
+/** The middleware type of a worker. */
 type Around = (job: Job, next: () => Promise<unknown>, context: TaskContext) => unknown;
 
 /**
- * Resque's hooks around a job, by its names in camelCase. Each may be there several times under a longer name, and they run in the order
- * of their names: `beforePerform`, `beforePerformA`. What they get are the job's arguments.
+ * Resque's hooks around a job, with its names in camelCase. A class may have several hooks of one kind, with longer names; they run in the order of
+ * their names: `beforePerform`, `beforePerformA`. Each hook gets the job's arguments.
  */
 export interface PerformHooks {
-  /** Throw `DontPerform` to forget the job; anything else fails it. */
+  /** Runs before the job. Throw `DontPerform` to discard the job; any other error fails it. */
   readonly [before: `beforePerform${string}`]: (...args: Args) => unknown;
-  /** Inside each other in the order of their names; each calls `perform`, or the job is not run. */
+  /** These hooks nest in the order of their names. Each must call `perform`; otherwise the job does not run. */
   readonly [around: `aroundPerform${string}`]: (perform: () => Promise<unknown>, ...args: Args) => unknown;
   readonly [after: `afterPerform${string}`]: (...args: Args) => unknown;
-  /** Told why the job failed, which it does all the same. */
+  /** Called with the error of a failed job. The job fails in any case. */
   readonly [failure: `onFailure${string}`]: (error: unknown, ...args: Args) => unknown;
 }
 
-/** What a `beforePerform` hook throws to have the job forgotten: no failure is recorded. Resque::Job::DontPerform. */
+/** A `beforePerform` hook throws this to discard the job; no failure is recorded. Resque::Job::DontPerform. */
 export class DontPerform extends Discard {
   constructor(reason = 'a hook would not have it performed') {
     super(reason);
@@ -31,8 +31,8 @@ export class DontPerform extends Discard {
 }
 
 /**
- * Hooks of classes as middleware: `worker.use(performHooks({ HardJob: { beforePerform: … } }))`. Jobs of other systems pass through.
- * Source: resque job.rb perform, run_failure_hooks; plugin.rb.
+ * Turns hooks of classes into middleware: `worker.use(performHooks({ HardJob: { beforePerform: … } }))`. Jobs of other systems pass through. Source:
+ * resque job.rb perform, run_failure_hooks; plugin.rb.
  */
 export function performHooks(byClass: Readonly<Record<string, PerformHooks>>): Around {
   const known = new Map(Object.entries(byClass).map(([name, hooks]) => [name, sorted(hooks)]));
@@ -46,7 +46,7 @@ export function performHooks(byClass: Readonly<Record<string, PerformHooks>>): A
       for (const after of hooks.after) await after(...args);
       return value;
     } catch (error) {
-      // Thrown on purpose, these are no failures.
+      // These are thrown on purpose and are not failures.
       if (
         error instanceof Discard ||
         error instanceof Retry ||
@@ -94,20 +94,20 @@ function inside(around: Sorted['around'], args: Args, perform: () => Promise<unk
   return call(0);
 }
 
-/** Resque's hooks around enqueuing. Each gets the job's arguments. Where a `before` hook returns false, the job is not sent. */
+/** Resque's hooks around enqueuing. Each gets the job's arguments. If a `before` hook returns false, the job is not sent. */
 export interface ClientHooks {
   readonly beforeEnqueue?: (...args: Args) => unknown;
   readonly afterEnqueue?: (...args: Args) => unknown;
   readonly beforeDequeue?: (...args: Args) => unknown;
   readonly afterDequeue?: (...args: Args) => unknown;
-  /** resque-scheduler: before a delayed job is kept. */
+  /** resque-scheduler: before a delayed job is stored. */
   readonly beforeSchedule?: (...args: Args) => unknown;
   readonly afterSchedule?: (...args: Args) => unknown;
 }
 
 /**
- * Hooks of classes around sending, as middleware of a client: `client.use(enqueueHooks({ HardJob: { beforeEnqueue: … } }))`. The receipt of a job that a
- * hook has refused is false. Source: resque.rb enqueue_to; resque-scheduler delaying_extensions.rb enqueue_at_with_queue.
+ * Turns hooks of classes into middleware of a client: `client.use(enqueueHooks({ HardJob: { beforeEnqueue: … } }))`. The receipt of a job that a hook
+ * has refused is false. Source: resque.rb enqueue_to; resque-scheduler delaying_extensions.rb enqueue_at_with_queue.
  */
 export function enqueueHooks(byClass: Readonly<Record<string, ClientHooks>>): ClientMiddleware {
   return async (envelope, next) => {
@@ -123,7 +123,7 @@ export function enqueueHooks(byClass: Readonly<Record<string, ClientHooks>>): Cl
   };
 }
 
-/** The title of a child process that runs a job, as Resque's: `childProcess({ tasks, title: jobTitle })`. worker.rb perform. */
+/** The title of a child process that runs a job, as in Resque: `childProcess({ tasks, title: jobTitle })`. worker.rb perform. */
 export function jobTitle(job: Job): string {
   return procline(FOLLOWS, `Processing ${job.queue} since ${Math.floor(Date.now() / 1000)} [${job.task}]`);
 }

@@ -22,8 +22,8 @@ export type { ResqueJob } from '../../../protocols/resque/active-job.ts';
 export * from '../../../protocols/formats/active-job/public.ts';
 
 /**
- * Resque's queues as a source of a worker: `new Worker({ tasks, sources: [resque({ url: 'redis://localhost', queues: ['*'] })] })`.
- * Throws ConfigError for options that cannot work. Nothing is opened before the worker starts.
+ * Resque's queues as a source of a worker: `new Worker({ tasks, sources: [resque({ url: 'redis://localhost', queues: ['*'] })] })`. Throws
+ * ConfigError for options that cannot work. Opens nothing before the worker starts.
  */
 export function resque(options: ResqueOptions): ResqueSource {
   return new ResqueSource(options);

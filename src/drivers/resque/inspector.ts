@@ -31,7 +31,7 @@ import { type ResolvedApp, resolveApp, type ResqueAppOptions } from './options.t
 import { Sets } from './sets.ts';
 import { enqueuedAtOf, inspected, matches, type SetName, type Stored } from './stored.ts';
 
-/** A page is read in steps of so many entries, or so many bytes. */
+/** A page is read in steps of this many entries, or this many bytes. */
 const STEP = 500;
 const STEP_BYTES = 4 * 2 ** 20;
 
@@ -44,7 +44,7 @@ const SETS: readonly (JobSet & { readonly name: SetName })[] = [
 ];
 
 export interface ResqueInspectorOptions extends ResqueAppOptions {
-  /** So many jobs are looked at for one page; a search that needs more is `cut`. @default 10 000 */
+  /** The most jobs that are read for one page; a search that needs more is `cut`. @default 10 000 */
   readonly scanLimit?: number;
   readonly log?: Logger;
 }
@@ -56,9 +56,10 @@ interface Opened {
 }
 
 /**
- * What is in Resque's Redis, in the words of every system. `failed` are the failures of both backends, `delayed` the jobs of resque-scheduler by their
- * second. A job is named by its payload's `id`, a job of Active Job by its job id, any other by `sha1:` and the digest of its bytes; entries of one id
- * are acted on one at a time. Connects at the first call. Throws ConfigError for options that cannot work.
+ * Reads and changes the data in Resque's Redis through the inspector that all systems share. `failed` are the failures of both backends; `delayed`
+ * are the jobs of resque-scheduler, by their second. A job is named by its payload's `id`, a job of Active Job by its job id, any other job by
+ * `sha1:` and the digest of its bytes. If several entries have the same id, an action applies to one of them. Connects at the first call. Throws
+ * ConfigError for options that cannot work.
  */
 export class ResqueInspector implements Inspector {
   readonly system = 'resque';
@@ -148,7 +149,7 @@ export class ResqueInspector implements Inspector {
         if (!matches(one, queue, filter)) continue;
         jobs.push(inspected(one));
         if (jobs.length < limit) continue;
-        // Whether more follows is known by looking.
+        // Only another read shows whether more entries follow.
         const more = (await sets.read(name, queue, after, 1)).length > 0;
         return { jobs, cursor: more ? after : undefined, total, cut: false };
       }
@@ -165,7 +166,7 @@ export class ResqueInspector implements Inspector {
     return found === undefined ? undefined : inspected(found, true);
   }
 
-  /** Each worker of Resque runs one job at a time; a process of this package is as many as its `concurrency`. */
+  /** Each worker of Resque runs one job at a time. A process of this package counts as `concurrency` workers. */
   async workers(): Promise<readonly WorkerInfo[]> {
     const { redis, sets } = await this.#open();
     const { keys } = this.#app;
@@ -187,7 +188,7 @@ export class ResqueInspector implements Inspector {
     );
   }
 
-  /** The dynamic schedules of resque-scheduler; static ones are not in Redis. */
+  /** The dynamic schedules of resque-scheduler. Static schedules are not in Redis. */
   async schedules(): Promise<readonly ScheduleInfo[]> {
     const { redis } = await this.#open();
     const [texts, last] = await Promise.all([
@@ -242,7 +243,7 @@ export class ResqueInspector implements Inspector {
     return there ? { done: 1, gone: [], refused: [] } : { done: 0, gone: [target.queue], refused: [] };
   }
 
-  /** Resque pauses every worker or none. */
+  /** Resque can pause only all workers, not one queue. */
   async #pause(action: 'pause' | 'resume', target: Target): Promise<ActResult> {
     if (!('all' in target))
       throw new ConfigError(`resque: '${action}' is for every worker at once; Resque has no pause of one queue`);

@@ -9,27 +9,27 @@ import type { ClassRule, ClassRules } from './task-rules.ts';
 import { type Holding, ResqueDelivery } from './delivery.ts';
 import type { ResqueProcess } from './process.ts';
 
-/** What claimed payloads turned out to be. */
+/** The result of reading claimed payloads. */
 export interface Sorted {
   readonly deliveries: ResqueDelivery[];
   /** Jobs of Rails whose arguments cannot be read. */
   readonly unread: { readonly delivery: ResqueDelivery; readonly error: Failure }[];
-  /** What is no payload. */
+  /** Entries that are not payloads. */
   readonly poison: { readonly claimed: ClaimedJob; readonly error: unknown }[];
 }
 
-/** A payload, and who runs it. */
+/** A decoded payload, and the rule for its class. */
 interface Read {
   readonly claimed: ClaimedJob;
   readonly payload: Payload;
   readonly rule: ClassRule | undefined;
-  /** The class in Active Job's wrapper, where that is what counts. */
+  /** The class inside Active Job's wrapper, if that class is the one that counts. */
   readonly inner: string | undefined;
-  /** Name of its retry key, where attempts are counted. */
+  /** The name of its retry key, under which attempts are counted. */
   readonly retryName: string | undefined;
 }
 
-/** Reads claimed payloads, and makes deliveries of them. Writes nothing. */
+/** Reads claimed payloads and makes deliveries from them. Writes nothing. */
 export class Intake {
   readonly #process: ResqueProcess;
   readonly #rules: ClassRules;
@@ -41,7 +41,7 @@ export class Intake {
     this.#holding = holding;
   }
 
-  /** Rejects with ConnectionError where attempts cannot be read; then nobody holds the claims. */
+  /** Rejects with ConnectionError if the attempts cannot be read. The claims then have no delivery. */
   async sort(claimed: readonly ClaimedJob[]): Promise<Sorted> {
     const sorted: Sorted = { deliveries: [], unread: [], poison: [] };
     const read: Read[] = [];
@@ -60,7 +60,7 @@ export class Intake {
   #read(claimed: ClaimedJob): Read {
     const payload = decodePayload(claimed.bytes);
     const own = this.#rules.find(className(payload.class));
-    // A handler of the wrapper itself gets what is in it as it is.
+    // If the wrapper class itself has a handler, that handler gets the wrapped data unchanged.
     const inner = own === undefined ? wrappedClass(payload) : undefined;
     const rule = inner === undefined ? own : this.#rules.find(inner);
     const counted = this.#process.options.scheduler !== undefined && own !== undefined;
@@ -96,7 +96,7 @@ export class Intake {
     return retryName(name, createHash('sha1').update(identifier).digest('hex'));
   }
 
-  /** How often each was tried; one trip for all. */
+  /** The attempt number of each job, read in one round trip. */
   async #attempts(read: readonly Read[]): Promise<readonly number[]> {
     const names = read.map((one) => one.retryName).filter((name) => name !== undefined);
     if (names.length === 0) return [];

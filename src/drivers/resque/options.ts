@@ -8,116 +8,120 @@ import type { UnknownTaskPolicy } from '../../source.ts';
 import { redisTarget, type RedisTarget, type RedisTargetOptions } from '../../transports/redis-url.ts';
 import type { ResqueSchedule } from './schedule.ts';
 
-/** Where Resque's Redis is: what workers, schedulers and clients share. */
+/** The address of Resque's Redis. Workers, schedulers and clients share these options. */
 export interface ResqueAppOptions extends RedisTargetOptions {
-  /** As `Resque.redis=` takes it: `redis://host/db`, `rediss://`, `host:port`, `host:port:db`, `host:port/namespace`, `host:port:db/namespace`. */
+  /**
+   * The forms that `Resque.redis=` accepts: `redis://host/db`, `rediss://`, `host:port`, `host:port:db`, `host:port/namespace`,
+   * `host:port:db/namespace`.
+   */
   readonly url: string;
-  /** Before every key, with a colon. Empty for none. What the URL names counts where this is left out. @default 'resque' */
+  /** The prefix of every key, joined with a colon. Empty for no prefix. If it is left out, the namespace in the URL counts. @default 'resque' */
   readonly namespace?: string;
-  /** RESQUE_SCHEDULER_MASTER_LOCK_PREFIX, where Ruby's scheduler has one. */
+  /** RESQUE_SCHEDULER_MASTER_LOCK_PREFIX, if Ruby's scheduler has one. */
   readonly schedulerLockPrefix?: string;
 }
 
-/** Told of a failure before it is recorded elsewhere; at least once. What it throws is logged. */
+/** Called with a failure before it is recorded elsewhere; it may be called more than once for one failure. Errors that it throws are logged. */
 export type FailureFunction = (failure: FailureRecord) => void | Promise<void>;
 
-/** `redis`: the list `failed`. `redis_multi_queue`: a list a queue. `none`: nowhere. */
+/** `redis`: the list `failed`. `redis_multi_queue`: one list for each queue. `none`: failures are not recorded. */
 export type FailureOption = FailureBackend | 'none' | FailureFunction;
 
-/** How a worker takes part. Names are Resque's in camelCase, units Resque's (seconds). */
+/** Options of a Resque worker. Names are Resque's in camelCase, units are Resque's (seconds). */
 export interface ResqueOptions extends ResqueAppOptions {
   /**
-   * Names and patterns: strictly the first that has any. `*` is all in the order of the alphabet, `!name` takes away. Queues that
-   * appear while it runs are seen. @default ['*']
+   * Names and patterns, in strict order: the first queue that has jobs. `*` is all queues in alphabetical order; `!name` excludes a queue. Queues
+   * that appear later are included. @default ['*']
    */
   readonly queues?: readonly string[];
-  /** Jobs at once; each is one worker to Resque. @default 10 */
+  /** How many jobs run at once. Resque sees each slot as one worker. @default 10 */
   readonly concurrency?: number;
-  /** Jobs claimed beyond those that run: fewer trips where jobs are short, and a queue that comes first waits for them. @default 0 */
-  readonly prefetch?: number;
   /**
-   * `push`: Redis tells of a job as it is enqueued. `poll`: a look at every queue each `interval`, as Ruby does. @default 'push'
+   * How many jobs are claimed in addition to the running ones. With more, short jobs need fewer round trips, but jobs of a queue with higher priority
+   * wait behind the claimed ones. @default 0
    */
+  readonly prefetch?: number;
+  /** `push`: Redis notifies this worker when a job is enqueued. `poll`: the worker polls every queue each `interval`, as in Ruby. @default 'push' */
   readonly fetch?: 'push' | 'poll';
   /**
-   * Seconds between two looks at empty queues; with `push`, between two looks for what nobody told of. 0: work what is there, and end when the
-   * queues are empty and nothing runs; so does a worker that is paused. @default 5
+   * Seconds between two polls of empty queues; with `push`, between two polls for jobs whose notification was missed. 0: run the jobs that are there,
+   * and stop when the queues are empty and nothing runs; a paused worker stops too. @default 5
    */
   readonly interval?: number;
-  /** After a job the next look is so far away: MIN_INTERVAL. @default `interval` */
+  /** Seconds until the next poll after a job was found: MIN_INTERVAL. @default `interval` */
   readonly minInterval?: number;
-  /** No look is farther away: MAX_INTERVAL. @default `interval` */
+  /** The longest time between two polls, in seconds: MAX_INTERVAL. @default `interval` */
   readonly maxInterval?: number;
-  /** So much farther away with every look that finds nothing: BACKOFF_INTERVAL. @default 0.1 */
+  /** Seconds added to the poll interval after each poll that finds nothing: BACKOFF_INTERVAL. @default 0.1 */
   readonly backoffInterval?: number;
   /**
-   * A job whose class has no handler here. `requeue`: it goes to the back of its queue for other workers, after a pause that grows. `reject`: it fails
-   * with a NameError, as in Ruby. `hold`: this worker keeps it until it stops. `{ forward }`: it goes to another queue. `fail` is an old name of
-   * `reject`. @default 'requeue'
+   * How the worker handles a job whose class has no handler here. `requeue`: the job goes to the back of its queue for other workers, after a pause
+   * that grows. `reject`: it fails with a NameError, as in Ruby. `hold`: it stays claimed until this worker stops. `{ forward }`: it goes to another
+   * queue. `fail` is an old name of `reject`. @default 'requeue'
    */
   readonly unknownTask?: UnknownTaskPolicy | 'fail';
   /** Milliseconds before a job of an unknown class goes back for the first time. @default 1000 */
   readonly unknownTaskDelayMs?: number;
-  /** Where failures go; several: each of them, in this order. @default 'redis' */
+  /** The failure backends. With several, a failure goes to each of them, in this order. @default 'redis' */
   readonly failure?: FailureOption | readonly FailureOption[];
   /**
-   * Move delayed jobs and send scheduled ones, as resque-scheduler does: the one that leads, in Ruby or here, does it. Without it
-   * a handler may not ask for a retry. @default false
+   * Move delayed jobs and send scheduled ones, as resque-scheduler does. Of all schedulers, in Ruby or here, only the leader does this. Without a
+   * scheduler, a handler must not ask for a retry. @default false
    */
   readonly scheduler?: boolean | SchedulerOptions;
-  /** How the Ruby beside us prints hashes, which resque-retry makes its keys of: 3.4 and later, or before. @default '3.3' */
+  /** The format in which the Ruby workers print hashes: Ruby 3.4 and later, or before. resque-retry makes its keys from it. @default '3.3' */
   readonly rubyInspect?: RubyInspect;
-  /** Shown as the host of our workers, followed by a part that makes it unique. @default the hostname */
+  /** The host name shown for these workers; a part that makes it unique is added. @default the hostname */
   readonly hostname?: string;
   /** Set the title of this process so that `ps` shows a Resque worker. @default true */
   readonly processTitle?: boolean;
-  /** Stands before that title: RESQUE_PROCLINE_PREFIX. @default '' */
+  /** A prefix of that title: RESQUE_PROCLINE_PREFIX. @default '' */
   readonly proclinePrefix?: string;
-  /** Seconds between two heartbeats. Ruby takes a worker for dead after 300. @default 60 */
+  /** Seconds between two heartbeats. Ruby considers a worker dead after 300. @default 60 */
   readonly heartbeatInterval?: number;
-  /** Seconds between two looks for workers that do not beat any more. False: never. @default 300 */
+  /** Seconds between two checks for workers without a heartbeat. False: never. @default 300 */
   readonly pruneInterval?: number | false;
-  /** Seconds without a sign of life after which a process of ours is taken for dead, and its jobs given to others. @default 60 */
+  /** Seconds without a sign of life after which a process of this package counts as dead; its jobs then go to other processes. @default 60 */
   readonly deadAfter?: number;
-  /** Seconds between two looks for processes of ours that are dead. @default 15 */
+  /** Seconds between two checks for dead processes of this package. @default 15 */
   readonly rescueInterval?: number;
-  /** A job whose process died so often within 72 hours is set aside. @default 3 */
+  /** If the process of a job dies this many times within 72 hours, the job goes to quarantine. @default 3 */
   readonly poisonLimit?: number;
-  /** Larger jobs are set aside. @default 64 MiB */
+  /** A larger job goes to quarantine. Bytes. @default 64 MiB */
   readonly maxJobBytes?: number;
-  /** Around the life of this worker; see hooks.ts for those of jobs. */
+  /** Hooks around the life of this worker; see hooks.ts for the hooks of jobs. */
   readonly hooks?: WorkerHooks;
 }
 
-/** What resque-scheduler is started with. */
+/** The settings of resque-scheduler. */
 export interface SchedulerOptions {
   /** Cron schedules by name, as in resque-scheduler's YAML. */
   readonly schedule?: Readonly<Record<string, ResqueSchedule>>;
-  /** Also those that are kept in Redis, and changed there: DYNAMIC_SCHEDULE. @default true */
+  /** Whether to include the schedules that are stored in Redis and changed there: DYNAMIC_SCHEDULE. @default true */
   readonly dynamic?: boolean;
-  /** Where a cron text names no zone. @default 'UTC' */
+  /** The time zone for a cron text that names none. @default 'UTC' */
   readonly timezone?: string;
-  /** Seconds the lead lasts without being renewed: LOCK_TIMEOUT. @default 180 */
+  /** Seconds after which the lead ends if it is not renewed: LOCK_TIMEOUT. @default 180 */
   readonly lockTimeout?: number;
-  /** Seconds between two tries to lead, and two looks at what is due where nothing is known to be: RESQUE_SCHEDULER_INTERVAL. @default 5 */
+  /** Seconds between two attempts to become the leader, and between two polls when no due time is known: RESQUE_SCHEDULER_INTERVAL. @default 5 */
   readonly interval?: number;
-  /** Schedules with `rails_env` or `env` are followed where this is one of them: RAILS_ENV. @default all are followed */
+  /** If set, a schedule with `rails_env` or `env` is used only when this value is in its list: RAILS_ENV. @default all schedules are used */
   readonly env?: string;
-  /** False: delayed jobs are moved by somebody else, and retries may be asked for. @default true */
+  /** False: another process moves delayed jobs, and handlers may ask for retries. @default true */
   readonly run?: boolean;
 }
 
 /** Resque's hooks of a worker. */
 export interface WorkerHooks {
-  /** Before the first job of this worker is looked for. */
+  /** Before this worker polls for its first job. */
   readonly beforeFirstFork?: () => void | Promise<void>;
   readonly beforePause?: () => void | Promise<void>;
   readonly afterPause?: () => void | Promise<void>;
-  /** Every time its queues were found empty after they were not. */
+  /** Each time the queues become empty. */
   readonly queueEmpty?: () => void | Promise<void>;
-  /** When the worker takes no more jobs. */
+  /** When the worker stops taking jobs. */
   readonly shutdown?: () => void | Promise<void>;
-  /** When the worker is off the list. */
+  /** When the worker has been removed from the list. */
   readonly workerExit?: () => void | Promise<void>;
 }
 
@@ -141,7 +145,7 @@ export function resolveApp(options: ResqueAppOptions): ResolvedApp {
   return { target, keys: keyspace(name, schedulerLockPrefix) };
 }
 
-/** `host:port[:db][/namespace]` as a URL; a URL as it is: its path is the database, never the namespace. Source: resque.rb redis=. */
+/** Turns `host:port[:db][/namespace]` into a URL. A URL stays as it is: its path is the database, never the namespace. Source: resque.rb redis=. */
 export function readUrl(text: string): { readonly url: string; readonly namespace: string | undefined } {
   if (text.includes('://')) return { url: text, namespace: undefined };
   const slash = text.indexOf('/');

@@ -2,8 +2,8 @@ import { ConfigError } from '../../errors.ts';
 import type { ResqueOptions } from './options.ts';
 
 /**
- * How long a worker that found nothing waits until it looks again: longer from look to look, from `minInterval` to `maxInterval`, as
- * Resque 3.0 does. After a wait of none at all it ends. Source: worker.rb work.
+ * How long a worker that found no job waits until its next poll. The wait grows with each poll, from `minInterval` to `maxInterval`, as in Resque
+ * 3.0. If the wait is zero, the worker ends. Source: worker.rb work.
  */
 export class PollInterval {
   readonly #least: number;
@@ -20,17 +20,17 @@ export class PollInterval {
     this.#seconds = Math.max(this.#least, Math.min(interval, this.#most));
   }
 
-  /** There was a job. */
+  /** The poll found a job. */
   found(): void {
     this.#seconds = this.#least;
   }
 
-  /** There was none, and there will be no other look once what runs has ended. */
+  /** Whether polling has ended: the last poll found no job, and the worker stops when its running jobs have ended. */
   get over(): boolean {
     return this.#seconds === 0;
   }
 
-  /** There was none: milliseconds until the next look. */
+  /** The poll found no job. Returns the milliseconds until the next poll. */
   next(): number {
     this.#seconds = Math.min(this.#seconds + this.#more, this.#most);
     return this.#seconds * 1000;

@@ -1,20 +1,20 @@
 import { DelayQueue } from '../../delay-queue.ts';
 import type { Logger } from '../../log.ts';
 
-/** How many jobs one process keeps at once. */
+/** The most jobs that one process keeps at once. */
 const MOST = 1_000;
 
-/** A claimed job as it is kept. */
+/** A claimed job that is kept for later. */
 export interface PostponedJob {
-  /** Other processes have the job. */
+  /** Another process has the job. */
   readonly lost: boolean;
-  /** The same claim, to be run once more. */
+  /** A new delivery of the same claim, to run it again. */
   again(): this;
 }
 
 /**
- * Jobs that are to run later, where no scheduler moves delayed jobs. Each stays claimed by this process, so that the rescue of another process finds
- * it when this one dies; when its time comes it runs again here. Nothing is written meanwhile.
+ * Keeps jobs that must run later, when no scheduler moves delayed jobs. Each job stays claimed by this process. If the process dies, the rescue of
+ * another process finds the job. When its time comes, it runs again here. Nothing is written meanwhile.
  */
 export class PostponedJobs<Job extends PostponedJob> {
   readonly #later = new DelayQueue<Job>();
@@ -29,18 +29,18 @@ export class PostponedJobs<Job extends PostponedJob> {
     return this.#later.size + this.#due.length;
   }
 
-  /** No more jobs are kept: those that are postponed now go to the back of their queues. */
+  /** No more jobs can be kept. A job that is postponed now goes to the back of its queue. */
   get full(): boolean {
     return this.size >= MOST;
   }
 
-  /** Whether a job waits for nothing but a slot. */
+  /** Whether a job is due and waits only for a slot. */
   get isDue(): boolean {
     this.#collect();
     return this.#due.length > 0;
   }
 
-  /** False: it cannot be kept here, because the worker stops or too many are kept. */
+  /** Returns false if the job cannot be kept here, because the worker stops or too many jobs are kept. */
   add(delivery: Job, at: Date, log: Logger): boolean {
     if (this.#closed) return false;
     if (this.full) {
@@ -52,14 +52,14 @@ export class PostponedJobs<Job extends PostponedJob> {
     return true;
   }
 
-  /** Up to `max` jobs whose time has come, each as a delivery of its own. */
+  /** Up to `max` due jobs, each as a new delivery. */
   take(max: number): readonly Job[] {
     this.#collect();
     const taken = this.#due.splice(0, max);
     return taken.filter(({ lost }) => !lost).map((delivery) => delivery.again());
   }
 
-  /** The worker stops: takes all out, the soonest first. From now on none is kept. */
+  /** Called when the worker stops: takes out all jobs, the soonest first. From now on no job is kept. */
   close(): readonly Job[] {
     this.#closed = true;
     return [...this.#due.splice(0), ...this.#later.clear()];

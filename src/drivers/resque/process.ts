@@ -12,16 +12,16 @@ import { RedisConnection } from '../../transports/redis.ts';
 import type { ResolvedApp, ResolvedWorker } from './options.ts';
 import { type Occupant, Slots } from './slots.ts';
 
-/** The version whose behaviour is followed, shown in the title of the process. */
+/** The version of Resque whose behaviour is followed. The title of the process shows it. */
 export const FOLLOWS = '3.0.0';
 
-/** A job that is done: its claim, and the worker that is to be counted. */
+/** A finished job: its claim, and the worker under which it is counted. */
 interface Done {
   readonly claim: string;
   readonly worker: string;
 }
 
-/** What a worker of this process has in Redis: its connection, its claims, and as many workers of Resque as it has slots. */
+/** The state of a worker of this process in Redis: its connection, its claims, and one worker of Resque for each slot. */
 export class ResqueProcess {
   readonly app: ResolvedApp;
   readonly options: ResolvedWorker;
@@ -67,7 +67,7 @@ export class ResqueProcess {
     await redis.connect();
     this.#redis = redis;
     const { hostname, pid } = host.identity;
-    // Another worker may run beside this one in the same process, and each has its own claims.
+    // Another worker may run in the same process, and each has its own claims.
     const nonce = randomBytes(3).toString('hex');
     this.name = presence.processName(this.options.hostname ?? hostname, nonce);
     const identity = { process: this.name, pid, queues: this.options.queues.shown };
@@ -84,37 +84,37 @@ export class ResqueProcess {
     });
     this.#turn = redis.batchPerTick((items: readonly (Done | undefined)[]) => this.#settled(claims, items));
     this.#startedAt = await this.run(presence.serverTime());
-    // Before anything is claimed: whoever looks at our claims must find us alive.
+    // Write the sign of life before any claim: a process that checks the claims of this one must see that it is alive.
     await this.sayAlive();
     await this.register();
   }
 
-  /** True when this process was still known to be alive. */
+  /** Returns true when this process still counted as alive. */
   sayAlive(): Promise<boolean> {
     const { keys, name, options } = this;
     return this.run(presence.sayAlive(keys, name, options.deadAfterSeconds, new Date()));
   }
 
-  /** Everything that shows our workers: also after somebody took them off the list. */
+  /** Writes everything that shows these workers, also after another process has removed them from the list. */
   async register(): Promise<void> {
     const now = await this.run(presence.serverTime());
     await this.run(presence.register(this.keys, this.slots.ids, now, this.#startedAt));
   }
 
-  /** The job begins. Whoever looks sees it when the commands of this turn leave; nothing waits for that. */
+  /** The job begins. It is shown when the commands of this tick are sent; nothing waits for that. */
   begin(occupant: Occupant): void {
     this.slots.enter(occupant);
     this.#show();
   }
 
-  /** The job left its worker without being done: it went elsewhere. */
+  /** The job left its worker without being done: it goes back or elsewhere. */
   leave(occupant: Occupant): string {
     const id = this.slots.leave(occupant);
     this.#show();
     return id;
   }
 
-  /** The job is done and nothing of it is kept. */
+  /** The job is done, and Redis keeps nothing of it. */
   async done(claim: string, worker: string): Promise<void> {
     await this.#send({ claim, worker });
     this.claims.ended(claim);
@@ -125,7 +125,7 @@ export class ResqueProcess {
     if (redis === undefined) return;
     try {
       const { keys, name, slots } = this;
-      // A server that is away has a second; after that others see by our heartbeats that we are gone.
+      // Wait one second for a server that cannot be reached. After that, the missing heartbeats show other processes that this one is gone.
       await redis.whenReady(AbortSignal.timeout(1_000));
       await redis.run(wire.leave(keys, name, slots.ids));
     } finally {
@@ -145,7 +145,7 @@ export class ResqueProcess {
       await (this.#turn ?? notOpen())(done);
     } catch (error) {
       this.slots.forget();
-      // A counter that is no number is not worth a job: its claim ended with the same commands.
+      // A counter that is not a number must not fail the job: the claim of the job ended with the same commands.
       if (!(error instanceof Error) || !/not an integer|WRONGTYPE/.test(error.message)) throw error;
       this.log.warn({ error }, 'a counter, or what is shown of a worker, could not be written');
     }

@@ -18,28 +18,28 @@ import { RedisConnection } from '../../transports/redis.ts';
 import { checkScheduler } from './checks.ts';
 import { positive, type ResolvedApp, resolveApp, type ResqueAppOptions, type SchedulerOptions } from './options.ts';
 
-/** Between two runs of a schedule. */
+/** The shortest time between two runs of a schedule. */
 const LEAST_MS = 1_000;
 
-/** Between two looks where the server cannot tell of changes. */
+/** The time between two polls if the server cannot notify of changes. */
 const UNTOLD_MS = 1_000;
 
-/** A schedule that is followed: what it sends, and when next. */
+/** An active schedule: the job it sends, and the time of the next run. */
 interface Followed {
   readonly entry: wire.ScheduleEntry;
-  /** The text or options it was made of: unchanged, it goes on counting. */
+  /** The text or options from which the schedule was made. If they are unchanged, its timing goes on. */
   readonly made: string;
   readonly timing: Timing;
   next: number | undefined;
-  /** The time under which a run was sent and not heard of. */
+  /** The time under which a run was sent, if its reply was lost. */
   unheard?: Date | undefined;
   /** The last run could not be sent. */
   refused?: boolean;
 }
 
 /**
- * Moves delayed jobs to their queues and sends scheduled ones, while it leads: among ours and Ruby's, by Ruby's lock. Each move is one
- * step, and comes when it is due, not at the next look.
+ * Moves delayed jobs to their queues and sends scheduled ones, while it is the leader. It uses Ruby's lock, so there is one leader among the
+ * schedulers in Ruby and here. Each move is one atomic step, and happens when the job is due, not at the next poll.
  */
 export class SchedulerAgent implements Agent {
   readonly name = 'resque: scheduler';
@@ -59,7 +59,7 @@ export class SchedulerAgent implements Agent {
   #leads = false;
   #followed = new Map<string, Followed>();
 
-  /** Throws ConfigError for a schedule that cannot be followed. */
+  /** Throws ConfigError for an invalid schedule. */
   constructor(app: ResolvedApp, options: SchedulerOptions) {
     this.#app = app;
     this.#keys = app.keys;
@@ -81,7 +81,7 @@ export class SchedulerAgent implements Agent {
     }
   }
 
-  /** Whether this one leads. */
+  /** Whether this scheduler is the leader. */
   get leads(): boolean {
     return this.#leads;
   }
@@ -93,7 +93,7 @@ export class SchedulerAgent implements Agent {
   ): Promise<void> {
     this.#log = log;
     this.#poison = poison;
-    // The pid alone is the same in every container.
+    // The pid alone is not unique: it may be the same in every container.
     this.#who = `${processName(identity.hostname, randomBytes(3).toString('hex'))}:${identity.pid}`;
     const redis = new RedisConnection(this.#app.target, { log });
     await redis.connect();
@@ -108,12 +108,12 @@ export class SchedulerAgent implements Agent {
       while (!signal.aborted) {
         const { seen } = watch;
         const waitMs = await this.#step(signal);
-        // Where the server does not tell of what is delayed meanwhile, somebody has to look.
+        // If the server does not notify of new delayed jobs, this polls for them.
         const limitMs = watch.active ? waitMs : Math.min(waitMs, UNTOLD_MS);
         if (limitMs > 0) await watch.next(seen, limitMs, signal);
       }
     } finally {
-      // Another may lead while this one is away.
+      // Another scheduler may lead while this one does not run.
       this.#leads = false;
     }
   }
@@ -131,7 +131,7 @@ export class SchedulerAgent implements Agent {
     }
   }
 
-  /** One look; how long until the next. */
+  /** One step. Returns the milliseconds until the next one. */
   async #step(signal: AbortSignal): Promise<number> {
     const redis = this.#connection();
     const leads = await redis.run(wire.lead(this.#keys, this.#who, this.#lockSeconds));
@@ -148,7 +148,7 @@ export class SchedulerAgent implements Agent {
     return this.#until(next === undefined ? undefined : next * 1000);
   }
 
-  /** The soonest of what is delayed, what is scheduled, and the renewal of the lead. */
+  /** Milliseconds until the soonest of these: the next delayed job, the next scheduled job, the renewal of the lead. */
   #until(delayed: number | undefined): number {
     const now = Date.now();
     const times = [now + this.#intervalMs, delayed, ...Array.from(this.#followed.values(), ({ next }) => next)];
@@ -171,7 +171,7 @@ export class SchedulerAgent implements Agent {
     }
   }
 
-  /** A second whose key is no list is not looked at again, and holds up no other. */
+  /** The jobs of one second. If its key is not a list, the second is not polled again, so it does not block other seconds. */
   async #itemsOf(second: string): Promise<readonly Buffer[] | undefined> {
     const redis = this.#connection();
     try {
@@ -202,7 +202,7 @@ export class SchedulerAgent implements Agent {
         followed.next = followed.timing.next(now);
       } catch (error) {
         if (error instanceof ConnectionError) throw error;
-        // One that cannot be sent holds up no other, nor what is delayed; it is tried until it can.
+        // A job that cannot be sent must not block other scheduled or delayed jobs. It is tried again until it succeeds.
         if (followed.refused !== true)
           this.#log.error({ schedule: name, queue, error }, 'a scheduled job cannot be sent; trying again');
         followed.refused = true;
@@ -215,7 +215,7 @@ export class SchedulerAgent implements Agent {
     const { name, queue, class: className, args } = followed.entry;
     const payload = encodePayload(className, args);
     const again = followed.unheard !== undefined;
-    // A server that did it and was not heard knows it by this time.
+    // A server that executed the command although its reply was lost recognises the run by this time.
     const at = (followed.unheard ??= new Date(now));
     let heard = true;
     try {
@@ -228,7 +228,7 @@ export class SchedulerAgent implements Agent {
     }
   }
 
-  /** What is to be followed now. A run that fell due while nobody led is sent, once. */
+  /** Loads the current schedules. A cron run that fell due while there was no leader is sent once. */
   async #load(): Promise<void> {
     const now = Date.now();
     const before = this.#followed;
@@ -239,7 +239,7 @@ export class SchedulerAgent implements Agent {
       const found = this.#follow(name, config, now, text);
       const known = before.get(name);
       const sentAt = last.get(name)?.getTime();
-      // Another led meanwhile and sent it, or we did and did not hear so. Noted times are whole seconds.
+      // Another leader sent the run meanwhile, or this one sent it and the reply was lost. Recorded times are whole seconds.
       const sent = known?.next !== undefined && sentAt !== undefined && sentAt + 1000 > known.next;
       if (known?.made === found.made && !sent) {
         found.next = known.next;
@@ -280,7 +280,7 @@ export class SchedulerAgent implements Agent {
   #follow(name: string, config: Readonly<Record<string, unknown>>, now: number, text?: string): Followed {
     const { entry, why } = wire.readSchedule(name, config);
     if (entry === undefined) throw new ConfigError(`the schedule '${name}': ${why}`);
-    // Whoever writes into persistent_schedules cannot have a queue filled a thousand times a second.
+    // A short interval in persistent_schedules must not fill a queue a thousand times a second.
     const interval = entry.every === undefined ? 0 : Math.max(LEAST_MS, duration(entry.every));
     const first = entry.firstIn === undefined ? interval : duration(entry.firstIn);
     const timing = entry.cron === undefined ? every(interval, now + first) : cron(entry.cron, this.#zone);
@@ -304,14 +304,14 @@ function isMeantFor(env: string | undefined, config: Readonly<Record<string, unk
   return env === undefined || typeof named !== 'string' || named.split(/[\s,]+/).includes(env);
 }
 
-/** A schedule's text, its arguments to the letter: `1.0` stays `1.0`. Throws WireError. */
+/** The text of a schedule, with its arguments exactly as written: `1.0` stays `1.0`. Throws WireError. */
 function readConfig(text: string): Readonly<Record<string, unknown>> {
   const config = json.parse(text) as Readonly<Record<string, unknown>>;
   if (!Object.hasOwn(config, 'args')) return config;
   return { ...config, args: (parseExact(text) as ReadonlyMap<string, unknown>).get('args') };
 }
 
-/** Where Redis is, and what is sent when. */
+/** The address of Redis, and the schedules. */
 export interface ResqueSchedulerOptions extends ResqueAppOptions, Omit<SchedulerOptions, 'run'> {
   readonly log?: Logger;
 }
@@ -321,7 +321,7 @@ export class ResqueScheduler {
   readonly #agent: SchedulerAgent;
   readonly #log: Logger;
 
-  /** Throws ConfigError. Nothing is opened before `run`. */
+  /** Throws ConfigError. Opens nothing before `run`. */
   constructor(options: ResqueSchedulerOptions) {
     checkScheduler(options);
     this.#agent = new SchedulerAgent(resolveApp(options), options);
@@ -332,7 +332,7 @@ export class ResqueScheduler {
     return this.#agent.leads;
   }
 
-  /** Until `signal` aborts. Rejects with ConnectionError when Redis cannot be reached at the start; later it waits for it. */
+  /** Runs until `signal` aborts. Rejects with ConnectionError when Redis cannot be reached at the start. Later it waits for Redis. */
   async run(signal: AbortSignal): Promise<void> {
     await this.#agent.open({ hostname: hostname(), pid: process.pid }, this.#log, ({ reason, kept, ...fields }) =>
       this.#log.error(fields, `not a job: ${reason}. ${kept}`),
@@ -343,7 +343,7 @@ export class ResqueScheduler {
         try {
           await this.#agent.run(signal);
         } catch (error) {
-          // One trouble after a long quiet is a first one.
+          // A failure after a minute without one starts the back-off anew, and is logged.
           if (Date.now() - began > 60_000) failures = 0;
           if (failures === 0) this.#log.error({ error }, 'Redis does not answer; trying again');
           await pause(backoff(failures, Math.random()), signal);

@@ -7,27 +7,27 @@ import { ConfigError, ConnectionError } from '../../errors.ts';
 import type { RedisConnection } from '../../transports/redis.ts';
 import { type SetName, type Stored, storedEntry, storedWork } from './stored.ts';
 
-/** So many bytes of an entry are read. What is in quarantine may be very large, and is shown by its beginning. */
+/** How many bytes of an entry are read. A job in quarantine may be very large, so only its beginning is shown. */
 const ENTRY_BYTES = 16 * 2 ** 20;
 const QUARANTINE_BYTES = 2 ** 20;
-/** How many lists are looked at together. */
+/** How many lists are read together. */
 const LISTS_AT_ONCE = 100;
-/** How far workers may have moved a list between two pages, for the second to go on where the first one ended. */
+/** How far workers may have moved a list between two pages, so that the second page can still continue after the first. */
 const SHIFT = 10_000;
 
-/** An entry, and the cursor of a page that begins behind it. */
+/** An entry, and the cursor of a page that begins after it. */
 export interface Placed {
   readonly one: Stored;
   readonly after: string;
 }
 
-/** A list and how long it is. */
+/** A list and its length. */
 export interface SizedList {
   readonly list: search.JobList;
   readonly size: number;
 }
 
-/** The sets of an inspector, as they are in Redis. */
+/** Reads the sets of an inspector from Redis. */
 export class Sets {
   readonly #redis: RedisConnection;
   readonly #keys: Keyspace;
@@ -37,7 +37,7 @@ export class Sets {
     this.#keys = keys;
   }
 
-  /** What every worker on the list does, by the worker's id. */
+  /** The current job of every worker on the list, by the worker's id. */
   async working(): Promise<readonly Stored[]> {
     const ids = await this.#redis.run(wire.workers(this.#keys));
     const doing = await this.#redis.run(presence.doing(this.#keys, ids));
@@ -45,8 +45,8 @@ export class Sets {
   }
 
   /**
-   * The lists of a set that are not empty, in their order, some at a time. `from`: the name of the first. Of one queue where it is given and the set is
-   * kept by queue.
+   * The non-empty lists of a set, in order, in batches. `from`: the name of the first list. If the set is kept by queue and `queue` is given, only
+   * the list of that queue.
    */
   async *lists(
     set: search.ListSet,
@@ -63,7 +63,7 @@ export class Sets {
     }
     const all = await this.#tolerant(search.listsOf(this.#keys, set, queue), []);
     const found = from === undefined ? 0 : all.findIndex(({ name }) => name === from);
-    // A queue that was removed meanwhile: those behind it. `failed` stands before the names of queues.
+    // If the queue was removed meanwhile, the queues after it by name. `failed` comes before the names of queues.
     const rest =
       found >= 0
         ? all.slice(found)
@@ -71,7 +71,9 @@ export class Sets {
     for (let at = 0; at < rest.length; at += LISTS_AT_ONCE) yield await this.#sized(rest.slice(at, at + LISTS_AT_ONCE));
   }
 
-  /** How many entries a set has; undefined where the system does not tell. Of one queue where the set is kept by queue. */
+  /**
+   * The number of entries in a set; undefined if Redis does not tell. If the set is kept by queue and `queue` is given, the number for that queue.
+   */
   async size(set: SetName, queue?: string): Promise<number | undefined> {
     if (set === 'working')
       return this.#redis.run(search.countWorking(this.#keys, await this.#redis.run(wire.workers(this.#keys))));
@@ -81,7 +83,7 @@ export class Sets {
     return sum;
   }
 
-  /** Up to `count` entries behind a cursor. Rejects with ConfigError for a cursor that this method did not give. */
+  /** Up to `count` entries after a cursor. Rejects with ConfigError for a cursor that this method did not return. */
   async read(
     set: SetName,
     queue: string | undefined,
@@ -108,14 +110,14 @@ export class Sets {
     return placed;
   }
 
-  /** Entries of one list from a place on. */
+  /** Entries of one list from a position on. */
   async entries(set: search.ListSet, list: search.JobList, from: number, count: number): Promise<readonly Stored[]> {
     const most = set === 'quarantine' ? QUARANTINE_BYTES : ENTRY_BYTES;
     const entries = await this.#redis.run(search.read(list, { from, count, most }));
     return entries.map((entry, at) => storedEntry(set, list, from + at, entry));
   }
 
-  /** One step of a search through a list: how many entries it looked at, and those that may be meant. */
+  /** One step of a search through a list: how many entries it read, and the entries that may match. */
   async find(
     set: search.ListSet,
     list: search.JobList,
@@ -129,8 +131,8 @@ export class Sets {
   }
 
   /**
-   * One list from its head. A cursor names a place and the digest of the entry before it. Where workers have taken entries from the head meanwhile, that
-   * entry is looked for nearer to the head; where it is gone too, all before it are gone, and the page begins at the head.
+   * Reads one list from its head. A cursor holds a position and the digest of the entry before it. If workers have taken entries from the head
+   * meanwhile, that entry is searched for nearer to the head. If it is gone too, all entries before it are gone, and the page begins at the head.
    */
   async #list(
     set: search.ListSet,
@@ -160,7 +162,7 @@ export class Sets {
     return lists.map((list, at) => ({ list, size: sizes[at] ?? 0 }));
   }
 
-  /** A key of another type is shown as an empty one. */
+  /** A key of the wrong type is shown as empty. */
   async #tolerant<Reply>(exchange: Exchange<Reply>, otherwise: Reply): Promise<Reply> {
     try {
       return await this.#redis.run(exchange);

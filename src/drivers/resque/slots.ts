@@ -3,7 +3,7 @@ import { type Keyspace, workerKey } from '../../../protocols/resque/keys.ts';
 import { working } from '../../../protocols/resque/presence.ts';
 import { RenewingMap, RenewingSet } from '../../renewing.ts';
 
-/** A job that runs, and what the pages of Resque show of it. */
+/** A running job, with the data that Resque's pages show of it. */
 export interface Occupant {
   readonly queue: string;
   readonly payload: string;
@@ -11,8 +11,8 @@ export interface Occupant {
 }
 
 /**
- * The workers of this process, one a slot: a job gets one for as long as it runs. What is shown is worked out when the commands of a turn
- * leave, from what is true then: a job that began and ended in one turn is never shown, and a slot that changed hands is written once.
+ * The workers of this process, one for each slot. A job gets a worker for as long as it runs. The commands are built from the state at the end of a
+ * tick: a job that began and ended in one tick is never shown, and a slot that changed its job is written once.
  */
 export class Slots {
   readonly #keys: Keyspace;
@@ -34,7 +34,7 @@ export class Slots {
     this.#waiting.add(occupant);
   }
 
-  /** The worker it was, or would have been. */
+  /** Returns the id of the job's worker, or the one it would have had. */
   leave(occupant: Occupant): string {
     this.#waiting.delete(occupant);
     const slot = this.#slots.get(occupant);
@@ -51,16 +51,16 @@ export class Slots {
     return this.ids[slot] as string;
   }
 
-  /** What became of a turn is not known: everything is shown anew. */
+  /** It is unknown whether the last commands were executed, so all slots are written again. */
   forget(): void {
     for (const slot of this.ids.keys()) this.#changed.add(slot);
   }
 
-  /** What has changed since it was last written. */
+  /** The commands for all changes since the last call. */
   commands(): readonly Command[] {
     for (const occupant of this.#waiting) {
       const slot = this.#free.pop();
-      // One more than there are slots, for as long as one takes to leave.
+      // For a moment there may be one job more than slots, until another job has left.
       if (slot === undefined) break;
       this.#waiting.delete(occupant);
       this.#slots.set(occupant, slot);

@@ -21,10 +21,10 @@ import { type ResqueOptions, type ResolvedWorker, resolveApp, resolveWorker, typ
 import { FOLLOWS, ResqueProcess } from './process.ts';
 import { SchedulerAgent } from './scheduler.ts';
 
-/** Milliseconds between two looks where the server cannot tell of a push. */
+/** Milliseconds between two polls if the server cannot notify of a push. */
 const POLLING_MS = 100;
 
-/** Workers of Resque: one a slot, on queues in their order. */
+/** Workers of Resque, one for each slot, which take from queues in their order. */
 export class ResqueSource implements Source {
   readonly system = 'resque';
   readonly concurrency: number;
@@ -44,7 +44,7 @@ export class ResqueSource implements Source {
   #log: Logger = silent;
   #known: readonly string[] = [];
   #quiet = false;
-  /** Resolves when the worker goes on; undefined while it does. */
+  /** Resolves when the worker resumes; undefined while it is not paused. */
   #paused: { readonly until: Promise<void>; readonly resume: () => void } | undefined;
   #wasEmpty = true;
   /** How many jobs of unknown classes have come since the last known one. */
@@ -77,16 +77,16 @@ export class ResqueSource implements Source {
       this.#watch?.poke();
       this.#wakeUp.signal();
     };
-    // Each chore that fails waits for it.
+    // Every pending write that failed adds a listener to this signal.
     setMaxListeners(0, this.#closing.signal);
   }
 
-  /** As asked for, patterns too, without what is taken away: what the workers' ids say. */
+  /** The queues as configured, including patterns, without exclusions. The ids of the workers contain them. */
   get queues(): readonly string[] {
     return this.#options.queues.shown.split(',');
   }
 
-  /** Ids of our workers, as Resque has them. */
+  /** The ids of these workers in Resque. */
   get workers(): readonly string[] {
     return this.#process.slots.ids;
   }
@@ -148,7 +148,7 @@ export class ResqueSource implements Source {
     this.#quiet = true;
     this.#paused?.resume();
     this.#watch?.poke();
-    // The soonest is released last, to the head of its queue.
+    // The soonest job is released last, so that it is at the head of its queue.
     for (const delivery of this.#postponed.close().toReversed()) this.#executeWrite(() => delivery.release());
     await Promise.all(this.#chores);
     await this.#hook('shutdown');
@@ -164,7 +164,7 @@ export class ResqueSource implements Source {
     if (this.#host !== undefined) await this.#hook('workerExit');
   }
 
-  /** USR2: no new jobs until `resume`. Running ones go on. */
+  /** USR2: take no new jobs until `resume`. Running jobs continue. */
   async pause(): Promise<void> {
     if (this.#paused !== undefined) return;
     let resume = (): void => {};
@@ -185,7 +185,7 @@ export class ResqueSource implements Source {
     await this.#hook('afterPause');
   }
 
-  /** USR1: end the jobs that run now, as ones whose process was killed; the worker goes on. How many there were. */
+  /** USR1: end the running jobs as if their processes had been killed; the worker continues. Returns how many jobs there were. */
   killJobs(reason = 'Child process received unhandled signal SIGKILL (signal 9)'): number {
     let killed = 0;
     for (const { job } of this.#running) if (this.#host?.cancel(job.id, reason) === true) killed += 1;
@@ -196,7 +196,7 @@ export class ResqueSource implements Source {
     const { claims, keys, name } = this.#process;
     const { queues, maxJobBytes } = this.#options;
     const before = this.#known;
-    // Both leave together; a queue that is new is asked by the next claim.
+    // Both commands are sent together. A new queue is included in the next claim.
     const looking = queues.dynamic ? this.#process.run(wire.queues(keys)) : Promise.resolve(before);
     const names = queues.expand(before);
     const limits = { jobBytes: maxJobBytes, batchBytes: Math.min(maxJobBytes, 16 * 2 ** 20) };
@@ -209,14 +209,14 @@ export class ResqueSource implements Source {
           ),
     ]);
     if (taken.status === 'rejected') throw taken.reason;
-    // What was claimed must be run, whatever became of the look around.
+    // Claimed jobs must run, even if the list of queues could not be read.
     if (known.status === 'rejected' && taken.value.claimed.length === 0) throw known.reason;
     if (known.status === 'fulfilled') this.#known = known.value;
     const now = queues.expand(this.#known);
     return { ...taken.value, news: now.length !== names.length || now.some((queue, at) => queue !== names[at]) };
   }
 
-  /** Postponed jobs whose time has come; none while every worker is paused. */
+  /** Postponed jobs that are due; none while all workers are paused. */
   async #postponedJobs(max: number): Promise<readonly ResqueDelivery[]> {
     if (!this.#postponed.isDue || (await this.#process.run(wire.isPaused(this.#process.keys)))) return [];
     return this.#postponed.take(max);
@@ -225,17 +225,17 @@ export class ResqueSource implements Source {
   async #wait(seen: number, signal: AbortSignal, paused: boolean): Promise<void> {
     const { push } = this.#options;
     const intervalMs = this.#polls.next();
-    // It became due while the queues were asked.
+    // A postponed job became due while the queues were polled.
     if (!paused && this.#postponed.isDue) return;
     if (!push) await this.#wakeUp.wait(intervalMs, signal);
-    // Where the server cannot tell of pushes, a poll costs less than a job that waits.
+    // If the server cannot notify of pushes, a poll costs less than a waiting job.
     else if (this.#watch?.active !== true) await this.#wakeUp.wait(Math.min(POLLING_MS, intervalMs), signal);
     else await this.#watch.next(seen, intervalMs, signal);
   }
 
-  /** The queues are empty and no more is waited for (`interval: 0`): the worker stops once nothing runs. A running job may enqueue more. */
+  /** The queues are empty and the worker does not wait for more (`interval: 0`): it stops once nothing runs. A running job may enqueue more jobs. */
   async #end(signal: AbortSignal): Promise<readonly Delivery[]> {
-    // Unknown tasks that are held would go round for ever.
+    // Held unknown tasks do not count: they would come back again and again.
     if (this.#process.claims.size <= (this.#host?.unknownHeld(this) ?? 0)) this.#stop();
     await pause(POLLING_MS, signal);
     return [];
@@ -247,8 +247,8 @@ export class ResqueSource implements Source {
   }
 
   /**
-   * Whether every job that waits has been here and is unknown: unknown ones go back behind each other. `more` have just come. A job that runs may still
-   * enqueue a known one.
+   * Whether every waiting job has been here and is unknown; unknown jobs go to the back of the queue one after another. `more` is the number of
+   * unknown jobs that have just come. A running job may still enqueue a known one.
    */
   async #onlyUnknown(more: number): Promise<boolean> {
     const held = (this.#host?.unknownHeld(this) ?? 0) + more;
@@ -259,7 +259,7 @@ export class ResqueSource implements Source {
     return this.#unknownInARow >= waiting + held;
   }
 
-  /** What a hook throws is its own trouble. */
+  /** An error in a hook is logged and does not stop the worker. */
   async #hook(name: keyof WorkerHooks): Promise<void> {
     try {
       await this.#options.hooks[name]?.();
@@ -273,12 +273,12 @@ export class ResqueSource implements Source {
     try {
       sorted = await (this.#intake as Intake).sort(claimed);
     } catch (error) {
-      // Nobody holds them: the next look gives them back.
+      // No delivery has these claims: the next check gives the jobs back.
       for (const { claim } of claimed) this.#process.claims.forget(claim);
       throw error;
     }
     for (const { claimed: one, error } of sorted.poison) this.#quarantine(one, error);
-    // As in Rails: the job fails with it.
+    // As in Rails: the job fails with this error.
     for (const { delivery, error } of sorted.unread)
       this.#executeWrite(() => delivery.settle({ kind: 'error', error, retriable: false }).then(() => {}));
     return sorted.deliveries;
@@ -314,7 +314,7 @@ export class ResqueSource implements Source {
     return keptWords(quarantineKey(keys, queue), queueKey(keys, queue));
   }
 
-  /** Writes for a job that is no delivery: until they stick, or the worker ends. */
+  /** Runs a write for a job without a delivery. It is tried again until it succeeds or the worker ends. */
   #executeWrite(work: () => Promise<void>): void {
     const chore = retryUntilWritten(work, this.#closing.signal, (error) =>
       this.#log.debug({ error }, 'a write failed; trying again until it sticks'),

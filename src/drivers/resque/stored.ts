@@ -13,17 +13,17 @@ import type { InspectedJob, JobFilter } from '../../inspector.ts';
 /** The sets of an inspector of Resque. */
 export type SetName = ListSet | 'working';
 
-/** A job as it is stored, and where. */
+/** A stored job, and its place in Redis. */
 export interface Stored {
   readonly set: SetName;
   readonly id: string;
   readonly entry: Entry;
-  /** The list it is in, and its place from the head when it was read; undefined for one that runs. */
+  /** The list that holds it, and its position from the head when it was read; undefined for a running job. */
   readonly list: JobList | undefined;
   readonly place: number;
-  /** Undefined for what is no payload. */
+  /** Undefined for an entry that is not a payload. */
   readonly payload: Payload | undefined;
-  /** Where it waits, would go, or was taken from. */
+  /** The queue where it waits, to which it would go, or from which it was taken. */
   readonly queue: string | undefined;
   readonly failure?: StoredFailure | undefined;
   readonly worker?: string | undefined;
@@ -37,14 +37,14 @@ export function digestOf(id: string): string | undefined {
   return /^sha1:[0-9a-f]{40}$/.test(id) ? id.slice(DIGEST.length) : undefined;
 }
 
-/** An entry of a list, read as far as it can be. Never throws. */
+/** An entry of a list, decoded as far as possible. Never throws. */
 export function storedEntry(set: ListSet, list: JobList, place: number, entry: Entry): Stored {
   const { payload, queue, failure } = contentOf(set, list, entry);
   const id = (payload === undefined ? undefined : ownId(payload)) ?? DIGEST + entry.sha1;
   return { set, id, entry, list, place, payload, queue, failure, worker: failure?.worker };
 }
 
-/** What a worker does, as `worker:<id>` shows it. Its id without one of its own is the digest of its payload: the same as in its queue. */
+/** The current job of a worker, from `worker:<id>`. A job without an id is named by the digest of its payload, the same as in its queue. */
 export function storedWork(worker: string, text: string): Stored {
   const work = readWork(text);
   const bytes = Buffer.from(text);
@@ -114,7 +114,7 @@ function failureOf(bytes: Buffer): Content {
   }
 }
 
-/** The payload's own id, or the job id of Active Job: what handlers have as `job.id`. */
+/** The payload's own id, or the job id of Active Job. Handlers have it as `job.id`. */
 function ownId(payload: Payload): string | undefined {
   if (payload.id !== undefined || wrappedClass(payload) === undefined) return payload.id;
   try {
@@ -124,7 +124,7 @@ function ownId(payload: Payload): string | undefined {
   }
 }
 
-/** Whether a job is of this queue and passes the filter. */
+/** Whether a job belongs to this queue and passes the filter. */
 export function matches({ id, queue, payload, entry }: Stored, wanted: string | undefined, filter: JobFilter): boolean {
   if (wanted !== undefined && queue !== wanted) return false;
   if (filter.id !== undefined && filter.id !== id) return false;
@@ -136,7 +136,7 @@ export function matches({ id, queue, payload, entry }: Stored, wanted: string | 
   return filter.text === undefined || entry.bytes.includes(filter.text);
 }
 
-/** A stored job in words that mean the same in every system. `explained`: with what every member means. */
+/** A stored job in the terms that all systems share. `explained`: with the meaning of every member. */
 export function inspected(one: Stored, explained = false): InspectedJob {
   const { set, id, entry, list, payload, queue, failure, worker, startedAt } = one;
   const job = payload === undefined ? undefined : activeJobOf(payload);
@@ -169,7 +169,7 @@ export function inspected(one: Stored, explained = false): InspectedJob {
   };
 }
 
-/** The arguments with their numbers as they are written; of Active Job those of the job in the wrapper. */
+/** The arguments, with their numbers as they are written. For Active Job, the arguments of the job in the wrapper. */
 function callOf(payload: Payload | undefined): Pick<InspectedJob, 'args' | 'kwargs'> {
   if (payload === undefined) return { args: undefined, kwargs: undefined };
   if (wrappedClass(payload) !== undefined) {
@@ -177,7 +177,7 @@ function callOf(payload: Payload | undefined): Pick<InspectedJob, 'args' | 'kwar
       const { args, kwargs } = toActiveJob(payload, '', '');
       return { args, kwargs };
     } catch {
-      // What Active Job cannot read is shown as it is stored.
+      // Arguments that Active Job cannot read are shown as they are stored.
     }
   }
   const text = member(payload.text, ['args']);
@@ -193,7 +193,7 @@ function activeJobOf(payload: Payload): ReturnType<typeof readJob> | undefined {
   }
 }
 
-/** When a job of Active Job was enqueued; a payload of Resque's own does not say. */
+/** When a job of Active Job was enqueued. A payload of Resque itself does not hold this time. */
 export function enqueuedAtOf({ payload }: Stored): Date | undefined {
   const text = payload === undefined ? undefined : activeJobOf(payload)?.enqueuedAt;
   return text === undefined ? undefined : dateOf(Date.parse(text));

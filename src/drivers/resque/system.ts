@@ -9,12 +9,12 @@ declare module '../../task.ts' {
 
 declare module '../../config.ts' {
   interface Config {
-    /** One Resque source, as options, so that flags and Resque's environment can change single ones. Not beside `sources`. */
+    /** Options of one Resque source, so that flags and Resque's environment can change single options. Not allowed beside `sources`. */
     readonly resque?: Partial<ResqueOptions>;
   }
 }
 
-/** What is known of Resque before its driver is loaded. */
+/** The facts about Resque that are needed before its driver is loaded. */
 export const resqueSystem: System<'resque'> = {
   name: 'resque',
   title: 'Resque',

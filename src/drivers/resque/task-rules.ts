@@ -2,7 +2,7 @@ import type { RetryPolicy } from '../../../protocols/retry.ts';
 import { ConfigError } from '../../errors.ts';
 import type { Registration, Registry } from '../../task.ts';
 
-/** How jobs of one class are run here. */
+/** How jobs of one class run here. */
 export interface ClassRule {
   readonly timeoutMs: number | undefined;
   readonly softTimeoutMs: number | undefined;
@@ -10,13 +10,13 @@ export interface ClassRule {
   readonly retry: RetryPolicy | undefined;
 }
 
-/** Rules by class, made once for each that is handled here. */
+/** Rules by class. Each is made once for a class with a handler here. */
 export class ClassRules {
   readonly #registry: Registry;
   readonly #retries: boolean;
   readonly #rules = new Map<string, ClassRule>();
 
-  /** Throws ConfigError where a task asks for retries that cannot be had. */
+  /** Throws ConfigError if a task asks for retries that are not possible. */
   constructor(registry: Registry, retries: boolean) {
     this.#registry = registry;
     this.#retries = retries;
@@ -30,7 +30,7 @@ export class ClassRules {
     }
   }
 
-  /** Undefined for a class that nobody handles here. */
+  /** Undefined for a class without a handler here. */
   find(name: string): ClassRule | undefined {
     let rule = this.#rules.get(name);
     if (rule === undefined) {

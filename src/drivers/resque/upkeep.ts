@@ -9,7 +9,7 @@ import { type Agent, every, pause } from '../../source.ts';
 import { Rescuer } from '../../transports/redis-claims.ts';
 import type { ResqueProcess } from './process.ts';
 
-/** Shows our workers to Resque, and tells our own kind that this process lives. */
+/** Shows these workers to Resque, and writes the sign of life that other processes of this package read. */
 export function heartbeats(process: ResqueProcess): readonly Agent[] {
   const { options } = process;
   const signs = Math.min(options.deadAfterSeconds * 250, options.heartbeatMs);
@@ -21,7 +21,7 @@ export function heartbeats(process: ResqueProcess): readonly Agent[] {
 
 async function signOfLife(process: ResqueProcess): Promise<void> {
   if (await process.sayAlive()) return;
-  // Somebody may have given our jobs to others, and taken our workers off the list.
+  // Another process may have given these jobs to other workers and removed these workers from the list.
   const lost = await process.claims.verify();
   await process.register();
   if (lost === 0) return;
@@ -31,13 +31,13 @@ async function signOfLife(process: ResqueProcess): Promise<void> {
   );
 }
 
-/** Gives back what processes of our kind held when they died, before anybody takes their workers for dead and fails their jobs. */
+/** Gives back the jobs of dead processes of this package, before another process considers their workers dead and fails their jobs. */
 export function rescue(process: ResqueProcess): Agent {
   let rescuer: Rescuer | undefined;
   return {
     name: 'resque: rescue jobs of dead processes',
     async run(signal) {
-      // The first look only suspects: it is no reason to wait.
+      // The first check only marks processes as suspect, so it need not wait.
       while (!signal.aborted) {
         rescuer ??= rescuerOf(process);
         await rescuer.look(signal);
@@ -85,7 +85,7 @@ function rescuerOf(process: ResqueProcess): Rescuer {
   });
 }
 
-/** Whether the dead process only held it: its class has no handler here, and unknown tasks are not rejected. Only for queues of this worker. */
+/** Whether the dead process only held the job: its class has no handler here, and unknown tasks are not rejected. Only for queues of this worker. */
 function isUnknown({ options, host }: ResqueProcess, bytes: Uint8Array, queue: string): boolean {
   if (options.unknownTask === 'reject' || host === undefined || options.queues.expand([queue]).length === 0)
     return false;
@@ -102,7 +102,7 @@ export function keptWords(list: string, queue: string): string {
   return `The bytes are kept in the list '${list}', the reason in '${list}:why'. To try it again: LMOVE '${list}' '${queue}' LEFT RIGHT`;
 }
 
-/** Takes workers off the list that do not beat any more, and records the jobs they died with, as Ruby does at its start. */
+/** Removes workers without a heartbeat from the list, and records the jobs they died with as failures, as Ruby does at its start. */
 export function pruner(process: ResqueProcess): readonly Agent[] {
   const { pruneMs } = process.options;
   return pruneMs === undefined ? [] : [every('resque: prune dead workers', pruneMs, () => prune(process))];
@@ -120,7 +120,7 @@ export async function prune(process: ResqueProcess): Promise<void> {
       dead.map(({ id }) => id),
     ),
   );
-  // Those of our own kind that still have claims are the rescue's: their jobs are not lost.
+  // Workers of this package that still have claims are left to the rescue: their jobs are not lost.
   const claimants = await process.run(wire.claimants(keys));
   for (const [at, { id, beat }] of dead.entries()) {
     if (claimants.some((name) => presence.isSlotOf(name, id))) continue;
