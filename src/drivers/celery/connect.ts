@@ -12,7 +12,7 @@ import { MemoryResults } from './results/memory.ts';
 import { RedisResults } from './results/redis.ts';
 import { RpcResults } from './results/rpc.ts';
 
-/** The broker of a URL. Throws ConfigError for a scheme nobody speaks here. */
+/** The broker of a URL. Throws ConfigError for a scheme that is not supported here. */
 export function brokerFor(options: CeleryAppOptions): CeleryBroker {
   const { broker } = options;
   if (typeof broker !== 'string') return broker;
@@ -34,12 +34,12 @@ export function brokerFor(options: CeleryAppOptions): CeleryBroker {
       return new AmqpBroker(broker, options.brokerTransportOptions, options);
     default:
       throw new ConfigError(
-        `celery: no broker speaks '${scheme}://'; known are amqp, amqps, redis, rediss, redis+socket, sentinel, filesystem and memory`,
+        `celery: no broker supports '${scheme}://'; known are amqp, amqps, redis, rediss, redis+socket, sentinel, filesystem and memory`,
       );
   }
 }
 
-/** The result backend of a URL; results are not stored where there is none. */
+/** The result backend of a URL. Without a URL, results are not stored. */
 export function backendFor(options: CeleryAppOptions): ResultBackend {
   const { backend } = options;
   if (backend === undefined || backend === '') return new DisabledResults();
@@ -68,24 +68,24 @@ export function backendFor(options: CeleryAppOptions): ResultBackend {
       return new DisabledResults();
     default:
       throw new ConfigError(
-        `celery: no result backend speaks '${/^[\w-]+$/.test(backend) ? backend : `${scheme}://`}'; known are redis, rediss, sentinel, rpc, file, memory and disabled${hint(scheme, backend)}`,
+        `celery: no result backend supports '${/^[\w-]+$/.test(backend) ? backend : `${scheme}://`}'; known are redis, rediss, sentinel, rpc, file, memory and disabled${hint(scheme, backend)}`,
       );
   }
 }
 
-/** What those want who name a backend of Celery's that is not spoken here. */
+/** Advice for a backend of Celery that is not supported here. */
 function hint(scheme: string, backend: string): string {
   if (/^(?:py)?amqps?$/.test(scheme)) return '. Results over RabbitMQ are rpc://';
   if (backend.startsWith('django-')) return '. Name one of them on both sides, in Django too';
   return '';
 }
 
-/** `rpc://` is the broker's own address; `rpc://user@host` names another. */
+/** `rpc://` uses the broker's own address. `rpc://user@host` names another server. */
 function rpcUrl({ broker }: CeleryAppOptions, backend: string): string {
   if (/^rpc:\/\/.+/i.test(backend)) return backend.replace(/^rpc/i, 'amqp');
   if (typeof broker === 'string' && /^(?:py)?amqps?:/i.test(broker)) return broker;
   throw new ConfigError(
-    'celery: rpc:// sends results through an AMQP broker; with another broker name a backend that stores them',
+    'celery: rpc:// sends results through an AMQP broker; with another broker, set a backend that stores them',
   );
 }
 

@@ -58,8 +58,8 @@ export {
 export { DateTime, Decimal, float, Numeral, PlainDate, PlainTime, Uuid } from '../../../protocols/formats/values.ts';
 
 /**
- * A Celery queue, or several, as a source of a worker: `new Worker({ tasks, sources: [celery({ broker: 'redis://localhost' })] })`.
- * Throws ConfigError for options that cannot work. Nothing is opened before the worker starts.
+ * One or more Celery queues, as a source of a worker: `new Worker({ tasks, sources: [celery({ broker: 'redis://localhost' })] })`.
+ * Throws ConfigError for invalid options. Opens no connection before the worker starts.
  */
 export function celery(options: CeleryOptions): CelerySource {
   checkPart('celery', options, WORKER_CHECKS);

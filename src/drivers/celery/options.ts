@@ -10,17 +10,17 @@ import type { RedisBrokerOptions } from './brokers/redis-options.ts';
 import type { RedisResultsOptions } from './results/redis.ts';
 import type { TaskRoutes } from './client/routes.ts';
 
-/** What workers and clients share. Names are Celery's settings in camelCase, units Celery's (seconds). */
+/** Options that workers and clients share. The names are Celery's settings in camelCase. The units are Celery's (seconds). */
 export interface CeleryAppOptions extends AmqpTopology {
-  /** `amqp://`, `amqps://`, `redis://`, `rediss://`, `redis+socket://`, `sentinel://`, `filesystem://`, `memory://`; or a broker of your own. */
+  /** `amqp://`, `amqps://`, `redis://`, `rediss://`, `redis+socket://`, `sentinel://`, `filesystem://`, `memory://`; or a `CeleryBroker` object. */
   readonly broker: string | CeleryBroker;
-  /** `redis://` and kin, `rpc://` with an AMQP broker, `file://`, `memory://`, or `disabled://`. @default results are not stored */
+  /** `redis://` and its variants, `rpc://` with an AMQP broker, `file://`, `memory://`, or `disabled://`. @default results are not stored */
   readonly backend?: string | ResultBackend;
   readonly brokerTransportOptions?: RedisBrokerOptions & AmqpBrokerOptions & FilesystemTransportOptions;
   readonly resultBackendTransportOptions?: RedisResultsOptions;
   /**
-   * Content types read, by name or MIME type. `pickle` is read as data: nothing in it is imported or called, and objects of Python's
-   * classes are PyObject. @default ['json']
+   * Content types that are accepted, by name or MIME type. `pickle` is read as data: nothing in it is imported or called. Objects of
+   * Python classes become PyObject. @default ['json']
    */
   readonly acceptContent?: readonly string[];
   /** @default 'json' */
@@ -28,28 +28,28 @@ export interface CeleryAppOptions extends AmqpTopology {
   /** @default 'json' */
   readonly resultSerializer?: string;
   readonly taskCompression?: string | null;
-  /** Write dates, Decimals, UUIDs and bytes as kombu >= 5.3 does; false for clusters with older workers. @default true */
+  /** Write dates, Decimals, UUIDs and bytes as kombu >= 5.3 does. Set false if the cluster has older workers. @default true */
   readonly typedJson?: boolean;
-  /** Seconds the results of a chord's header are waited for, once all have ended. @default 3 */
+  /** Seconds a worker waits for the results of a chord's header after all its members have ended. @default 3 */
   readonly resultChordJoinTimeout?: number;
-  /** Seconds a result is kept; 0 is for ever. @default 86400 */
+  /** Seconds a result is kept. 0 keeps it for ever. @default 86400 */
   readonly resultExpires?: number;
-  /** With `rpc://`: results outlive a restart of the broker. @default false */
+  /** With `rpc://`: results survive a restart of the broker. @default false */
   readonly resultPersistent?: boolean;
   readonly taskRoutes?: TaskRoutes;
   /** @default 'celery' */
   readonly taskDefaultQueue?: string;
-  /** Limits of a message's body, after decompression. @default 64 MiB, 1000 levels */
+  /** Limits for a message's body after decompression. @default 64 MiB, 1000 levels */
   readonly limits?: Partial<ContentLimits>;
-  /** Tell of each task that is sent by an event `task-sent`. @default false */
+  /** Send a `task-sent` event for each task that is sent. @default false */
   readonly taskSendSentEvent?: boolean;
-  /** Where remote control goes: its exchange is `<controlExchange>.pidbox`. @default 'celery' */
+  /** The prefix of the remote control exchange, `<controlExchange>.pidbox`. @default 'celery' */
   readonly controlExchange?: string;
   /** @default 'celeryev' */
   readonly eventExchange?: string;
 }
 
-/** How often and after how many seconds a client sends again: Celery's `task_publish_retry_policy`. */
+/** How often a client retries a publish, and the seconds between the tries: Celery's `task_publish_retry_policy`. */
 export interface PublishRetry {
   readonly maxRetries?: number;
   readonly intervalStart?: number;
@@ -57,61 +57,61 @@ export interface PublishRetry {
   readonly intervalMax?: number;
 }
 
-/** When a beat sends what. Names are Celery's and RedBeat's settings in camelCase, units theirs (seconds). */
+/** Settings of beat, the scheduler. The names are Celery's and RedBeat's settings in camelCase. Their units are kept (seconds). */
 export interface BeatSettings {
   readonly beatSchedule?: BeatSchedule;
-  /** The zone that crontabs are read in: an IANA name. @default 'UTC' */
+  /** The time zone of crontabs: an IANA name. @default 'UTC' */
   readonly timezone?: string;
   /**
-   * Where last runs are kept. `redis`: several processes may run, one leads. `redbeat`: the same, with the keys of RedBeat, which
-   * a RedBeat in Python shares. `file` and `memory`: one process. @default 'redis' where the broker is Redis, else 'file'
+   * Where the times of the last runs are kept. `redis`: several processes may run, and one of them leads. `redbeat`: the same, with the keys of
+   * RedBeat, so that a RedBeat in Python can share them. `file` and `memory`: one process only. @default 'redis' if the broker is Redis, else 'file'
    */
   readonly beatScheduler?: 'redis' | 'redbeat' | 'file' | 'memory';
-  /** Seconds between two looks at the schedule, at most. @default 300 */
+  /** The longest time between two checks of the schedule, in seconds. @default 300 */
   readonly beatMaxLoopInterval?: number;
-  /** Seconds: a run of a crontab that is later than this is left out. @default such a run is made up for, once */
+  /** Seconds. A crontab run that is later than this is skipped. @default late runs are made up by one run */
   readonly beatCronStartingDeadline?: number;
-  /** For `file`. Not Celery's file, which is a Python database. @default 'celerybeat-schedule.json' */
+  /** For `file`: the name of the file. It is not Celery's file, which is a Python database. @default 'celerybeat-schedule.json' */
   readonly beatScheduleFilename?: string;
-  /** For `redis`: where the keys are. @default beside the broker's messages */
+  /** For `redis`: the Redis that holds the keys. @default the broker's Redis */
   readonly beatRedisUrl?: string;
-  /** For `redis`: what the keys begin with, after the broker's own prefix. One for each schedule that shares a Redis. @default 'jobglot:beat:' */
+  /** For `redis`: the prefix of the keys, after the broker's own prefix. Each schedule on one Redis needs its own. @default 'jobglot:beat:' */
   readonly beatKeyPrefix?: string;
   /** For `redis`: seconds after which another process takes over from one that died. @default 15 */
   readonly beatLockTimeout?: number;
-  /** For `redbeat`: where the keys are. @default the broker's Redis */
+  /** For `redbeat`: the Redis that holds the keys. @default the broker's Redis */
   readonly redbeatRedisUrl?: string;
   /** @default 'redbeat:' */
   readonly redbeatKeyPrefix?: string;
-  /** Null: without a lock, for a single process. @default the prefix, then ':lock' */
+  /** Null: no lock, for a single process. @default the prefix, then ':lock' */
   readonly redbeatLockKey?: string | null;
   /** Seconds. @default five times the longest pause */
   readonly redbeatLockTimeout?: number;
 }
 
-/** How a worker takes part. */
+/** The options of a worker. */
 export interface CeleryOptions extends CeleryAppOptions, BeatSettings {
   /** @default ['celery'] */
   readonly queues?: readonly (string | QueueSpec)[];
-  /** Consume one queue more that is this worker's alone: `<nodename>.dq2`, on the exchange `C.dq2`. @default false */
+  /** Also consume a queue that only this worker consumes: `<nodename>.dq2`, on the exchange `C.dq2`. @default false */
   readonly workerDirect?: boolean;
-  /** Handlers at once. @default 10 */
+  /** The number of handlers that run at the same time. @default 10 */
   readonly concurrency?: number;
-  /** Claimed messages per slot, running ones included. @default 4 */
+  /** Claimed messages per slot, including the running ones. @default 4 */
   readonly prefetchMultiplier?: number;
-  /** `celery@host`; `%h`, `%n`, `%d` are the host, its name, its domain. @default 'celery@%h' */
+  /** For example `celery@host`. `%h` is the host, `%n` its name, `%d` its domain. @default 'celery@%h' */
   readonly nodename?: string;
-  /** Acknowledge after the run, so that a job whose worker dies runs again. @default false */
+  /** Acknowledge after the run. If the worker dies, the job runs again. @default false */
   readonly acksLate?: boolean;
-  /** With acksLate: acknowledge failures and time-outs too. @default true */
+  /** With acksLate: also acknowledge jobs that fail or time out. @default true */
   readonly acksOnFailureOrTimeout?: boolean;
-  /** Give a job back, rather than fail it, when this process stops in the middle of it. Needs acksLate. @default true with acksLate */
+  /** If this process stops while a job runs, give the job back and do not fail it. Needs acksLate. @default true with acksLate */
   readonly rejectOnWorkerLost?: boolean;
   /**
-   * With acksLate: a task that comes again is not run again where its result says SUCCESS: its worker died between the result and the
-   * acknowledgement. Asks the result backend of each message that was delivered before; a task whose results are ignored is known only
-   * to the worker that ran it. An id that is used again counts as the same task, as in Celery. Has no effect without a backend, or with
-   * `rpc://`. @default false
+   * With acksLate: do not run a redelivered task again if its stored result is SUCCESS. This happens when its worker died after it stored the
+   * result and before it acknowledged the message. The worker asks the result backend for each redelivered message. If a task's results are
+   * ignored, only the worker that ran it knows of its success. An id that is used again counts as the same task, as in Celery. Has no effect
+   * without a backend, or with `rpc://`. @default false
    */
   readonly workerDeduplicateSuccessfulTasks?: boolean;
   readonly ignoreResult?: boolean;
@@ -124,27 +124,27 @@ export interface CeleryOptions extends CeleryAppOptions, BeatSettings {
   readonly taskSoftTimeLimit?: number;
   readonly taskDefaultRateLimit?: number | string;
   readonly taskInheritParentPriority?: boolean;
-  /** Your error classes as Python's: `{ OutOfStock: 'shop.errors.OutOfStock' }`. */
+  /** Your error classes, mapped to Python classes: `{ OutOfStock: 'shop.errors.OutOfStock' }`. */
   readonly exceptions?: Readonly<Record<string, string>>;
   /**
-   * What happens to a task that no handler here knows. `requeue`: it goes to the back of its queue for other workers, after a pause that grows each time it
+   * What the worker does with a task that has no handler here. `requeue`: it goes to the back of its queue for other workers, after a pause that grows each time it
    * comes back, and nothing is destroyed. `reject`: it fails with NotRegistered, as in Celery. `hold`: this worker keeps it until it stops (RabbitMQ:
    * until `holdLimit`), then gives it back. `{ forward: queue }`: it goes to another queue. @default 'requeue'
    */
   readonly unknownTask?: UnknownTaskPolicy;
   /** Milliseconds an unknown task is held before it goes back the first time. @default 1000 */
   readonly unknownTaskDelayMs?: number;
-  /** Messages held in memory for their ETA or rate limit; beyond that they are parked in the broker. @default 1000 */
+  /** Messages held in memory for their ETA or rate limit. More than these are parked in the broker. @default 1000 */
   readonly etaLimit?: number;
-  /** Listen to `celery inspect`, `celery control`, Flower and other workers. @default true */
+  /** Answer `celery inspect`, `celery control`, Flower and other workers. @default true */
   readonly workerEnableRemoteControl?: boolean;
-  /** Tell of each task that is received, started and ended (`-E`), from the start; Flower switches it on by itself. @default false */
+  /** Send events for each task that is received, started or ended (`-E`), from the start. Flower switches them on by itself. @default false */
   readonly workerSendTaskEvents?: boolean;
-  /** Seconds between two heartbeats; false sends no events of the worker at all. @default 2 */
+  /** Seconds between two heartbeats. With false, the worker sends no events about itself at all. @default 2 */
   readonly heartbeatInterval?: number | false;
-  /** Ask other workers at the start for revoked ids and the logical clock. @default true */
+  /** At the start, ask other workers for revoked ids and for the logical clock. @default true */
   readonly mingle?: boolean;
-  /** Listen to the events of other workers: log those that fall silent, take part in elections. @default false */
+  /** Receive the events of other workers: log the workers whose heartbeats stop, and take part in elections. @default false */
   readonly gossip?: boolean;
 }
 
@@ -187,7 +187,7 @@ export function nodename(pattern = 'celery@%h', host: string = hostname()): stri
   return filled.includes('@') ? filled : `${filled}@${host}`;
 }
 
-/** `gen<pid>@<host>`: who published a message. */
+/** `gen<pid>@<host>`: the process that published a message. */
 export function originOf(pid: number = process.pid, host: string = hostname()): string {
   return `gen${pid}@${host}`;
 }

@@ -12,9 +12,9 @@ describe('a result backend that is not spoken', () => {
   };
 
   it.each([
-    ['amqp://guest:secret@localhost', /speaks 'amqp:\/\/'; known are redis.*Results over RabbitMQ are rpc:\/\/$/],
-    ['django-db', /speaks 'django-db'; known are redis.*in Django too$/],
-    ['db+postgresql://me:secret@db/results', /speaks 'db\+postgresql:\/\/'; known are redis.*and disabled$/],
+    ['amqp://guest:secret@localhost', /supports 'amqp:\/\/'; known are redis.*Results over RabbitMQ are rpc:\/\/$/],
+    ['django-db', /supports 'django-db'; known are redis.*in Django too$/],
+    ['db+postgresql://me:secret@db/results', /supports 'db\+postgresql:\/\/'; known are redis.*and disabled$/],
   ])('%s is refused, with what to name instead', (backend, words) => {
     expect(told(backend)).toMatch(words);
     expect(told(backend)).not.toContain('secret');

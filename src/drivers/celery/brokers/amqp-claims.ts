@@ -5,16 +5,16 @@ import { RenewingSet } from '../../../renewing.ts';
 import type { Delivered } from '../../../transports/amqp-consumer.ts';
 import type { Claim } from './broker.ts';
 
-/** What RabbitMQ is told of a message for good. */
+/** The final settlement of a message in RabbitMQ. */
 export type Settlement = 'ack' | 'reject';
 
-/** A message of a channel. When the channel ends, so does the claim, unless RabbitMQ delivers the message here again. */
+/** A message of a channel. When the channel closes, the claim is lost, unless RabbitMQ delivers the message to this process again. */
 export class AmqpClaim implements Claim {
   readonly queue: string;
   delivered: Delivered;
-  /** Its channel is gone: RabbitMQ has the message again. */
+  /** Its channel is closed: RabbitMQ has the message again. */
   lost = false;
-  /** What was said of it last. */
+  /** Its last settlement. */
   settled: Settlement | undefined;
   #content: WireMessage | WireError | undefined;
 
@@ -31,11 +31,11 @@ export class AmqpClaim implements Claim {
     const content = (this.#content ??= read(this.delivered));
     return content instanceof WireError ? content : undefined;
   }
-  /** Nobody needs what it says for now; it can be read again. */
+  /** Drops the decoded content, which is not needed for now. It can be decoded again. */
   shrink(): void {
     this.#content = undefined;
   }
-  /** It is not to run, whatever it says. */
+  /** Marks it as an error: it must not run, whatever its content is. */
   refuse(error: WireError): void {
     this.#content = error;
   }
@@ -54,7 +54,7 @@ export class AmqpClaim implements Claim {
   }
 }
 
-/** When it is asked for: what is only waiting stays as small as it came, because the collector of garbage walks over it again and again. */
+/** Decodes a message on first use. Waiting messages stay undecoded and small, because the garbage collector visits them again and again. */
 function read(delivered: Delivered): WireMessage | WireError {
   try {
     return toWire(delivered);
@@ -64,24 +64,24 @@ function read(delivered: Delivered): WireMessage | WireError {
   }
 }
 
-/** Claims remembered after their channel is gone, at most. */
+/** The most claims remembered after their channel is closed. */
 const REMEMBERED = 10_000;
 
-/** Larger bodies are not kept in memory for the case that a settlement is lost. */
+/** Larger bodies are not kept in memory in case a settlement is lost. */
 const SMALL = 1_048_576;
 
 /**
- * The claims in this process's hands. When a channel ends, RabbitMQ delivers their messages again, perhaps to this very process: then the
- * handler that still runs goes on with the new delivery, and what it finished meanwhile is settled and not run twice.
+ * The claims of this process. When a channel closes, RabbitMQ delivers their messages again, perhaps to this same process. Then a handler that
+ * still runs continues with the new delivery. A job that finished in the meantime is settled, and does not run twice.
  */
 export class Claims {
   readonly #live = new RenewingSet<AmqpClaim>();
   readonly #lost = new Map<string, AmqpClaim>();
-  /** Settled last, in a ring. Of these settlements nobody knows whether they arrived, should the connection end now. */
+  /** A ring of the claims settled last. If the connection ends now, it is unknown whether these settlements arrived. */
   readonly #recent: (AmqpClaim | undefined)[];
   #next = 0;
 
-  /** @param ahead how many messages RabbitMQ sends without a settlement: no more than these can be under way */
+  /** @param ahead the most messages that RabbitMQ sends without a settlement, so also the most settlements under way */
   constructor(ahead: number) {
     this.#recent = Array.from({ length: Math.min(Math.max(ahead, 0), 1_000) }, () => undefined);
   }
@@ -100,7 +100,7 @@ export class Claims {
     this.#next = (this.#next + 1) % this.#recent.length;
   }
 
-  /** This channel is gone, with all that was delivered on it. */
+  /** This channel is closed. All claims that were delivered on it are lost. */
   lose(generation: number): void {
     for (const claim of this.#recent) if (claim?.generation === generation) this.#remember(claim);
     this.#recent.fill(undefined);
@@ -116,19 +116,19 @@ export class Claims {
     }
   }
 
-  /** What was to be said of a message whose channel is gone: said when it comes again. */
+  /** Keeps the settlement of a message whose channel is closed. It is sent when the message is redelivered. */
   settleLater(claim: AmqpClaim, how: Settlement): void {
     if (this.#lost.get(keyOf(claim) ?? '') === claim) claim.settled = how;
   }
 
-  /** Nobody here works on it any more: when it comes again, it is a message like any other. */
+  /** Forgets a claim that is not worked on any more. If its message is redelivered, it counts as a new message. */
   forget(claim: AmqpClaim): void {
     this.#live.delete(claim);
     const key = keyOf(claim) ?? '';
     if (this.#lost.get(key) === claim) this.#lost.delete(key);
   }
 
-  /** A message that comes again: how to settle it at once, `held` where it is in hand here, undefined where it is not known. */
+  /** Matches a redelivered message with a lost claim. Returns how to settle it at once, `held` if its handler still runs here, undefined if unknown. */
   adopt(again: AmqpClaim): Settlement | 'held' | undefined {
     const key = keyOf(again);
     const claim = this.#lost.get(key ?? '');
@@ -148,13 +148,13 @@ export class Claims {
   #remember(claim: AmqpClaim): void {
     const key = keyOf(claim);
     if (key === undefined) return;
-    // The last one remembered is the last one forgotten.
+    // Inserted at the end: the claim remembered last is forgotten last.
     this.#lost.delete(key);
     this.#lost.set(key, claim);
   }
 }
 
-/** A retry has its task's id, and its body: it differs in its count. One that was postponed differs in its ETA. */
+/** A retry has the id and the body of its task, but another retry count. A postponed message has another ETA. */
 function keyOf({ message, queue }: AmqpClaim): string | undefined {
   const { id, retries, eta } = message?.headers ?? {};
   const name = typeof id === 'string' ? id : message?.properties['correlation_id'];

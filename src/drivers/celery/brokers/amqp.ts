@@ -40,30 +40,30 @@ import { AmqpBroadcasts } from './broadcast-amqp.ts';
 import type { CeleryBroker, Claim, ConsumeOptions, QueueSpec } from './broker.ts';
 
 export interface AmqpBrokerOptions extends AmqpTargetOptions {
-  /** Messages that wait for a lost connection, at most; more fail at once. @default 10 000 */
+  /** The most messages that wait while the connection is lost. More messages fail at once. @default 10 000 */
   readonly publishBuffer?: number;
-  /** Seconds that they wait. @default 5 */
+  /** The seconds that they wait. @default 5 */
   readonly publishPatience?: number;
-  /** Ask the broker to give back what no queue takes, so that it is an error and not silence. @default true */
+  /** Ask the broker to return a message that no queue takes, so that it is an error and is not dropped silently. @default true */
   readonly mandatory?: boolean;
   /**
-   * Seconds a message is held here before it goes back to wait in RabbitMQ, which closes a channel that keeps a message for over its
+   * Seconds a message is held here before it goes back to wait in RabbitMQ. RabbitMQ closes a channel that holds a message for longer than its
    * `consumer_timeout` (1800). @default 900
    */
   readonly holdLimit?: number;
-  /** A message that RabbitMQ delivered so often (`x-delivery-count`, quorum queues) is set aside instead of run. @default 20 */
+  /** A message that RabbitMQ delivered this many times (`x-delivery-count`, quorum queues) is quarantined and does not run. @default 20 */
   readonly deliveryLimit?: number;
-  /** Seconds between looks whether the queues are really consumed. @default 15 */
+  /** Seconds between checks that the queues are really consumed. @default 15 */
   readonly watchInterval?: number;
 }
 
-/** What the broker must know of the application's queues. */
+/** The settings of the application's queues that the broker needs. */
 export interface AmqpTopology extends TopologySettings {
-  /** Queues beyond those that are only names, for publishing too. */
+  /** Queues that have more than a name. They are also used for publishing. */
   readonly taskQueues?: readonly QueueSpec[];
-  /** The kind of the queues in which tasks wait for their time, where quorum queues are used. @default 'quorum' */
+  /** The type of the queues in which tasks wait for their ETA, if quorum queues are used. @default 'quorum' */
   readonly brokerNativeDelayedDeliveryQueueType?: QueueType;
-  /** Declare queues that are only a name. False: sending to one is an error. @default true */
+  /** Declare queues that are only a name. With false, sending to such a queue is an error. @default true */
   readonly taskCreateMissingQueues?: boolean;
 }
 
@@ -91,9 +91,9 @@ export class AmqpBroker implements CeleryBroker {
   #quorum: boolean;
   #prefetch = 0;
   #held = 0;
-  /** Room in the prefetch for held messages, where each consumer has its own. */
+  /** The part of the prefetch for held messages, if each consumer has its own prefetch. */
   #more = 0;
-  /** What was declared, of the publishing connection's present life. */
+  /** The queues that were declared since the publishing connection last connected. */
   readonly #declared = new Set<string>();
   #arrived: AmqpClaim[] = [];
   #next = 0;
@@ -179,7 +179,7 @@ export class AmqpBroker implements CeleryBroker {
       await publisher.publish(messages);
     } catch (error) {
       if (!(error instanceof UnroutableError)) throw error;
-      // Declared once is not declared for ever: somebody may have deleted the queue. Of several nobody knows which were taken.
+      // The queue may have been deleted after it was declared. Of several messages, it is unknown which ones were taken.
       this.#declared.clear();
       if (messages.length !== 1 || declared === undefined) throw error;
       await this.#declareOnce(declared);
@@ -201,7 +201,7 @@ export class AmqpBroker implements CeleryBroker {
 
   /**
    * RabbitMQ counts each return to a quorum queue, and drops or dead-letters a message beyond the queue's limit (20 by default since 4.0). A message that
-   * was returned before is published again instead, as a new one: many workers may stop and start while it waits. Only quorum queues tell the count.
+   * was returned before is published again instead, as a new one: many workers may stop and start while it waits. Only quorum queues report the count.
    */
   async requeue(claim: Claim): Promise<void> {
     const own = claim as AmqpClaim;
@@ -211,14 +211,14 @@ export class AmqpBroker implements CeleryBroker {
       damage !== undefined ||
       (!this.#takesNoReturn(own) && returnsOf(own.message?.headers ?? {}) === 0)
     ) {
-      // On a channel that is gone it went back by itself.
+      // If its channel is closed, RabbitMQ has returned it already.
       this.#consumer?.reject(own, true);
       return this.#claims.forget(own);
     }
     return this.moveToBack(claim);
   }
 
-  /** A new message is published and confirmed, then the old one is acknowledged: in between there are two, never none. */
+  /** Publishes a new message, waits for its confirm, then acknowledges the old one. In between there are two messages, never none. */
   async moveToBack(claim: Claim): Promise<void> {
     const own = claim as AmqpClaim;
     if (own.lost) return this.#claims.forget(own);
@@ -228,12 +228,12 @@ export class AmqpBroker implements CeleryBroker {
       await publisher.publish([message]);
     } catch (error) {
       if (!(error instanceof UnroutableError)) throw error;
-      // Its queue was deleted meanwhile, and the message with it; this is the last copy.
+      // Its queue was deleted meanwhile, and the message with it. This is the last copy.
       const spec = this.#named.get(claim.queue);
       if (spec !== undefined) await this.#publishing?.declare(this.#declarations(spec));
       await publisher.publish([message]);
     }
-    // Its settlement is not remembered: the new message looks the same, and must not be taken for the old one that comes again.
+    // Its settlement is not remembered: the new message looks the same, and must not be mistaken for a redelivery of the old one.
     this.#consumer?.ack(own);
     this.#claims.forget(own);
   }
@@ -271,7 +271,7 @@ export class AmqpBroker implements CeleryBroker {
   async park(claim: Claim, at: Date): Promise<void> {
     const own = claim as AmqpClaim;
     const { declaration, message } = parking(own.delivered, this.#isQuorum(claim.queue), at.getTime() - Date.now());
-    // Declared each time: its life is prolonged by it.
+    // The queue is declared each time: this postpones its expiry.
     await this.#publishing?.declare([declaration]);
     await (await this.#ready()).publish([message]);
     await this.ack(claim);
@@ -291,14 +291,14 @@ export class AmqpBroker implements CeleryBroker {
     await this.#consumer?.remove(name);
   }
 
-  /** So many messages are held here for later: as many more may be sent. */
+  /** Sets the number of messages that are held here for later. RabbitMQ may send as many more. */
   extend(held: number): void {
     this.#held = held;
     if (this.#prefetch === 0) return;
     this.#consumer?.setPrefetch(this.#prefetch + (this.#quorum ? this.#steps(held) : held));
   }
 
-  /** A consumer of its own count is replaced with each change: rarely, then. The room doubles, and shrinks when a quarter of it is enough. */
+  /** A consumer with its own prefetch is replaced at each change, so changes are rare. The room doubles, and shrinks when a quarter is enough. */
   #steps(held: number): number {
     const needed = held === 0 ? 0 : this.#prefetch * 2 ** Math.ceil(Math.log2(Math.max(1, held / this.#prefetch)));
     if (held > this.#more || needed <= this.#more / 4) this.#more = needed;
@@ -353,13 +353,13 @@ export class AmqpBroker implements CeleryBroker {
   }
 
   async #ready(): Promise<AmqpPublisher> {
-    // What is tried again when all is over must not connect once more.
+    // A retry after `close` must not connect again.
     if (this.#closed) throw new ConnectionError(`celery: the broker ${this.address} was closed here`);
     await this.open(this.#log);
     return this.#publisher as AmqpPublisher;
   }
 
-  /** A queue as the settings complete it. A fanout queue without a name of its own is everybody's copy. */
+  /** A queue, completed from the settings. For a fanout queue without an exchange, each worker gets its own queue and its own copies. */
   #resolve(queue: QueueSpec): QueueSpec {
     const known = Object.keys(queue).length === 1 ? this.#named.get(queue.name) : undefined;
     if (known !== undefined) return known;
@@ -390,7 +390,7 @@ export class AmqpBroker implements CeleryBroker {
     return [...queueDeclarations(spec), ...(this.#quorum && spec.noDeclare !== true ? delayBindings(spec) : [])];
   }
 
-  /** Where a publication goes on AMQP, and what must be there before. */
+  /** The AMQP message of a publication, and the declarations that must come before it. */
   #addressed(publication: Publication): { readonly declare?: readonly Declaration[]; readonly message: AmqpMessage } {
     const message = toAmqp(publication, this.#options.mandatory ?? true);
     const { exchange, routingKey } = publication;
@@ -410,13 +410,13 @@ export class AmqpBroker implements CeleryBroker {
     const type = spec.exchangeType ?? 'direct';
     if (publication.pastExchange === true) return { declare, message };
     if (type === 'direct' || spec.bindings !== undefined || spec.exchange === '') return { declare, message };
-    // As Celery does it, which looks at the exchange of the queue that a task is routed to.
+    // Celery also uses the exchange of the queue that a task is routed to.
     const key = publication.queueKey ?? spec.routingKey ?? spec.name;
     const routed = { ...message, exchange: spec.exchange ?? spec.name, routingKey: key };
     return { declare, message: this.#delayed(publication, routed, type) };
   }
 
-  /** A task with its time in the future waits in RabbitMQ where quorum queues are used. */
+  /** If quorum queues are used, a task with a future ETA waits in RabbitMQ. */
   #delayed(publication: Publication, message: AmqpMessage, type: string): AmqpMessage {
     if (!this.#quorum || !isDelayable(type)) return message;
     const eta = publication.headers.get('eta');
@@ -458,32 +458,32 @@ export class AmqpBroker implements CeleryBroker {
       return;
     }
     this.#claims.add(claim);
-    // It was under way when the consumer was cancelled, or the broker has not heard of that yet.
+    // It was under way when the consumer was cancelled, or the broker has not received the cancel yet.
     if (this.#quiet) return void this.#giveBack(claim);
     if (delivered.redelivered) this.#limit(claim);
     this.#arrived.push(claim);
     this.#wake?.();
   }
 
-  /** One that cannot be published again goes back with the channel. */
+  /** A message that cannot be published again is returned when the channel closes. */
   async #giveBack(claim: AmqpClaim): Promise<void> {
     await this.requeue(claim).catch((error: unknown) => {
       this.#log.warn(
         { queue: claim.queue, error },
-        'a message could not be given back; RabbitMQ returns it with the channel',
+        'a message could not be given back; RabbitMQ returns it when the channel closes',
       );
     });
   }
 
   #limit(claim: AmqpClaim): void {
     const count = claim.message?.headers['x-delivery-count'];
-    // Before RabbitMQ drops it, whose own limit is 20 by default.
+    // Quarantined before RabbitMQ drops it. RabbitMQ's own limit is 20 by default.
     if (typeof count !== 'number' || count < (this.#options.deliveryLimit ?? 20)) return;
-    const why = `delivered ${count} times without an end: it may be what ends its workers`;
+    const why = `delivered ${count} times and never finished: it may crash its workers`;
     claim.refuse(new WireError('celery', 'delivery-limit', why));
   }
 
-  /** What was not handed out is forgotten; what runs may come again, and is known then. */
+  /** Forgets the claims that no handler has yet. A message whose handler runs may be redelivered, and is recognized then. */
   #lost(generation: number): void {
     for (const claim of this.#arrived.slice(this.#next)) this.#claims.forget(claim);
     this.#arrived = [];
@@ -492,20 +492,20 @@ export class AmqpBroker implements CeleryBroker {
     this.#wake?.();
   }
 
-  /** Something arrived, the second is over, `signal` aborted; rejects when there is nobody to bring anything. */
+  /** Resolves when a message arrives, after one second, or when `signal` aborts. Rejects if no queue is consumed. */
   async #untilSomething(signal: AbortSignal): Promise<void> {
     const consumer = this.#consumer;
     if (signal.aborted || consumer === undefined) return;
-    // One queue of several that cannot be consumed does not hold up the others; the consumer says so by itself.
+    // If only some queues cannot be consumed, the others go on. The consumer reports that by itself.
     if (!consumer.partly) {
-      // A channel opened anew takes a moment; a source is down when it takes longer.
+      // A new channel takes a moment to open. If it takes longer, the source is down.
       await pause(200, signal);
       if (consumer.partly || signal.aborted || this.#next < this.#arrived.length) return;
       const cause = consumer.failure;
       const why = cause instanceof Error ? cause.message : 'not connected';
       throw new ConnectionError(`celery: the queues on ${this.address} are not consumed now: ${why}`, { cause });
     }
-    // One listener for all waits of a worker: a controller a wait would cost more than the wait.
+    // One listener for all waits of a worker: one AbortController for each wait would cost more than the wait.
     if (this.#signal !== signal) {
       this.#signal = signal;
       signal.addEventListener('abort', () => this.#wake?.(), { once: true });

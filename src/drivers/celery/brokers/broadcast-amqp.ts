@@ -16,7 +16,7 @@ import type { AmqpTarget } from '../../../transports/amqp-url.ts';
 import { AmqpConnection } from '../../../transports/amqp.ts';
 import type { BroadcastKind, BroadcastListener, BroadcastQueue, Broadcasting } from './broker.ts';
 
-/** What an event or a reply may have, in bytes: more is refused unread. */
+/** The largest event or reply, in bytes. A larger one is refused unread. */
 const MESSAGE_BYTES = 16 * 1024 * 1024;
 
 interface Opened {
@@ -24,7 +24,7 @@ interface Opened {
   readonly publisher: AmqpPublisher;
 }
 
-/** Requests, replies and events on RabbitMQ, on a connection of their own: a worker that is busy or blocked still answers. */
+/** Requests, replies and events on RabbitMQ. They have their own connection, so that a busy or blocked worker still answers. */
 export class AmqpBroadcasts implements Broadcasting {
   readonly #target: AmqpTarget;
   readonly #log: () => Logger;
@@ -48,7 +48,7 @@ export class AmqpBroadcasts implements Broadcasting {
     await consumer.start([{ queue: queue.name, declarations: queueDeclarations(mailbox(queue)), noAck: true }]);
     const end = async (): Promise<void> => {
       if (!this.#ends.delete(end)) return;
-      // Without its consumer the queue goes by itself.
+      // RabbitMQ deletes the queue when its consumer is gone.
       await consumer.quiet();
       await consumer.close();
     };
@@ -66,7 +66,7 @@ export class AmqpBroadcasts implements Broadcasting {
     await publisher.publish(publications.map((publication) => toAmqp(publication, false)));
   }
 
-  /** End what is left, and the connection. */
+  /** Ends the remaining subscriptions, and the connection. */
   async close(): Promise<void> {
     const opened = await this.#opening?.catch(() => undefined);
     await Promise.all([...this.#ends].map((end) => end().catch(() => undefined)));

@@ -26,15 +26,16 @@ interface Subscription {
   readonly pattern: string;
 }
 
-/** How long a reply lies in its list when nobody fetches it. */
+/** How long a reply stays in its list if it is not fetched. */
 const REPLY_EXPIRES_MS = 60_000;
 
-/** Seconds of one wait for a reply: how long the end of it may take. */
+/** Seconds of one wait for a reply. Ending a subscription may take this long. */
 const REPLY_WAIT = 0.2;
 
 /**
- * Requests and events are PUBLISHed on `/<db>.celery.pidbox` and `/<db>.celeryev/<type>`; replies are pushed to the list of who
- * asked, found by its binding. Source: kombu/transport/redis.py Channel._put_fanout, _queue_bind, after_reply_message_received (5.6).
+ * Requests and events are PUBLISHed on `/<db>.celery.pidbox` and `/<db>.celeryev/<type>`; replies are pushed to the list
+ * of the requesting process, which its binding names.
+ * Source: kombu/transport/redis.py Channel._put_fanout, _queue_bind, after_reply_message_received (5.6).
  */
 export class RedisBroadcasts implements Broadcasting {
   readonly #options: RedisBroadcastsOptions;
@@ -80,7 +81,7 @@ export class RedisBroadcasts implements Broadcasting {
     });
   }
 
-  /** End what is left, and the connection. */
+  /** Ends the remaining subscriptions, and the connection. */
   async close(): Promise<void> {
     await Promise.all([...this.#ends].map((end) => end().catch(() => undefined)));
     await this.#pubsub?.close();
@@ -91,7 +92,7 @@ export class RedisBroadcasts implements Broadcasting {
     const { keys, commands } = this.#options;
     const { exchange, routingKey, priority } = publication;
     const table = await commands().run(wire.bindings(keys, exchange));
-    // Nobody there any more: who asked did not wait so long.
+    // If no queue is bound any more, the requesting process has stopped waiting.
     for (const queue of wire.route('direct', table, routingKey)) {
       const envelope = encodeEnvelope(publication, randomUUID());
       await commands().run(wire.pushExpiring(wire.listKey(keys, queue, priority), envelope, REPLY_EXPIRES_MS));
@@ -130,7 +131,7 @@ export class RedisBroadcasts implements Broadcasting {
     return pubsub;
   }
 
-  /** A connection that waits at the list of replies, one wait after the other. */
+  /** Reads the list of replies on its own connection, with one blocking read after another. */
   async #fetch(queue: BroadcastQueue, listener: BroadcastListener): Promise<() => Promise<void>> {
     const connection = new RedisConnection(this.#options.target, { log: this.#options.log() });
     await connection.connect();
@@ -167,7 +168,7 @@ export class RedisBroadcasts implements Broadcasting {
         throw new WireError('celery', 'too-large', what);
       }
       const message = decodeEnvelope(bytes);
-      // Without patterns in channels everybody hears everything.
+      // Without patterns in channels, every subscriber receives every event.
       const info = message.properties['delivery_info'] as { readonly routing_key?: unknown } | undefined;
       const key = typeof info?.routing_key === 'string' ? info.routing_key : undefined;
       if (

@@ -7,70 +7,70 @@ import type { AmqpQueue } from '../../../../protocols/celery/brokers/topology.ts
 import type { Agent } from '../../../source.ts';
 import type { Logger } from '../../../log.ts';
 
-/** One message claimed from a broker, recoverable from there until it is acked, requeued or quarantined. */
+/** One message claimed from a broker. The broker can recover it until it is acked, requeued or quarantined. */
 export interface Claim {
   readonly queue: string;
   /** The broker's own handle on this claim. */
   readonly tag: string;
-  /** The stored bytes, as they were. */
+  /** The stored bytes, unchanged. */
   readonly bytes: Uint8Array;
-  /** Undefined when the envelope itself cannot be read; then `error` says why. */
+  /** Undefined if the envelope itself cannot be read. Then `error` has the reason. */
   readonly message: WireMessage | undefined;
   readonly error: WireError | undefined;
-  /** Set when the broker has put the message aside already: the words that tell a person where it is. */
+  /** Set if the broker has quarantined the message already: a text that says where it is. */
   readonly kept?: string;
-  /** The broker has the message again, and delivers it anew: nothing may start with this claim. It may come back. */
+  /** The broker has the message again, and will redeliver it: no handler may start with this claim. This worker may get the claim back. */
   readonly lost?: boolean;
 }
 
-/** A queue of broadcasts: made for who listens, gone with them, never kept. */
+/** A queue for broadcasts. It is made for one listener, is removed with it, and is never durable. */
 export interface BroadcastQueue {
   /**
-   * `pidbox`: requests to one worker, from a fanout exchange. `reply`: replies to who asked, from a direct one. `events`: from a
-   * topic exchange, or fanout where the broker says so in Celery (Redis).
+   * `pidbox`: requests to one worker, from a fanout exchange. `reply`: replies to the process that sent the request, from a direct exchange.
+   * `events`: events, from a topic exchange, or from a fanout exchange if Celery uses one with this broker (Redis).
    */
   readonly kind: BroadcastKind;
   readonly name: string;
   readonly exchange: string;
-  /** `''` for `pidbox`; for `reply` the name of who asked; for `events` `#`, `worker.#` ... */
+  /** `''` for `pidbox`; the name of the requesting process for `reply`; `#`, `worker.#` ... for `events`. */
   readonly routingKey: string;
 }
 
 export type BroadcastKind = 'pidbox' | 'reply' | 'events';
 
-/** What hears a broadcast queue. Neither may throw. */
+/** The consumer of a broadcast queue. Neither method may throw. */
 export interface BroadcastListener {
   hear(message: WireMessage): void;
-  /** Something came that cannot be read. It is gone. */
+  /** A message arrived that cannot be read. It is lost. */
   refuse(error: WireError): void;
 }
 
-/** What remote control and events need of a broker: nothing is acknowledged, and what nobody hears is lost. */
+/** The broker functions that remote control and events need. Nothing is acknowledged. A broadcast without a listener is lost. */
 export interface Broadcasting {
-  /** Resolves when the queue hears, to a function that ends it and takes the queue away. It goes on after a lost connection. */
+  /** Resolves when the queue receives, to a function that ends the subscription and removes the queue. It is renewed after a lost connection. */
   subscribe(queue: BroadcastQueue, listener: BroadcastListener): Promise<() => Promise<void>>;
-  /** Publish to an exchange of this kind. Resolves to how many heard it, where the broker says so. */
+  /** Publishes to an exchange of this kind. Resolves to the number of receivers, if the broker reports it. */
   send(kind: BroadcastKind, publications: readonly Publication[]): Promise<number | undefined>;
 }
 
 /**
- * A queue to consume, in the words of kombu's `Queue` and `Exchange`. Its name is enough; what only RabbitMQ knows (arguments, types of
- * queues) other brokers do not look at.
+ * A queue to consume, with the terms of kombu's `Queue` and `Exchange`. Only the name is required. Other brokers ignore the fields that only
+ * RabbitMQ has (arguments, types of queues).
  */
 export type QueueSpec = AmqpQueue;
 
 export interface ConsumeOptions {
-  /** Messages that a broker which pushes may send ahead: running and waiting ones together. */
+  /** The most messages that a broker which pushes may send ahead: running and waiting ones together. */
   readonly prefetch: number;
 }
 
 /**
- * The Celery side of a message broker: RabbitMQ, Redis, a folder, memory. Private to this driver: only Celery has a broker apart
+ * A message broker as Celery uses it: RabbitMQ, Redis, a folder, memory. Private to this driver: only Celery has a broker that is separate
  * from its results.
  */
 export interface CeleryBroker {
   readonly kind: 'redis' | 'filesystem' | 'memory' | 'amqp';
-  /** For banners and logs: the URL with its password masked. */
+  /** For banners and logs: the URL with a masked password. */
   readonly address: string;
   /** Chores while a worker consumes: refreshing claims, restoring abandoned ones, releasing parked ones. */
   readonly agents: readonly Agent[];
@@ -78,102 +78,102 @@ export interface CeleryBroker {
   open(log: Logger): Promise<void>;
   /** Declare the queues to consume from. Called once, after `open`. */
   consume(queues: readonly QueueSpec[], options: ConsumeOptions): Promise<void>;
-  /** Claim up to `max`; waits for at least one; [] when `signal` aborts or there is nothing for now. */
+  /** Claims up to `max` messages. Waits for at least one. Resolves to [] if `signal` aborts or there is no message for now. */
   receive(max: number, signal: AbortSignal): Promise<readonly Claim[]>;
-  /** Resolves when the broker has them all. Taken one by one, so that many need not be in memory at once. */
+  /** Resolves when the broker has all of them. They are read one by one, so that many need not be in memory at once. */
   publish(publications: Iterable<Publication>): Promise<void>;
-  /** `soon`: a handler starts, which may not run twice. */
+  /** Set `soon` if a handler that may not run twice starts next. */
   ack(claim: Claim, soon?: boolean): Promise<void>;
-  /** Refuse for good: dead-lettered where the broker does that. Where it does not, this is `ack`. */
+  /** Rejects a message for good. A broker that can dead-letter does so. Without this method, `ack` is used. */
   reject?(claim: Claim): Promise<void>;
-  /** Give a message back: `front`, it runs next (shutdown, restore); `back`, after what waits (reject with requeue). */
+  /** Gives a message back. `front`: it runs next (shutdown, restore). `back`: it runs after the waiting messages (reject with requeue). */
   requeue(claim: Claim, where: 'front' | 'back'): Promise<void>;
-  /** To the back of its queue with the same bytes. No broker counts it as a delivery: where returns are counted, it is a new message. */
+  /** Moves a message to the back of its queue with the same bytes. This is never counted as a delivery: a broker that counts returns gets a new message. */
   moveToBack(claim: Claim): Promise<void>;
-  /** Set a message aside with the reason. Resolves to the words that tell a person where it is. */
+  /** Quarantines a message with the reason. Resolves to a text that says where it is. */
   quarantine(
     claim: Claim,
     why: { readonly code: string; readonly reason: string; readonly id?: string },
   ): Promise<string>;
-  /** Of a broker on Redis: its server, for what must be one step with publishing. */
+  /** The server of a Redis broker, for writes that must be atomic with publishing. */
   readonly redis?: BrokerRedis;
-  /** Set a message aside that no queue takes. Resolves to where it is. Undefined where every queue is made by writing to it. */
+  /** Quarantines a message that no queue takes. Resolves to a text that says where it is. Undefined if a write to a queue always creates it. */
   keep?(publication: Publication, reason: string): Promise<string>;
-  /** Keep a message out of this process's memory until `at`. Undefined where the broker cannot. */
+  /** Keeps a message in the broker, and not in this process, until `at`. Undefined if the broker cannot. */
   park?(claim: Claim, at: Date): Promise<void>;
-  /** Milliseconds after which a held message is better parked, however few there are. */
+  /** A message that would be held for more milliseconds than this is parked, however few are held. */
   readonly maxHoldMs?: number;
-  /** Another `prefetch` than that of `consume`, from now on. */
+  /** Changes the `prefetch` that `consume` set. */
   resize?(prefetch: number): void;
-  /** So many messages are held here for later; a broker that pushes may send as many more. */
+  /** Sets the number of messages that are held here for later. A broker that pushes may send as many more. */
   extend?(held: number): void;
-  /** Undefined where the broker has no broadcasts: then there is no remote control, and there are no events. */
+  /** Undefined if the broker has no broadcasts. Then there is no remote control, and there are no events. */
   readonly broadcast?: Broadcasting;
-  /** Consume one queue more, or one less, from now on; one that is there, or is not, changes nothing. Undefined where the broker cannot. */
+  /** Starts or stops to consume one queue. Adding a consumed queue or removing another one changes nothing. Undefined if the broker cannot. */
   addQueue?(queue: QueueSpec): Promise<void>;
   removeQueue?(name: string): Promise<void>;
-  /** Revoked ids that outlive every worker, with the unix time until which they count. Undefined where nothing keeps them. */
+  /** Revoked ids that are kept without a worker, each with its expiry as unix time. Undefined if the broker does not keep them. */
   readonly revokes?: {
     remember(ids: readonly string[], until: number): Promise<void>;
     recall(): Promise<readonly (readonly [id: string, until: number])[]>;
   };
-  /** End a waiting receive and take nothing more. */
+  /** Ends a waiting receive, and claims nothing more. */
   quiet(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Of a task's message: where a result that is sent, and not stored, goes. */
+/** From a task's message: where to send a result that is sent, and not stored. */
 export interface ResultRequest {
   readonly replyTo: string | undefined;
   readonly correlationId: string | undefined;
 }
 
-/** The Redis of a broker, as open as the broker is. */
+/** The Redis of a broker. It is open while the broker is open. */
 export interface BrokerRedis {
   /** Prepended to every key of the broker. */
   readonly prefix: string;
   run<Reply>(exchange: Exchange<Reply>): Promise<Reply>;
-  /** The pushes that publish a message; undefined for a broadcast, which is no push. */
+  /** The pushes that publish a message; undefined for a broadcast, which is not a push. */
   pushes(publication: Publication): Promise<readonly Push[] | undefined>;
 }
 
-/** The counter of chords in a result backend: who counts the last member publishes the body. */
+/** The counter of chords in a result backend. The worker that counts the last member publishes the body. */
 export interface ChordCounter {
-  /** Record how many members complete the chord of this group, before the last of them is published. */
+  /** Records how many members complete the chord of this group. Called before the last member is published. */
   start(group: string, size: number): Promise<void>;
-  /** Record an ended member, in one step with what the counter then says. Repeating it changes nothing. */
+  /** Records an ended member and returns the count, in one atomic step. Repeating it changes nothing. */
   count(group: string, member: CountedMember): Promise<ChordCount>;
-  /** The members recorded so far, in the order of their results. */
+  /** The members recorded so far, in the order of the results. */
   members(group: string): Promise<readonly Buffer[]>;
-  /** One member more than the size says. */
+  /** Adds one member to the size. */
   grow(group: string): Promise<void>;
-  /** The body is published: forget the counter. */
+  /** Removes the counter. Called after the body is published. */
   end(group: string): Promise<void>;
 }
 
-/** Where Celery results are kept. Texts are the encoded task meta, exactly as stored. */
+/** A store of Celery results. A `meta` is the encoded task meta, exactly as stored. */
 export interface ResultBackend {
   readonly kind: 'redis' | 'file' | 'memory' | 'rpc' | 'disabled';
   readonly address: string;
-  /** Undefined where chords are not counted: then `celery.chord_unlock` asks for the results of their members. */
+  /** Undefined if the backend does not count chords. Then `celery.chord_unlock` polls the results of their members. */
   readonly chords?: ChordCounter;
   open(log: Logger): Promise<void>;
-  /** Store a task's meta and tell who waits for it, unless a SUCCESS is stored already. */
+  /** Stores a task's meta and notifies the waiting processes, unless a SUCCESS is stored already. */
   store(id: string, meta: Uint8Array | string, request?: ResultRequest): Promise<void>;
   /** The stored meta, or undefined. */
   fetch(id: string): Promise<Buffer | undefined>;
   fetchMany(ids: readonly string[]): Promise<readonly (Buffer | undefined)[]>;
-  /** Call `listener` with each meta stored for this id from now on. Resolves, when it listens, to a function that ends it. */
+  /** Calls `listener` with each meta stored for this id from now on. Resolves to a function that ends this, once it listens. */
   watch(id: string, listener: (meta: Buffer) => void): Promise<() => void>;
   forget(id: string): Promise<void>;
-  /** Where results are to be sent, for backends that send them: `reply_to` of what this process publishes. */
+  /** For backends that send results: the queue for them, the `reply_to` of the messages that this process publishes. */
   readonly replyTo?: string;
-  /** Begin to hear results that are sent: before a task is published whose result shall be heard. */
+  /** Starts to receive the results that are sent. Call it before a task is published whose result is needed. */
   listen?(): Promise<void>;
-  /** Store a saved group result under its id. */
+  /** Stores a saved group result under its id. */
   storeGroup(groupId: string, meta: string): Promise<void>;
   fetchGroup(groupId: string): Promise<Buffer | undefined>;
-  /** Remove expired results, where the store does not do so by itself. */
+  /** Removes expired results, if the store does not do so by itself. */
   cleanup(): Promise<void>;
   close(): Promise<void>;
 }

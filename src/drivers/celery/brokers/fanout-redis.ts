@@ -2,7 +2,7 @@ import type { Logger } from '../../../log.ts';
 import { RedisConnection } from '../../../transports/redis.ts';
 import type { RedisTarget } from '../../../transports/redis-url.ts';
 
-/** Broadcasts: what a fanout exchange publishes to this process. Nothing to acknowledge, nothing kept by the server. */
+/** The broadcasts that fanout exchanges publish to this process. They are not acknowledged, and the server does not keep them. */
 export class FanoutInbox {
   readonly #connection: RedisConnection;
   readonly #queues = new Map<string, string>();
@@ -29,7 +29,7 @@ export class FanoutInbox {
     await this.#connection.psubscribe(pattern);
   }
 
-  /** Hear no more for this queue. */
+  /** Stops receiving for this queue. */
   async forget(queue: string): Promise<void> {
     const patterns = [...this.#queues].filter(([, name]) => name === queue).map(([pattern]) => pattern);
     for (const pattern of patterns) this.#queues.delete(pattern);

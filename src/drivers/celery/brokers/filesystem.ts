@@ -13,15 +13,15 @@ import { virtualType } from './virtual-exchange.ts';
 
 /** kombu's transport options for `filesystem://`, in camelCase. */
 export interface FilesystemTransportOptions {
-  /** Where messages are read from. @default the URL's path */
+  /** The folder that messages are read from. @default the URL's path */
   readonly dataFolderIn?: string;
-  /** Where messages are written to. @default the URL's path, else dataFolderIn */
+  /** The folder that messages are written to. @default the URL's path, else dataFolderIn */
   readonly dataFolderOut?: string;
-  /** Where the tables of exchanges are. @default `control` in dataFolderIn */
+  /** The folder of the tables of exchanges. @default `control` in dataFolderIn */
   readonly controlFolder?: string;
   /** Keep the files of finished messages. @default false */
   readonly storeProcessed?: boolean;
-  /** Where they are kept. @default `processed` in dataFolderIn */
+  /** The folder that they are kept in. @default `processed` in dataFolderIn */
   readonly processedFolder?: string;
 }
 
@@ -30,23 +30,23 @@ export interface FilesystemBrokerOptions {
   readonly folderOut: string;
   /** @default `control` in folderIn */
   readonly controlFolder?: string;
-  /** Keep the files of finished messages here. @default they are deleted */
+  /** The folder for the files of finished messages. @default they are deleted */
   readonly processedFolder?: string;
   /** The types of exchanges that are published to and not consumed from. @default known by name or by their tables */
   readonly exchangeTypes?: Readonly<Record<string, files.ExchangeType>>;
-  /** How often to look for messages when the system reports no changes. @default 250 */
+  /** The poll interval for messages when the system reports no changes. @default 250 */
   readonly pollMs?: number;
-  /** How long a file that cannot be read may still be growing, since it last did. @default 1000 */
+  /** A file that cannot be read counts as unfinished for this long after it last grew. @default 1000 */
   readonly settleMs?: number;
-  /** How often claims are refreshed, and those of dead processes given back. @default 5000 */
+  /** How often this process refreshes its claims and gives back the claims of dead processes. @default 5000 */
   readonly restoreMs?: number;
-  /** When a claim counts as abandoned whose process cannot be asked, being on another host. @default 3600000 */
+  /** The age at which a claim counts as abandoned if its process is on another host, and so cannot be checked. @default 3600000 */
   readonly visibilityTimeoutMs?: number;
 }
 
 /**
  * The options in a broker URL: `filesystem:///var/spool/jobs`, or `filesystem://?data_folder_in=in&data_folder_out=out`.
- * A parameter of the URL counts before a transport option, a transport option before the URL's path.
+ * A parameter of the URL overrides a transport option. A transport option overrides the URL's path.
  */
 export function filesystemOptions(url: string, transport: FilesystemTransportOptions = {}): FilesystemBrokerOptions {
   const match = /^filesystem:\/\/([^?#]*)(?:\?([^#]*))?$/.exec(url);
@@ -94,8 +94,8 @@ const PARAMETERS: readonly string[] = [
  * kombu's `filesystem://`: a folder that Python and Node processes of one machine share as a broker.
  *
  * A message is claimed by renaming its file into a folder of this process (`.jobglot-claimed/<host>-<pid>-<birth>.<nonce>/`), so
- * that it is never only in memory; what a dead process claimed is given back by whoever is alive. Nothing is synced to disk:
- * a claim survives its process, not a power failure.
+ * that it is never only in memory. The claims of a dead process are given back by any process that is alive. Nothing is synced to disk:
+ * a claim survives the death of its process, but not a power failure.
  */
 export class FilesystemBroker implements CeleryBroker {
   readonly kind = 'filesystem';
@@ -115,13 +115,13 @@ export class FilesystemBroker implements CeleryBroker {
   #opened: Promise<void> | undefined;
   #owner = '';
   #own = '';
-  /** In the order of their turns: a queue that gave a message goes to the end. */
+  /** In the order of their turns: a queue that delivered a message goes to the end. */
   #queues: string[] = [];
   #bindings: readonly { readonly exchange: string; readonly binding: files.Binding }[] = [];
-  /** What was listed and not yet taken, oldest first, by queue; undefined when it is time to list again. */
+  /** The files that were listed and not yet taken, by queue, the oldest last; undefined when it is time to list again. */
   #backlog: Map<string, files.MessageFile[]> | undefined;
   #listedAt = 0;
-  /** Claimed files whose content cannot be read yet: another process is perhaps still writing it. */
+  /** Claimed files whose content cannot be read yet. Another process may still be writing it. */
   readonly #growing = new Map<
     string,
     { readonly file: files.MessageFile; readonly size: number; readonly since: number }
@@ -211,7 +211,7 @@ export class FilesystemBroker implements CeleryBroker {
     for (const publication of publications) {
       for (const queue of await this.#queuesOf(publication)) {
         const path = join(this.#folderOut, this.#nextName(queue));
-        // kombu gives all copies of a message one delivery tag, and confuses their acknowledgements.
+        // Each copy gets its own delivery tag. kombu gives all copies the same tag, and confuses their acknowledgements.
         messages.push({ path, content: encodeEnvelope(publication, randomUUID()) });
       }
     }
@@ -269,11 +269,11 @@ export class FilesystemBroker implements CeleryBroker {
     this.#closed = true;
     this.#watching?.close();
     if (this.#own === '') return;
-    // Like kombu at the end of a channel: what nobody settled is to be run by somebody else.
+    // Like kombu when a channel closes: another worker shall run the messages that were not settled.
     await this.#doing(`give back the claims in ${this.#own}`, this.#restore(this.#owner));
   }
 
-  /** Takes up to `max` messages, from one queue after the other. */
+  /** Claims up to `max` messages, from one queue after another. */
   async #claim(max: number): Promise<Claim[]> {
     for (;;) {
       const fresh = this.#isStale();
@@ -285,7 +285,7 @@ export class FilesystemBroker implements CeleryBroker {
       if (won.length === 0 && failed !== undefined) {
         await this.#doing(`claim a message in ${this.#folderIn}`, Promise.reject(failed.reason as Error));
       }
-      // Nothing won of an old list, or all lost to others: look at what is there now.
+      // All listed files are gone, to other processes or since an old listing: list again.
       if (won.length > 0 || this.#quiet || (taken.length === 0 && fresh)) return won;
     }
   }
@@ -330,13 +330,13 @@ export class FilesystemBroker implements CeleryBroker {
 
   async #claimFile(file: files.MessageFile): Promise<Claim | undefined> {
     if (!(await fs.move(join(this.#folderIn, file.name), join(this.#own, file.name)))) return undefined;
-    // Listed until it is read: a claim that a failing disk interrupts is tried again, not forgotten.
+    // Kept in this map until it is read: a claim that a failing disk interrupts is tried again, and is not forgotten.
     this.#growing.set(file.name, { file, size: -1, since: Date.now() });
     const found = await fs.look(join(this.#own, file.name));
     return this.#read(file, Math.min(found?.modifiedMs ?? Infinity, Date.now()), -1);
   }
 
-  /** kombu writes under its final name and a lock that cannot be had here: what is unreadable may be unfinished. */
+  /** kombu writes a file under its final name, with a lock that cannot be taken here. An unreadable file may be unfinished. */
   async #read(file: files.MessageFile, since: number, sizeBefore: number): Promise<Claim | undefined> {
     const bytes = await fs.read(join(this.#own, file.name));
     this.#growing.delete(file.name);
@@ -364,20 +364,20 @@ export class FilesystemBroker implements CeleryBroker {
     return claims.filter((claim) => claim !== undefined);
   }
 
-  /** Back to where it was, untouched: it was never handed out. */
+  /** Moves a file back to its place, unchanged: no handler ever had it. */
   async #putBack(tag: string): Promise<void> {
     this.#growing.delete(tag);
     this.#backlog = undefined;
     await this.#doing(`put back ${tag}`, fs.move(join(this.#own, tag), join(this.#folderIn, tag)));
   }
 
-  /** From this process's own folder back to the queue, marked as redelivered unless `mark` is false. False when it is not there. */
+  /** Moves a file from this process's folder back to the queue, marked as redelivered unless `mark` is false. Resolves to false if it is not there. */
   async #giveBack(tag: string, name: string, mark = true): Promise<boolean> {
     const path = join(this.#own, tag);
     const bytes = await fs.read(path);
     if (bytes === undefined) return false;
     const marked = mark ? markRedelivered(bytes) : bytes;
-    // Marked where it is, then moved in one step: a crash in between leaves it claimed, and never in two places.
+    // Marked in place, then moved in one step: after a crash in between, it is still claimed, and never in two places.
     if (marked !== bytes) await fs.writeWhole(path, this.#temporary(this.#own), marked);
     this.#backlog = undefined;
     const moved = await fs.move(path, join(this.#folderIn, name));
@@ -407,7 +407,7 @@ export class FilesystemBroker implements CeleryBroker {
       try {
         return files.readTable(text.toString('utf8'));
       } catch (error) {
-        // kombu creates it empty and writes it in place.
+        // kombu creates the file empty and writes it in place, so it may be unfinished.
         if (tries === TABLE_TRIES)
           throw new ConnectionError(`celery: cannot read ${path}: ${String(error)}`, { cause: error });
       }
@@ -415,7 +415,7 @@ export class FilesystemBroker implements CeleryBroker {
     }
   }
 
-  /** kombu rewrites a table under a lock that cannot be had here: look again whether the line is still there. */
+  /** kombu rewrites a table under a lock that cannot be taken here. After a write, check again that the line is still there. */
   async #bind(exchange: string, binding: files.Binding): Promise<void> {
     const path = join(this.#controlFolder, files.exchangeFileName(exchange));
     for (let tries = 0; tries < TABLE_TRIES; tries += 1) {
@@ -426,7 +426,7 @@ export class FilesystemBroker implements CeleryBroker {
     }
   }
 
-  /** The chore: say that this process lives, give back what dead ones hold, see that the bindings are there. */
+  /** The periodic chore: show that this process is alive, give back the claims of dead processes, write missing bindings. */
   #tend(): Promise<void> {
     return this.#closed
       ? Promise.resolve()
@@ -456,7 +456,7 @@ export class FilesystemBroker implements CeleryBroker {
         if (name.endsWith(TEMPORARY)) await fs.remove(join(folder, name));
         continue;
       }
-      // Through our own folder: two processes that restore the same claim must not both give it back.
+      // Through the folder of this process: two processes that restore the same claim must not both give it back.
       if (owner !== this.#owner && !(await fs.move(join(folder, name), join(this.#own, name)))) continue;
       if (await this.#giveBack(name, files.frontFileName(name))) count += 1;
     }
@@ -491,7 +491,7 @@ export class FilesystemBroker implements CeleryBroker {
   #lost(claim: Claim): void {
     this.#log.warn(
       { system: 'celery', queue: claim.queue, file: claim.tag },
-      'a claimed message is gone: another process took this one for dead and gave the message back',
+      'a claimed message is gone: another process assumed that this one was dead, and gave the message back',
     );
   }
 
@@ -532,7 +532,7 @@ const TABLE_TRIES = 50;
 const WRITES_AT_ONCE = 64;
 const OWNER = /^(.+)-(\d+)-(\d+)\.([0-9a-f]+)$/;
 
-/** Whether the process that owns a claim is known to be gone. Of other hosts nothing is known. */
+/** Whether the process that owns a claim is known to be dead. Processes on other hosts cannot be checked. */
 async function isDead(owner: string): Promise<boolean> {
   const match = OWNER.exec(owner);
   if (match === null || match[1] !== HOST) return false;
@@ -540,7 +540,7 @@ async function isDead(owner: string): Promise<boolean> {
   return born === undefined || (born !== '0' && match[3] !== '0' && born !== match[3]);
 }
 
-/** Text that ends too early, and not text of the wrong shape: only the first may become a message yet. */
+/** True for text that ends too early, which may still become a message. False for text of the wrong shape, which cannot. */
 function isUnfinished(error: unknown): boolean {
   return !(error instanceof WireError) || error.code === 'undecodable';
 }

@@ -17,7 +17,7 @@ import type {
 } from './broker.ts';
 import { virtualType } from './virtual-exchange.ts';
 
-/** A message that was set aside, and why. */
+/** A quarantined message, with the reason. */
 export interface Quarantined {
   readonly queue: string;
   readonly bytes: Uint8Array;
@@ -26,7 +26,7 @@ export interface Quarantined {
   readonly id: string | undefined;
 }
 
-/** The name in `memory://name`: brokers and results of one name share what they hold. `memory://` has the name ''. */
+/** The name in `memory://name`. Brokers of one name share their messages; result backends share their results. `memory://` has the name ''. */
 export function memoryName(url: string): string {
   const match = /^memory:\/\/([^/?#]*)\/?$/.exec(url);
   if (match === null) throw new ConfigError(`celery: ${url} is not a memory URL. Write memory:// or memory://name.`);
@@ -34,8 +34,8 @@ export function memoryName(url: string): string {
 }
 
 /**
- * A broker in this process, for tests. Messages pass through kombu's envelope as on Redis, in Redis's order: priority 0 first,
- * then the queues by turns, then the oldest.
+ * A broker in this process, for tests. Messages pass through kombu's envelope as on Redis. Their order is that of Redis: priority 0 first,
+ * then the queues in turn, then the oldest message.
  */
 export class MemoryBroker implements CeleryBroker {
   readonly kind = 'memory';
@@ -45,13 +45,13 @@ export class MemoryBroker implements CeleryBroker {
   readonly #store: Store;
   readonly #claims = new Map<string, Held>();
   readonly #waiting = new Set<() => void>();
-  /** In the order of their turns: a queue that gave a message goes to the end. */
+  /** In the order of their turns: a queue that delivered a message goes to the end. */
   #queues: string[] = [];
   #quiet = false;
-  /** The last receive gave messages. */
+  /** The last receive returned messages. */
   #served = false;
 
-  /** @param name Brokers of one name share their queues; close does not empty them, `clear` does. */
+  /** @param name Brokers of one name share their queues. `close` does not empty them; `clear` does. */
   constructor(name = '') {
     this.address = `memory://${name}`;
     let store = STORES.get(name);
@@ -60,12 +60,12 @@ export class MemoryBroker implements CeleryBroker {
     this.broadcast = new MemoryBroadcasts(store);
   }
 
-  /** What was set aside, by any broker of this name. */
+  /** The messages that any broker of this name quarantined. */
   get quarantined(): readonly Quarantined[] {
     return this.#store.quarantined;
   }
 
-  /** How many messages wait in a queue, claimed ones not counted. */
+  /** The number of messages that wait in a queue, without the claimed ones. */
   size(queue: string): number {
     return this.#store.steps(queue).reduce((sum, step) => sum + step.length, 0);
   }
@@ -75,7 +75,7 @@ export class MemoryBroker implements CeleryBroker {
     return this.#store.steps(queue).flat();
   }
 
-  /** Empty everything under this name. Claims stay with who has them. */
+  /** Removes everything under this name. Claims stay with the broker that has them. */
   clear(): void {
     this.#store.clear();
   }
@@ -109,7 +109,7 @@ export class MemoryBroker implements CeleryBroker {
   }
 
   async receive(max: number, signal: AbortSignal): Promise<readonly Claim[]> {
-    // Everything here happens in microtasks. A job that goes back to its queue at once would come round in them alone, and no timer would ever fire.
+    // Everything here happens in microtasks. A job that returns to its queue at once would run in microtasks only, and no timer would ever fire.
     if (this.#served) await nextTurn();
     this.#served = false;
     while (max > 0 && !signal.aborted && !this.#quiet) {
@@ -240,7 +240,7 @@ class MemoryBroadcasts implements Broadcasting {
         if (queue.kind !== kind || queue.exchange !== publication.exchange) continue;
         if (!topicMatches(queue.routingKey.split('.'), publication.routingKey.split('.'))) continue;
         heard++;
-        // As over a network: not before whoever sends has gone on.
+        // As over a network: the listener runs after the sender has continued.
         queueMicrotask(() => listener.hear(decodeEnvelope(bytes)));
       }
     }
@@ -248,10 +248,10 @@ class MemoryBroadcasts implements Broadcasting {
   }
 }
 
-/** What the brokers of one name share. */
+/** The state that the brokers of one name share. */
 class Store {
   readonly quarantined: Quarantined[] = [];
-  /** Called, all of them, when a message is put. */
+  /** All of them are called when a message is put. */
   readonly listeners = new Set<() => void>();
   readonly subscriptions = new Set<{ readonly queue: BroadcastQueue; readonly listener: BroadcastListener }>();
   readonly #queues = new Map<string, Uint8Array[][]>();
@@ -260,7 +260,7 @@ class Store {
     { readonly type: exchanges.ExchangeType; table: readonly exchanges.Binding[] }
   >();
 
-  /** A queue's waiting messages: one list a priority step, the next to run first. */
+  /** A queue's waiting messages: one list per priority step, the next to run first. */
   steps(queue: string): Uint8Array[][] {
     let steps = this.#queues.get(queue);
     if (steps === undefined) this.#queues.set(queue, (steps = PRIORITY_STEPS.map(() => [])));

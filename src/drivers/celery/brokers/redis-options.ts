@@ -4,9 +4,9 @@ import { redisTarget, type RedisTarget, type RedisTargetOptions } from '../../..
 
 /** `broker_transport_options` of Celery, in camelCase. Seconds where Celery has seconds. */
 export interface RedisBrokerOptions extends RedisTargetOptions {
-  /** Seconds after which a claim that nobody refreshes is given to another worker. @default 3600 */
+  /** Seconds after which a claim that is not refreshed is given to another worker. @default 3600 */
   readonly visibilityTimeout?: number;
-  /** Prepended to every key and channel, as it is. With a hash tag (`{jobs}:`) everything is one slot of a Redis Cluster. */
+  /** Prepended unchanged to every key and channel. With a hash tag (`{jobs}:`) all keys are in one slot of a Redis Cluster. */
   readonly globalKeyprefix?: string;
   /** @default [0, 3, 6, 9] */
   readonly prioritySteps?: readonly number[];
@@ -14,19 +14,19 @@ export interface RedisBrokerOptions extends RedisTargetOptions {
   readonly unackedKey?: string;
   readonly unackedIndexKey?: string;
   readonly unackedMutexKey?: string;
-  /** Seconds. Shorter than kombu's 300: a sweeper that was killed keeps the others waiting so long, and two sweepers at once do no harm. @default 30 */
+  /** Seconds. Shorter than kombu's 300: a killed sweeper blocks the others for this time, and two sweepers at once do no harm. @default 30 */
   readonly unackedMutexExpire?: number;
-  /** At most so many claims are restored in one sweep. @default 1000 */
+  /** The most claims that are restored in one sweep. @default 1000 */
   readonly unackedRestoreLimit?: number;
   /** Seconds between two sweeps for abandoned claims. @default 10 */
   readonly unackedRestoreInterval?: number;
-  /** Which queue is asked first. @default 'round_robin' */
+  /** The order in which the queues are polled. @default 'round_robin' */
   readonly queueOrderStrategy?: 'round_robin' | 'priority' | 'sorted';
   readonly fanoutPrefix?: boolean | string;
   readonly fanoutPatterns?: boolean;
   /**
-   * The types of exchanges that are published to and not consumed from, which Redis does not keep: needed for fanout; a topic
-   * exchange shows by the patterns in its table. @default direct
+   * The types of exchanges that are published to and not consumed from. Redis does not store the types. Needed for fanout; a topic exchange
+   * is recognized by the patterns in its table. @default direct
    */
   readonly exchangeTypes?: Readonly<Record<string, 'direct' | 'topic' | 'fanout'>>;
   /** Seconds between two polls of empty queues, where the server cannot report a push. @default 0.05 */
@@ -34,13 +34,13 @@ export interface RedisBrokerOptions extends RedisTargetOptions {
   /** Larger messages go to quarantine. @default 32 MiB */
   readonly maxMessageBytes?: number;
   /**
-   * A sorted set that keeps revoked ids, so that they count also when every worker was restarted. Only Node workers look there.
-   * @default they are kept in memory, and workers tell each other
+   * A sorted set that keeps revoked ids, so that they stay revoked after a restart of all workers. Only Node workers read it.
+   * @default they are kept in memory, and workers send them to each other
    */
   readonly revokedKey?: string;
 }
 
-/** What a broker on Redis makes of its URL and options. */
+/** The settings that a Redis broker derives from its URL and options. */
 export interface RedisBrokerSettings {
   readonly target: RedisTarget;
   readonly keys: wire.Keyspace;
@@ -52,7 +52,7 @@ export interface RedisBrokerSettings {
   /** Milliseconds between two sweeps for abandoned claims. */
   readonly sweepMs: number;
   readonly pollIntervalMs: number;
-  /** The key of revoked ids, with the prefix. */
+  /** The key of the revoked ids, with the prefix. */
   readonly revokedKey: string | undefined;
 }
 
@@ -82,7 +82,7 @@ export function redisBrokerSettings(url: string, options: RedisBrokerOptions): R
     keys,
     limits: { messageBytes, batchBytes: Math.max(messageBytes, 16 * 2 ** 20) },
     visibilityTimeout,
-    // A third of the timeout, so that one missed beat does not lose a claim to a sweeper.
+    // A third of the timeout, so that a sweeper does not take a claim after one missed refresh.
     refreshMs: Math.min(visibilityMs / 3, 60_000),
     sweepMs: Math.min(sweepMs > 0 ? sweepMs : 10_000, Math.max(visibilityMs, 1_000)),
     pollIntervalMs: (options.pollingInterval ?? 0.05) * 1000,

@@ -20,10 +20,10 @@ import { type RedisBrokerOptions, redisBrokerSettings, type RedisBrokerSettings 
 import { AbandonedClaims } from './restore-redis.ts';
 import { virtualType } from './virtual-exchange.ts';
 
-/** Exchange types known without a declaration: what Celery itself uses. */
+/** Fanout exchanges that are known without a declaration: those of Celery itself. */
 const FANOUT = /^celeryev$|^(?!reply\.).*\.pidbox$/;
 
-/** As many as a worker keeps. */
+/** The same number as a worker keeps. */
 const REVOKES_RECALLED = 50_000;
 
 type ClaimExchange = ReturnType<typeof wire.claim>;
@@ -135,7 +135,7 @@ export class RedisBroker implements CeleryBroker {
     await this.#lists?.remove(wire.listKey(this.#keys, name));
   }
 
-  /** Bind a queue to its exchange. Whether its messages wait in a list, or are broadcasts. */
+  /** Binds a queue to its exchange. Resolves to `list` if its messages wait in a list, `fanout` if they are broadcasts. */
   async #declare(queue: QueueSpec): Promise<'list' | 'fanout'> {
     const type = virtualType(queue);
     const exchange = queue.exchange ?? queue.name;
@@ -146,7 +146,7 @@ export class RedisBroker implements CeleryBroker {
     );
     if (type !== 'fanout') return 'list';
     this.#fanout ??= new FanoutInbox(this.#target, this.#log, () => this.#lists?.poke());
-    // Celery gives a queue of task_queues without a key its default one, so a broadcast comes under any key or none.
+    // Celery gives its default key to a queue in task_queues that has none, so a broadcast may have any key or none.
     const keys = queue.routingKey === undefined ? ['', '*'] : [queue.routingKey];
     for (const key of keys) await this.#fanout.listen(this.#channel(exchange, key), queue.name);
     return 'fanout';
@@ -206,14 +206,14 @@ export class RedisBroker implements CeleryBroker {
   }
 
   async requeue(claim: Claim, where: 'front' | 'back'): Promise<void> {
-    if (claim.tag === '') return; // a broadcast was never ours alone
+    if (claim.tag === '') return; // a broadcast: every other worker has its own copy
     const list = this.#listOf(claim);
     const message = where === 'front' ? claim.bytes : markRedelivered(claim.bytes);
     await this.#move(claim, { list, end: where === 'front' ? 'right' : 'left', message });
   }
 
   async moveToBack(claim: Claim): Promise<void> {
-    if (claim.tag === '') return; // a broadcast: every other worker has its own
+    if (claim.tag === '') return; // a broadcast: every other worker has its own copy
     await this.#move(claim, { list: this.#listOf(claim), end: 'left', message: claim.bytes });
   }
 
@@ -291,7 +291,7 @@ export class RedisBroker implements CeleryBroker {
     return this.#types.get(exchange) ?? (FANOUT.test(exchange) ? 'fanout' : undefined);
   }
 
-  /** The queues bound to an exchange for this key. A copy for each has a delivery tag of its own: kombu shares one, and the first ack then forgets both. */
+  /** The queues bound to an exchange for this key. Each copy gets its own delivery tag. kombu's copies share one, and the first ack removes both. */
   async #routed(
     exchange: string,
     type: 'direct' | 'topic' | undefined,
@@ -307,7 +307,7 @@ export class RedisBroker implements CeleryBroker {
   #item(publication: Publication, queue: string): { readonly key: string; readonly envelope: Uint8Array } {
     return {
       key: wire.listKey(this.#keys, queue, publication.priority),
-      // ASCII by construction; bytes are cheaper to send than a text put together from forty pieces.
+      // ASCII by construction. Bytes are cheaper to send than a string concatenated from forty parts.
       envelope: Buffer.from(encodeEnvelope(publication, randomUUID()), 'latin1'),
     };
   }
@@ -319,7 +319,7 @@ export class RedisBroker implements CeleryBroker {
     return this.#claimBy(max, (claim) => this.#connection().run(claim));
   }
 
-  /** A claim by any connection. While its answer is under way its claims are nobody's to recover. */
+  /** Claims through any connection. While the reply is under way, its claims must not be recovered as lost. */
   async #claimBy(max: number, run: (claim: ClaimExchange) => Promise<Claimed>): Promise<readonly Claim[]> {
     const prefix = `${this.#nonce}:${(this.#claims++).toString(36)}:`;
     this.#underWay.add(prefix);
@@ -335,7 +335,7 @@ export class RedisBroker implements CeleryBroker {
         }),
       );
     } catch (error) {
-      // The server may have claimed for this worker, and the reply was lost: to be recovered before the next claim.
+      // The server may have made claims for this worker before the reply was lost. They are recovered before the next claim.
       this.#lostReplies.lost();
       throw error;
     } finally {
@@ -367,7 +367,7 @@ export class RedisBroker implements CeleryBroker {
     return claims;
   }
 
-  /** A queue that gave messages waits for the others; one that had none keeps its turn. */
+  /** A queue that delivered messages waits for the others. A queue that had none keeps its turn. */
   #toTheEnd(gave: ReadonlySet<string>): void {
     if (gave.size === 0 || gave.size === this.#queues.length) return;
     this.#queues = [...this.#queues.filter((queue) => !gave.has(queue)), ...gave];
@@ -380,7 +380,7 @@ export class RedisBroker implements CeleryBroker {
       this.#log.debug({ tag: claim.tag, queue: claim.queue }, 'this claim was restored by another worker already');
   }
 
-  /** Claims made for this worker whose reply never arrived: they bear its name, and it does not hold them. */
+  /** Restores claims made for this worker whose reply was lost: their tags have its nonce, and it does not hold them. */
   async #recoverLost(): Promise<void> {
     const redis = this.#connection();
     for (let cursor = '0'; ;) {
@@ -409,7 +409,7 @@ export class RedisBroker implements CeleryBroker {
       if (!this.#held.delete(tag)) continue;
       this.#log.warn(
         { tag },
-        'a claim of ours was restored by another worker: its job may run twice. Is a visibility timeout in the cluster shorter than this worker was away?',
+        'a claim of this worker was restored by another worker: its job may run twice. Is a visibility timeout in the cluster shorter than the time this worker was disconnected?',
       );
     }
   }
@@ -443,7 +443,7 @@ function keptWords(list: string, queue: string): string {
   return `The bytes are kept in the list '${list}', the reason in '${list}:why'. To try it again: LMOVE '${list}' '${queue}' LEFT RIGHT`;
 }
 
-/** Several lists in one turn need no MULTI: each message stands alone. */
+/** Several lists in one turn need no MULTI: each message is independent. */
 function notAtomic(exchange: Exchange<void>): Exchange<void> {
   return { ...exchange, atomic: false };
 }

@@ -10,15 +10,15 @@ export interface AbandonedClaimsOptions {
   readonly keys: wire.Keyspace;
   /** Seconds after which a claim that nobody refreshed is abandoned. */
   readonly visibility: number;
-  /** Claims a sweep. @default 1000 */
+  /** The most claims restored in one sweep. @default 1000 */
   readonly limit?: number;
-  /** Seconds that the lock is held at most. @default 30 */
+  /** The longest time that the lock is held, in seconds. @default 30 */
   readonly mutexExpire?: number;
   readonly typeOf: (exchange: string) => 'direct' | 'topic' | 'fanout' | undefined;
   readonly log: () => Logger;
 }
 
-/** What workers claimed and never finished, Python's or ours: it goes back to where it came from. Source: kombu/transport/redis.py QoS. */
+/** Restores messages that a Python or Node worker claimed and never finished: they go back to their queues. Source: kombu/transport/redis.py QoS. */
 export class AbandonedClaims {
   readonly #options: AbandonedClaimsOptions;
 
@@ -26,19 +26,19 @@ export class AbandonedClaims {
     this.#options = options;
   }
 
-  /** Restore what is older than the visibility timeout. One process at a time does so. */
+  /** Restores the claims that are older than the visibility timeout. One process at a time does so. */
   async sweep(redis: RedisConnection): Promise<void> {
     const { keys, visibility, limit = 1_000, mutexExpire = 30, log } = this.#options;
     const before = Date.now() / 1000 - visibility;
     const look = wire.abandoned(keys, before, limit);
-    // Most sweeps find nothing, and need no lock: one that is cut off with the lock keeps the others from theirs.
+    // Most sweeps find nothing, and need no lock. A process that loses its connection while it has the lock blocks the sweeps of the others.
     if ((await redis.run(look)).length === 0) return;
     const token = randomUUID();
     if (!(await redis.run(wire.lockRestore(keys, token, mutexExpire)))) return;
     try {
-      // Again: somebody else may have restored them before the lock was ours.
+      // Read again: another process may have restored them before this one got the lock.
       const tags = await redis.run(look);
-      // The oldest last, so that it runs first again; a few at a time, since messages may be large.
+      // The oldest last, so that it runs first again. A few at a time, since messages may be large.
       const newestFirst = tags.toReversed();
       let restored = 0;
       for (let at = 0; at < newestFirst.length; at += 20) {
@@ -56,7 +56,7 @@ export class AbandonedClaims {
     }
   }
 
-  /** One claim that cannot be restored must not keep the others from it. */
+  /** A claim that cannot be restored must not block the others. */
   async #tryRestore(redis: RedisConnection, tag: string, value: Buffer, before: number): Promise<boolean> {
     try {
       return await this.restore(redis, tag, value, before);
@@ -68,34 +68,34 @@ export class AbandonedClaims {
     }
   }
 
-  /** Whether it was restored: claimed before `before` (unix seconds), and still what it was. */
+  /** Restores a claim if it was claimed before `before` (unix seconds) and is unchanged. Resolves to whether it was restored. */
   async restore(redis: RedisConnection, tag: string, value: Buffer, before: number): Promise<boolean> {
     const { lists, message } = await this.#destination(redis, value);
     return redis.run(wire.restore(this.#options.keys, tag, value, before, lists, message));
   }
 
-  /** `[<envelope>, "<exchange>", "<routing key>"]`: where it goes back to, and the envelope marked as redelivered. */
+  /** `[<envelope>, "<exchange>", "<routing key>"]`: the lists it goes back to, and the envelope marked as redelivered. */
   async #destination(
     redis: RedisConnection,
     value: Buffer,
   ): Promise<{ readonly lists: readonly string[]; readonly message: string | Uint8Array }> {
     const { keys, typeOf, log } = this.#options;
-    // As latin1, every byte stays what it is, also where the text is not UTF-8.
+    // As latin1, every byte is preserved, also if the text is not UTF-8.
     const cut = wire.cutUnacked(value.toString('latin1'));
     if (cut === undefined) {
       const list = wire.quarantineKey(keys, 'unacked');
-      log().error({ bytes: value.length }, `an abandoned claim is no message; it is moved to the list '${list}'`);
+      log().error({ bytes: value.length }, `an abandoned claim is not a message; it is moved to the list '${list}'`);
       return { lists: [list], message: value };
     }
     const { envelope, exchange, routingKey } = cut;
     const type = typeOf(exchange);
-    // A broadcast reached everybody; restored, it would pile up in lists that nobody pops.
+    // A broadcast has reached every worker. If restored, it would pile up in lists that no worker pops.
     if (type === 'fanout') return { lists: [], message: '' };
     let priority: unknown = 0;
     try {
       priority = (JSON.parse(json.member(envelope, ['properties', 'priority']) ?? '0') as unknown) ?? 0;
     } catch {
-      // Not an envelope: it goes back as it is, and the next reader says so.
+      // Not an envelope: it goes back unchanged, and the next worker that reads it reports the error.
     }
     const found =
       exchange === '' ? [routingKey] : wire.route(type, await redis.run(wire.bindings(keys, exchange)), routingKey);

@@ -22,7 +22,7 @@ import type { ResultBackend } from '../brokers/broker.ts';
 import { canvas } from '../canvas/canvas.ts';
 import type { CeleryDelivery } from './delivery.ts';
 
-/** What the tasks that Celery itself brings need of their worker. */
+/** The parts of a worker that Celery's built-in tasks need. */
 export interface BuiltinHost {
   readonly backend: ResultBackend;
   readonly resultSerializer: string;
@@ -31,7 +31,7 @@ export interface BuiltinHost {
 }
 
 /**
- * The tasks that may arrive on any queue: published by canvas, by `replace`, by result backends that count no chords, by beat.
+ * The built-in tasks, which may arrive on any queue. Canvas, `replace`, result backends that count no chords, and beat publish them.
  * Source: celery/app/builtins.py (5.6).
  */
 export function builtins(host: BuiltinHost): Registry {
@@ -54,7 +54,7 @@ export function builtins(host: BuiltinHost): Registry {
     });
 }
 
-/** The inner task's handler, in this process, once for each item. */
+/** Runs the inner task's handler in this process, once for each item. */
 async function eachItem(
   host: BuiltinHost,
   job: Job,
@@ -92,7 +92,7 @@ async function chunks(job: Job): Promise<unknown> {
   return deliveryOf(job).apply(groupOf(members), []);
 }
 
-/** Only senders of long ago publish this; the members are applied with the arguments given, in the group given. */
+/** Only old senders publish this. It applies the members with the given arguments, in the given group. */
 async function group(job: Job): Promise<unknown> {
   const members = given(job, 'tasks', 0);
   const id = given(job, 'group_id', 2);
@@ -106,7 +106,7 @@ async function group(job: Job): Promise<unknown> {
   return given(job, 'result', 1);
 }
 
-/** A chord as a task: what workers publish that leave chords to others. Its result is that of the body, as a tuple. */
+/** A chord as a task. A worker that does not start chords itself publishes it. Its result is the result tuple of the body. */
 async function chord(job: Job): Promise<unknown> {
   const args = given(job, 'partial_args', 2);
   const body = readSignature(given(job, 'body', 1));
@@ -121,7 +121,7 @@ async function chord(job: Job): Promise<unknown> {
   return resultTuple(id);
 }
 
-/** Poll the header of a chord; when every member is ready, apply the body, or fail it. */
+/** Polls the header of a chord. When every member is ready, it applies the body, or fails it. */
 async function unlockChord(host: BuiltinHost, job: Job): Promise<void> {
   const groupId = String(job.args[0] ?? job.kwargs['group_id']);
   const body = given(job, 'callback', 1);
@@ -156,12 +156,12 @@ async function unlockChord(host: BuiltinHost, job: Job): Promise<void> {
   await delivery.apply(readSignature(body), [tuples.map(join)]);
 }
 
-/** Built-in tasks run in deliveries of this driver only. */
+/** Built-in tasks run only in deliveries of this driver. */
 function deliveryOf(job: Job): CeleryDelivery {
   return canvas(job) as CeleryDelivery;
 }
 
-/** An argument by name or place, as exact data: signatures are passed on as they came. */
+/** An argument by name or position, as exact data: signatures are passed on unchanged. */
 function given(job: Job, name: string, place: number): unknown {
   const { args, kwargs } = (job as CeleryJob).request.exactArguments();
   return kwargs.has(name) ? kwargs.get(name) : args[place];

@@ -29,7 +29,7 @@ import type { EventDispatcher } from '../control/dispatcher.ts';
 import type { DelayedRequest, Requests } from './requests.ts';
 import type { Success, Successes } from './successes.ts';
 
-/** What the worker knows about the tasks of one name. */
+/** The worker's rules for the tasks of one name. */
 export interface DeliveryRules {
   readonly policy: lifecycle.CeleryPolicy;
   readonly limits: { readonly timeoutMs: number | undefined; readonly softTimeoutMs: number | undefined };
@@ -37,21 +37,21 @@ export interface DeliveryRules {
   readonly rejectOnWorkerLost: boolean;
 }
 
-/** What a delivery needs of its source. */
+/** The parts of the source that a delivery needs. */
 export interface DeliveryHost {
   readonly broker: CeleryBroker;
   readonly backend: ResultBackend;
   readonly writeExecutor: WriteExecutor;
   readonly requests: Requests;
   readonly events: EventDispatcher;
-  /** Undefined where a task that comes again runs again. */
+  /** Undefined if a redelivered task always runs again. */
   readonly successes: Successes | undefined;
   carry(claim: Claim, writes: lifecycle.CeleryWrites, origin: WriteOrigin, done: Progress): Promise<void>;
-  /** Hold the claim until `at`, then deliver its message again. False where that cannot be. */
+  /** Holds the claim until `at`, then delivers its message again. Returns false if it cannot be held. */
   postpone(claim: Claim, message: TaskMessage, at: Date): boolean;
 }
 
-/** One claimed message in the hands of its handler. */
+/** One claimed message, while its handler runs. */
 export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
   readonly job: Job;
   readonly message: TaskMessage;
@@ -65,9 +65,9 @@ export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
   #sent: ResultTuple[] | undefined;
   #origin: WriteOrigin | undefined;
   #transition: Transition<lifecycle.CeleryWrites> | undefined;
-  /** The events of its end were sent. */
+  /** The events about its end were sent. */
   #told = false;
-  /** It succeeded in an earlier delivery. */
+  /** Set if the task succeeded in an earlier delivery. */
   #before: Success | undefined;
   /** Seconds. */
   #runtime: number | undefined;
@@ -104,12 +104,12 @@ export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
     return undefined;
   }
 
-  /** What it keeps in memory, about: its body twice, and its headers. */
+  /** An estimate of its memory: twice its body, and its headers. */
   get bytes(): number {
     return 2 * this.#claim.bytes.byteLength + 2_000;
   }
 
-  /** Celery's way: NotRegistered, and the message is refused. */
+  /** Rejects an unknown task as Celery does: it fails with NotRegistered, and the message is rejected. */
   rejectUnknown(): Outcome {
     const { task } = this.message;
     const error = { type: 'NotRegistered', module: 'celery.exceptions', message: task, traceback: '' };
@@ -126,10 +126,10 @@ export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
       const held = this.#hold(outcome.delayMs);
       if (held !== undefined) return held;
     }
-    // Decided once: a write that is tried again writes the same bytes.
+    // The transition is computed once, so that a retried write writes the same bytes.
     const transition = (this.#transition ??= this.#decide(outcome));
     const { state } = transition.disposition;
-    // What comes again is told of first: otherwise the events of its next run may come before.
+    // For a task that will run again, the events are sent first. Otherwise the events of its next run might come before them.
     if (state === 'retrying' || state === 'requeued') this.#tell(outcome, transition);
     try {
       await this.#source.carry(this.#claim, transition.write, this.origin, this.#done);
@@ -144,8 +144,8 @@ export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
   }
 
   /**
-   * A message that is not acknowledged is held for a while, and nothing is written: it stays claimed. Undefined where it must be published again: it was
-   * acknowledged at its start, the time is long, or the worker stops.
+   * Holds a message that is not acknowledged, without any write: it stays claimed. Returns undefined if the message must be published again: it was
+   * acknowledged at its start, the delay is too long, or the worker is stopping.
    */
   #hold(delayMs: number): Disposition | undefined {
     const { requests } = this.#source;
@@ -156,14 +156,14 @@ export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
     return { state: 'postponed', at };
   }
 
-  /** The events of its end, once: a settle may be tried again. */
+  /** Sends the events about its end, once: `settle` may be retried. */
   #tell(outcome: Outcome, { disposition: { state }, write: { ack } }: Transition<lifecycle.CeleryWrites>): void {
     const { events } = this.#source;
     if (this.#told || !events.tasks) return;
     this.#told = true;
     const { id, task } = this.message;
     if (outcome === this.#rejection) return events.task(taskUnknown(id, task));
-    // Before its end, as in Celery's on_failure.
+    // This event comes before the event about the end, as in Celery's on_failure.
     if (outcome.kind !== 'reject' && (ack === 'reject' || ack === 'requeue'))
       events.task(taskRejected(id, ack === 'requeue'));
     const { exceptions } = this.#known.policy;
@@ -179,12 +179,12 @@ export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
     try {
       return lifecycle.settle(this.message, outcome, policy, this.#moment());
     } catch (error) {
-      // A message that cannot be written once more (a retry of headers nested too deep): tried for ever, it would never end.
+      // The message cannot be written again (a retry whose headers are nested too deep). The task fails: a retried write would never succeed.
       return lifecycle.settle(this.message, { kind: 'fail', error: toFailure(error) }, policy, this.#moment());
     }
   }
 
-  /** The broker cannot hold it as it would come again (headers that leave no room in a frame): it fails, and its caller is told. */
+  /** The broker cannot hold the new message of the task (its headers leave no room in a frame). The task fails, and its caller gets that result. */
   #cannotGoOn(error: WireError): Promise<Disposition> {
     const outcome = { kind: 'fail', error: toFailure(error) } as const;
     this.#transition = lifecycle.settle(this.message, outcome, this.#known.policy, this.#moment());
@@ -205,7 +205,7 @@ export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
         return;
       }
     }
-    // Acknowledged at its start: it may not run twice, so it ends as a job whose worker was lost, and its caller is told.
+    // It was acknowledged at its start, so it may not run twice. It fails with WorkerLostError, and its caller gets that result.
     await this.settle({
       kind: 'fail',
       error: {
@@ -222,7 +222,7 @@ export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
     await this.#source.backend.store(write.id, write.meta, requestOf(this.#claim));
   }
 
-  /** Delivered before: it may have succeeded then, and not have been acknowledged. */
+  /** Begins a redelivered task: it may have succeeded in an earlier delivery that was not acknowledged. */
   async #beginAgain(successes: Successes): Promise<Outcome | void> {
     this.#before = await successes.find(this.message);
     if (this.#before === undefined) return this.#begin();
@@ -266,7 +266,7 @@ export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
     return member.result[0][0];
   }
 
-  /** Publish a signature as this task's own: what one waits for, and undefined for an empty chain. */
+  /** Publishes a signature as a child of this task. Resolves to its result tuple, or undefined for an empty chain. */
   async apply(signature: Signature, args: readonly unknown[]): Promise<ResultTuple | undefined> {
     const { policy } = this.#known;
     const application = apply(signature, { args }, this.origin.publisher());
@@ -275,7 +275,7 @@ export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
     return application.result;
   }
 
-  /** Writes of a built-in task: what becomes of a chord. */
+  /** Executes the writes of a built-in task, such as the failure of a chord's body. */
   carry(writes: Writes): Promise<void> {
     return this.#source.writeExecutor.execute(writes, this.origin, notYet());
   }
@@ -286,7 +286,7 @@ export class CeleryDelivery implements Delivery, Canvas, DelayedRequest {
   }
 }
 
-/** On behalf of a claimed message. What most tasks never need is put together when it is asked for. */
+/** The origin of writes for a claimed message. Values that most tasks never need are computed on first use. */
 export class ClaimOrigin implements WriteOrigin {
   readonly policy: CeleryPolicy;
   readonly #message: TaskMessage;
@@ -322,7 +322,7 @@ export function moment(): Moment {
   return { now: new Date(), random: Math.random(), newId: randomUUID };
 }
 
-/** Where the caller waits, for backends that send results to it. */
+/** The reply queue of the caller, for backends that send results. */
 function requestOf({ message }: Claim): ResultRequest {
   const { reply_to: replyTo, correlation_id: correlationId } = message?.properties ?? {};
   return {

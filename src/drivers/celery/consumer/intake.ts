@@ -14,17 +14,17 @@ import type { Revoked } from './revoked.ts';
 import type { TaskRule, TaskRules } from './task-rules.ts';
 import type { Upkeep } from './upkeep.ts';
 
-/** A claim that waits: for its ETA or for its rate limit. Due, it is a delivery or nothing. */
+/** A claim that waits for its ETA or for its rate limit. When it is due, it becomes a delivery, or is answered without one. */
 interface DelayedClaim {
   readonly claim: Claim;
   readonly due: () => Delivery | undefined;
-  /** Waits for its turn. */
+  /** Set if it waits for its turn under the rate limit. */
   readonly request?: DelayedRequest;
-  /** Waits for its ETA. */
+  /** Set if it waits for its ETA. */
   readonly scheduled?: ScheduledTask;
 }
 
-/** A task that waits here for its ETA. */
+/** A task that this worker holds until its ETA. */
 export interface ScheduledTask {
   readonly eta: Date;
   readonly message: TaskMessage;
@@ -41,24 +41,24 @@ export interface IntakeOptions {
   readonly log: () => Logger;
   /** Whether a handler here runs the task. */
   readonly handles: (task: string) => boolean;
-  /** What deliveries need of their source. */
+  /** The parts of the source that deliveries need. */
   readonly host: DeliveryHost;
   readonly by: { readonly pid: number; readonly hostname: string };
-  /** How many messages are held here for later, at most. */
+  /** The most messages that are held here for later. */
   readonly etaLimit: number;
 }
 
-/** A postponed job is held here for at most this long; for longer it goes back to its queue with an ETA. */
+/** A postponed job is held here for at most this long. For a longer time it goes back to its queue with an ETA. */
 const POSTPONED_HERE_MS = 60_000;
 
 /**
- * Classifies claimed messages. An unreadable one is quarantined. One whose task has no handler here is a delivery, which the worker treats by its
- * `unknownTask`. One that is expired or revoked is answered. One with an ETA or under a rate limit is held until it is due. Every other one is a delivery.
+ * Classifies claimed messages. An unreadable one is quarantined. One whose task has no handler here is a delivery: the worker's `unknownTask` option
+ * decides what happens to it. One that is expired or revoked is answered. One with an ETA or under a rate limit is held until it is due. Every other one is a delivery.
  */
 export class Intake {
   readonly #options: IntakeOptions;
   readonly #delayed = new DelayQueue<DelayedClaim>();
-  /** Unknown tasks that the worker holds. */
+  /** The number of unknown tasks that the worker holds. */
   #unknown = 0;
   #quiet = false;
 
@@ -66,7 +66,7 @@ export class Intake {
     this.#options = options;
   }
 
-  /** How many claims wait here for their time. */
+  /** The number of claims that are held here until they are due. */
   get size(): number {
     return this.#delayed.size;
   }
@@ -80,7 +80,7 @@ export class Intake {
     return this.#delayed.next();
   }
 
-  /** The deliveries whose time has come. */
+  /** The deliveries that are due. */
   due(): readonly Delivery[] {
     if (this.#delayed.size === 0) return [];
     const due = this.#delayed.due(Date.now());
@@ -89,7 +89,7 @@ export class Intake {
     return due.map((held) => this.#claimed(held)).filter((delivery) => delivery !== undefined);
   }
 
-  /** A delivery, or undefined where the message is held, answered or quarantined. */
+  /** A delivery, or undefined if the message is held, answered or quarantined. */
   classify(claim: Claim): Delivery | undefined {
     const { handles, rules, events, upkeep, decode } = this.#options;
     let message: TaskMessage;
@@ -101,7 +101,7 @@ export class Intake {
       upkeep.quarantine(claim, error);
       return undefined;
     }
-    // The worker finds no handler, and does what `unknownTask` says.
+    // The worker finds no handler, and applies its `unknownTask` option.
     if (!rules.knows(message.task) && !handles(message.task))
       return this.#delivery(claim, message, rules.resolve(message.task));
     const log = this.#options.log();
@@ -112,27 +112,27 @@ export class Intake {
   }
 
   /**
-   * Hold a claimed message once more, until `at`: it stays claimed, so that it comes back if this process dies. False where it cannot be held here:
-   * it would be too long, or the worker is stopping.
+   * Holds a claimed message again, until `at`. It stays claimed, so that it comes back if this process dies. Returns false if it cannot be held here:
+   * the time is too long, the claim is lost, or the worker is stopping.
    */
   postpone(claim: Claim, message: TaskMessage, at: Date): boolean {
     const { broker, events, log } = this.#options;
     const limitMs = Math.min(POSTPONED_HERE_MS, broker.maxHoldMs ?? POSTPONED_HERE_MS);
     if (this.#quiet || claim.lost === true || !(at.getTime() - Date.now() <= limitMs)) return false;
-    // As Celery tells of a task that it has received and that waits for its ETA.
+    // Celery sends the same event for a task that it has received and that waits for its ETA.
     if (events.tasks) events.task(taskReceived(message, at));
     log().debug({ task: message.shownAs, id: message.id, queue: claim.queue, eta: at }, 'held until its time');
     this.#holdScheduled(at.getTime(), claim, message);
     return true;
   }
 
-  /** So many unknown tasks are held by the worker. */
+  /** Sets the number of unknown tasks that the worker holds. */
   holding(unknown: number): void {
     this.#unknown = unknown;
     this.#extend();
   }
 
-  /** Hold nothing more. The claims that waited, soonest first: the caller gives them back. */
+  /** Stops holding claims. Returns the held claims, the soonest first: the caller gives them back. */
   quiet(): readonly Claim[] {
     this.#quiet = true;
     return this.#delayed.clear().map(({ claim, request }) => {
@@ -141,7 +141,7 @@ export class Intake {
     });
   }
 
-  /** A broker that pushes may send as many more messages as are held for later. */
+  /** Lets a broker that pushes send one more message for each message that is held for later. */
   #extend(): void {
     this.#options.broker.extend?.(this.#delayed.size + this.#unknown);
   }
@@ -153,7 +153,7 @@ export class Intake {
     return undefined;
   }
 
-  /** A delivery, unless it must wait: for its ETA first, then for its turn under the rate limit. */
+  /** A delivery, unless it must wait: first for its ETA, then for its turn under the rate limit. */
   #admit(claim: Claim, message: TaskMessage, known: TaskRule, isDue = false): Delivery | undefined {
     const now = Date.now();
     if (this.#refusedNow(claim, message, known, now)) return undefined;
@@ -173,7 +173,7 @@ export class Intake {
       return this.#refusedNow(claim, message, known, Date.now()) ? undefined : this.#reserve(delivery);
     };
     const held = this.#hold(turn, { claim, due, request: delivery });
-    // A message that was parked takes its turn when it comes back: a turn that no task uses would be lost.
+    // A parked message takes its turn when it comes back. A turn taken now would go unused.
     if (held) {
       known.rate?.take(now);
       this.#options.requests.reserve(delivery);
@@ -186,7 +186,7 @@ export class Intake {
     this.#hold(at, { claim, due, scheduled: { eta: new Date(at), message } });
   }
 
-  /** Keep it here until then; beyond the limit, in the broker, and it comes again. Whether it is here. */
+  /** Holds the claim here until `until`. Beyond the limits it is parked in the broker, which delivers it again. Returns true if it is held here. */
   #hold(until: number, held: DelayedClaim): boolean {
     const { broker, upkeep, etaLimit } = this.#options;
     const tooLong = until - Date.now() > (broker.maxHoldMs ?? Number.POSITIVE_INFINITY);
@@ -208,7 +208,7 @@ export class Intake {
     return (message.expires !== undefined && now > message.expires.getTime()) || this.#options.revoked.has(message);
   }
 
-  /** Expired or revoked: answered without a run. */
+  /** Settles an expired or revoked task without a run. Returns true if it did so. */
   #refusedNow(claim: Claim, message: TaskMessage, known: TaskRule, now: number): boolean {
     const { revoked, upkeep } = this.#options;
     const expired = message.expires !== undefined && now > message.expires.getTime();

@@ -14,11 +14,11 @@ export interface PresenceOptions {
   readonly clock: () => number;
   readonly concurrency: () => number;
   readonly prefetch: () => number;
-  /** Whether the broker has broadcasts: without them no event is heard. */
+  /** Whether the broker has broadcasts. Without them no event can be received. */
   readonly broadcasts: boolean;
 }
 
-/** What a worker shows of itself: its events, its statistics, its settings. */
+/** The information that a worker publishes about itself: its events, its statistics, its settings. */
 export class Presence {
   readonly #options: PresenceOptions;
   readonly #startedAt = performance.now();
@@ -27,7 +27,7 @@ export class Presence {
     this.#options = options;
   }
 
-  /** The heartbeats, where there are any. */
+  /** The heartbeats, if the worker sends any. */
   get agents(): readonly Agent[] {
     const seconds = this.#heartbeatSeconds;
     if (!this.#options.broadcasts || seconds === undefined) return [];

@@ -4,31 +4,31 @@ import { float } from '../../../../protocols/formats/values.ts';
 import { RenewingSet } from '../../../renewing.ts';
 import { isPickle } from '../../../../protocols/celery/message/serializers.ts';
 
-/** One message in this worker's hands. */
+/** One message that this worker holds. */
 export interface DelayedRequest {
   readonly message: TaskMessage;
   readonly acknowledged: boolean;
   /** Unix seconds; undefined while it waits. */
   readonly startedAt: number | undefined;
-  /** The signal a `terminate` named, for the event that tells of it. */
+  /** The signal that `terminate` named, for the event about it. */
   signum: number | null;
 }
 
-/** What a worker holds, and how much it has run. Source: celery/worker/state.py. */
+/** The messages that a worker holds, and counts of the tasks it has run. Source: celery/worker/state.py. */
 export class Requests {
   readonly #held = new RenewingSet<DelayedRequest>();
   readonly #total = new Map<string, number>();
   #processed = 0;
   #active = 0;
 
-  /** How many handlers were started. */
+  /** The number of handlers that were started. */
   get processed(): number {
     return this.#processed;
   }
   get activeCount(): number {
     return this.#active;
   }
-  /** How many of each task were started. */
+  /** The number of handlers that were started, by task. */
   get total(): ReadonlyMap<string, number> {
     return this.#total;
   }
@@ -39,7 +39,7 @@ export class Requests {
     return [...this.#held].filter(({ startedAt }) => startedAt === undefined);
   }
 
-  /** All that are held under one of these ids. */
+  /** All held requests with one of these ids. */
   find(ids: ReadonlySet<unknown>): readonly DelayedRequest[] {
     return [...this.#held].filter(({ message }) => ids.has(message.id));
   }
@@ -60,14 +60,14 @@ export class Requests {
   }
 }
 
-/** As Celery shows a request: TASK_INFO. `safe` shows arguments as text. Source: celery/worker/request.py Request.info (5.6). */
+/** A request as Celery shows it (TASK_INFO). With `safe`, arguments are text. Source: celery/worker/request.py Request.info (5.6). */
 export function taskInfo(
   message: TaskMessage,
   nodename: string,
   held: Pick<DelayedRequest, 'acknowledged' | 'startedAt'> = { acknowledged: false, startedAt: undefined },
   safe = false,
 ): Readonly<Record<string, unknown>> {
-  // A reply may have no form for what a pickle brought.
+  // The serializer of the reply may have no form for values from a pickle.
   const asText = safe || isPickle(message.wire.contentType);
   const { args, kwargs } = asText ? argumentsShown(message) : message.exactArguments();
   const { id, task, exchange, routingKey, priority, redelivered } = message;

@@ -1,8 +1,8 @@
 import type { TaskMessage } from '../../../../protocols/celery/message/message.ts';
 
 /**
- * What shall not run: ids, at most 50 000, for three hours, as Celery keeps them; and values of stamps, which Celery keeps without
- * a bound, and we as many of. Source: celery/worker/state.py.
+ * The revoked tasks. Ids: at most 50 000, for three hours, as in Celery. Values of stamps: Celery keeps them without a bound; here at most
+ * 50 000 are kept. Source: celery/worker/state.py.
  */
 export class Revoked {
   readonly #until = new Map<string, number>();
@@ -16,12 +16,12 @@ export class Revoked {
     this.#ttlMs = ttlMs;
   }
 
-  /** How long an id counts. */
+  /** How long an id is kept. */
   get ttlMs(): number {
     return this.#ttlMs;
   }
 
-  /** `until` in milliseconds since the epoch, where it was revoked earlier. */
+  /** `until` is in milliseconds since the epoch. It is passed for an id that was revoked earlier. */
   add(id: string, until: number = Date.now() + this.#ttlMs): void {
     this.#until.delete(id);
     this.#until.set(id, until);
@@ -54,14 +54,14 @@ export class Revoked {
     return this.entries.map(([id]) => id);
   }
 
-  /** Ids, and until when each counts, in milliseconds since the epoch. */
+  /** Ids, each with its expiry in milliseconds since the epoch. */
   get entries(): readonly (readonly [id: string, until: number])[] {
     const now = Date.now();
     return [...this.#until].filter(([, until]) => until > now);
   }
 }
 
-/** Whether a message bears one of these stamps: a value of its own, or one of several. */
+/** Whether a message has one of these stamps. A stamp is one value or an array of values. */
 export function isStamped(
   { stampedHeaders = [], stamps = {} }: Partial<Pick<TaskMessage, 'stampedHeaders' | 'stamps'>>,
   wanted: ReadonlyMap<string, ReadonlySet<unknown>>,

@@ -30,7 +30,7 @@ import { TaskRules } from './task-rules.ts';
 import { Upkeep } from './upkeep.ts';
 import { type Progress, WriteExecutor, type WriteOrigin } from './write-executor.ts';
 
-/** A Celery worker's consuming side, over any broker and any result backend. */
+/** The consuming side of a Celery worker, with any broker and any result backend. */
 export class CelerySource implements Source, DeliveryHost {
   readonly system = 'celery';
   /** Remote control changes these three. */
@@ -170,7 +170,8 @@ export class CelerySource implements Source, DeliveryHost {
       etaLimit: wholeNumber('etaLimit', options.etaLimit ?? 1000, 0),
     });
     const { unknownTask = 'requeue', unknownTaskDelayMs } = options;
-    // A broker that bounds how long a message is held gets it back before, as a new message. RabbitMQ would close the channel, and count a delivery.
+    // If the broker limits how long a message is held, the message goes back before the limit, as a new one.
+    // Past the limit RabbitMQ would close the channel, and count a delivery.
     const isBounded = unknownTask === 'hold' && broker.maxHoldMs !== undefined;
     this.unknownTask = isBounded ? 'requeue' : unknownTask;
     this.unknownTaskDelayMs = isBounded ? broker.maxHoldMs : unknownTaskDelayMs;
@@ -206,7 +207,7 @@ export class CelerySource implements Source, DeliveryHost {
       const ready = intake.due();
       if (ready.length > 0) return ready;
       const claiming = (this.#claiming ??= this.broker.receive(max, signal));
-      // A held claim that falls due must not wait for the next push; the claim under way stays, for the next call.
+      // A held claim that falls due must not wait for the next push. The receive that is under way is kept for the next call.
       let claims: readonly Claim[] | void;
       try {
         claims = await (intake.size === 0 ? claiming : Promise.race([claiming, intake.next()]));
@@ -214,7 +215,7 @@ export class CelerySource implements Source, DeliveryHost {
         this.#claiming = undefined;
         throw error;
       }
-      // Quiet may have come first, and given these back.
+      // Quiet may have been called first, and have given these back.
       if (claims === undefined || this.#claiming !== claiming) continue;
       this.#claiming = undefined;
       const deliveries: Delivery[] = [];
@@ -228,7 +229,7 @@ export class CelerySource implements Source, DeliveryHost {
   }
 
   async quiet(): Promise<void> {
-    // What was claimed for a call that will not come is given back with the rest; a receive that still waits takes its own.
+    // Claims for a receive call that will not come are given back with the rest. A receive call that still waits takes its own claims.
     const claiming = this.#claiming;
     const claims = (await claiming?.catch(() => [])) ?? [];
     const late = this.#claiming === claiming ? claims : [];
@@ -246,7 +247,7 @@ export class CelerySource implements Source, DeliveryHost {
     await this.backend.close();
   }
 
-  /** So many unknown tasks are held: a broker that pushes may send as many more. */
+  /** Sets the number of unknown tasks that are held: a broker that pushes may send as many more. */
   holding(count: number): void {
     this.#intake.holding(count);
   }
@@ -255,7 +256,7 @@ export class CelerySource implements Source, DeliveryHost {
     return this.#intake.postpone(claim, message, at);
   }
 
-  /** What remote control sees of this worker, and may change. */
+  /** The parts of this worker that remote control can read and change. */
   #controlled(): Controlled {
     const { broker, nodename, clock, requests, revoked, events } = this;
     return {
@@ -289,7 +290,7 @@ export class CelerySource implements Source, DeliveryHost {
         : {
             addQueue: async (queue) => {
               if (this.queues.includes(queue.name)) return;
-              // One of the configuration keeps its exchange, also when it was taken off.
+              // A queue from the configuration keeps its exchange, also after it was removed.
               const spec = this.#configured.find(({ name }) => name === queue.name) ?? queue;
               await broker.addQueue?.(spec);
               this.#consumed([...this.#queueSpecs, spec]);
@@ -329,7 +330,7 @@ export class CelerySource implements Source, DeliveryHost {
     return this.#host?.tasks.find('celery', task) ?? this.tasks.find('celery', task);
   }
 
-  /** Errbacks of the new style know the request, and not only its id. Source: celery/backends/base.py _call_task_errbacks. */
+  /** Errbacks of the new style receive the request, not only its id. Source: celery/backends/base.py _call_task_errbacks. */
   async #errback(call: ErrbackCall, { queue }: WriteOrigin): Promise<void> {
     const registration = this.#registration(call.task);
     if (registration === undefined) return;
@@ -345,7 +346,7 @@ export class CelerySource implements Source, DeliveryHost {
     });
   }
 
-  /** Writes of a settled task, in their order, each once however often this is called. */
+  /** Executes the writes of a settled task in their order. Each is done once, however often this is called. */
   async carry(claim: Claim, writes: lifecycle.CeleryWrites, origin: WriteOrigin, done: Progress): Promise<void> {
     await this.writeExecutor.execute(writes, origin, done);
     if (done.acked) return;
@@ -369,13 +370,13 @@ export class CelerySource implements Source, DeliveryHost {
   }
 }
 
-/** One that is only a name is completed where the others of that name are known; a broadcast comes under any key. */
+/** A queue that is only a name is completed later, where the configured queues are known. A broadcast queue takes any routing key. */
 function asConfigured(queue: QueueSpec, options: CeleryOptions): QueueSpec {
   const isOnlyName = Object.keys(queue).length === 1;
   return isOnlyName || queue.exchangeType === 'fanout' ? queue : configuredQueue(queue, options);
 }
 
-/** With all that the settings add, also where it is only a name here. */
+/** The queue with everything that the settings add, also if it is only a name here. */
 function asDeclared(queue: QueueSpec, options: CeleryOptions): QueueSpec {
   const known = Object.keys(queue).length === 1 && options.taskQueues?.find(({ name }) => name === queue.name);
   return known ? configuredQueue(known, options) : withSettings(queue, options);

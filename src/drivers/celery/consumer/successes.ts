@@ -13,28 +13,28 @@ export interface SuccessesOptions {
   readonly log: () => Logger;
   /** Ids kept here. @default 1000 */
   readonly max?: number;
-  /** How long. @default 3 hours */
+  /** How long an id is kept. @default 3 hours */
   readonly ttlMs?: number;
 }
 
-/** A task that succeeded before: here, or by what is stored of it. */
+/** A task that succeeded before: in this worker, or by its stored result. */
 export interface Success {
   readonly stored: StoredSuccess | undefined;
-  /** What it returned; undefined where it succeeded here. */
+  /** Its return value; undefined if it succeeded in this worker. */
   readonly value: unknown;
 }
 
 const HERE: Success = { stored: undefined, value: undefined };
 
 /**
- * Which tasks have succeeded: those of this worker by a bounded memory, others by the result backend. Whoever asks must not run them
- * again. Source: celery/app/trace.py deduplicate_successful_tasks, celery/worker/state.py successful_requests (5.6).
+ * The tasks that have succeeded. Those of this worker are in a bounded memory; for others the result backend is asked. A task that is found must
+ * not run again. Source: celery/app/trace.py deduplicate_successful_tasks, celery/worker/state.py successful_requests (5.6).
  */
 export class Successes {
   readonly #options: SuccessesOptions;
   readonly #max: number;
   readonly #ttlMs: number;
-  /** By id, until when. */
+  /** By id: the expiry in milliseconds since the epoch. */
   readonly #here = new RenewingMap<string, number>();
 
   constructor(options: SuccessesOptions) {
@@ -43,21 +43,22 @@ export class Successes {
     this.#ttlMs = options.ttlMs ?? 10_800_000;
   }
 
-  /** All that follows from its success is written. */
+  /** Called when all writes that follow from the success are done. */
   add(id: string): void {
     this.#here.delete(id);
     this.#here.set(id, Date.now() + this.#ttlMs);
-    // In the order they came: the first one is the oldest.
+    // The order is the order of insertion: the first one is the oldest.
     for (const oldest of this.#here.keys()) {
       if (this.#here.size <= this.#max) break;
       this.#here.delete(oldest);
     }
   }
 
-  /** Undefined when it has to run: it has not succeeded, or nobody can tell. Rejects while the backend is away. */
+  /** Undefined if the task must run: it has not succeeded, or that is not known. Rejects while the backend cannot be reached. */
   async find({ id, task }: Pick<TaskMessage, 'id' | 'task'>): Promise<Success | undefined> {
     const found = (this.#here.get(id) ?? 0) > Date.now() ? HERE : await this.#ask(id, task);
-    if (found !== undefined) this.#options.log().info({ task, id }, 'it succeeded before, and does not run again');
+    if (found !== undefined)
+      this.#options.log().info({ task, id }, 'the task succeeded before, and does not run again');
     return found;
   }
 
@@ -69,7 +70,7 @@ export class Successes {
       return stored === undefined ? undefined : { stored, value: plain(stored.result, limits) };
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
-      log().warn({ task, id, error }, 'what is stored of this task cannot be read; it came again, and runs again');
+      log().warn({ task, id, error }, 'the stored result of this redelivered task cannot be read; the task runs again');
       return undefined;
     }
   }

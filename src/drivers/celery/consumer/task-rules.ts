@@ -8,12 +8,12 @@ import { type CeleryOptions, originOf, type ResolvedApp } from '../options.ts';
 import { rate, RateLimit } from './rate-limit.ts';
 import { signatureRoute } from '../client/routes.ts';
 
-/** What is known of one task, put together once. */
+/** The rules for one task, resolved once. */
 export interface TaskRule extends DeliveryRules {
   readonly rate: RateLimit | undefined;
 }
 
-/** Limits that remote control has set; they win over the task's and the worker's. */
+/** Limits that remote control has set. They override the limits of the task and of the worker. */
 export interface NewLimits {
   readonly rate?: number | string;
   readonly time?: { readonly hard: number | undefined; readonly soft: number | undefined };
@@ -27,7 +27,7 @@ export interface TaskRulesOptions {
   readonly find: (task: string) => Registration | undefined;
 }
 
-/** How tasks are run here, by their names: what remote control said last, then the task's own options, then the worker's. */
+/** The rules for running tasks, by task name. Remote control overrides the task's own options, and these override the worker's options. */
 export class TaskRules {
   readonly #options: CeleryOptions;
   readonly #app: ResolvedApp;
@@ -45,25 +45,25 @@ export class TaskRules {
     this.#find = find;
   }
 
-  /** Whether its rules were put together before: then somebody handles it here. */
+  /** Whether the rules of this task were resolved before. If so, this worker has a handler for it. */
   knows(task: string): boolean {
     return this.#known.has(task);
   }
 
-  /** Put together once. */
+  /** The rules of a task. They are resolved once and kept. */
   of(task: string): TaskRule {
     let known = this.#known.get(task);
     if (known === undefined) this.#known.set(task, (known = this.resolve(task)));
     return known;
   }
 
-  /** From now on. */
+  /** Sets new limits for a task, from now on. */
   limit(task: string, limits: NewLimits): void {
     this.#newLimits.set(task, { ...this.#newLimits.get(task), ...limits });
     this.#known.delete(task);
   }
 
-  /** Put together anew and not kept: for tasks that nobody handles here. */
+  /** Resolves the rules of a task without keeping them: for tasks that have no handler here. */
   resolve(task: string): TaskRule {
     const o = this.#options;
     const t = this.#find(task)?.options ?? {};
@@ -111,7 +111,7 @@ export class TaskRules {
     };
   }
 
-  /** How this worker signs what it publishes. */
+  /** The fields that identify this worker in the messages it publishes. */
   publisher(): Pick<lifecycle.CeleryPolicy, 'origin' | 'replyTo' | 'route'> & { readonly newId: () => string } {
     return {
       origin: originOf(),
@@ -121,7 +121,7 @@ export class TaskRules {
     };
   }
 
-  /** Source: celery/app/task.py Task, of whose attributes these have a meaning here. */
+  /** The attributes of a Celery task that have a meaning here. Source: celery/app/task.py Task. */
   attribute(task: string, attribute: string): unknown {
     const { limits, policy, trackStarted, rejectOnWorkerLost } = this.of(task);
     const { max = 3, delayMs = 180_000 } = policy.retry;

@@ -16,11 +16,11 @@ export interface UpkeepOptions {
   readonly app: ResolvedApp;
   readonly revoked: Revoked;
   readonly log: () => Logger;
-  /** Told of each message that was quarantined. */
+  /** Called for each message that was quarantined. */
   readonly poison: (report: PoisonReport) => void;
 }
 
-/** What a worker writes beside its deliveries: claims that became none, and revoked ids. */
+/** The writes of a worker outside its deliveries: for claims that did not become a delivery, and for revoked ids. */
 export class Upkeep {
   readonly #options: UpkeepOptions;
   readonly #chores: Chores;
@@ -36,21 +36,21 @@ export class Upkeep {
   }
 
   /**
-   * Work on a claim outside of any delivery, tried again until it is done: while this process lives its claims are refreshed, and no other worker
-   * would get the message. `what` completes `could not ... `.
+   * Does work on a claim outside of any delivery, and retries it until it succeeds. Without the retries the message would be stuck: while this process
+   * lives it refreshes its claims, and no other worker gets the message. `what` completes `could not ... `.
    */
   write(claim: Claim, what: string, work: (done: Progress) => Promise<unknown>): void {
     const done = notYet();
     this.#chores.add(what, () => work(done), { queue: claim.queue, id: peek(claim.message).id });
   }
 
-  /** A claimed message goes back to the front of its queue. One that the broker has put aside already stays there. */
+  /** Returns a claimed message to the front of its queue. A message that the broker has quarantined already stays there. */
   giveBack(claim: Claim): void {
     if (claim.message === undefined && claim.kept !== undefined) return;
     this.write(claim, 'give back a message', () => this.#options.broker.requeue(claim, 'front'));
   }
 
-  /** An unreadable message is set aside with its reason, and reported. */
+  /** Quarantines an unreadable message with the reason, and reports it. */
   quarantine(claim: Claim, thrown: unknown): void {
     const { broker, poison } = this.#options;
     const error =
@@ -65,13 +65,13 @@ export class Upkeep {
     });
   }
 
-  /** Revoked ids that outlived every worker. */
+  /** Reads the revoked ids that the broker keeps, also while no worker runs. */
   async recallRevoked(): Promise<void> {
     const { broker, revoked } = this.#options;
     for (const [id, until] of (await broker.revokes?.recall()) ?? []) revoked.add(id, until * 1000);
   }
 
-  /** Store REVOKED for these ids, and keep them where they outlive the worker. Never rejects: the ids count here already. */
+  /** Stores REVOKED for these ids, and keeps the ids in the broker if it can keep them. Never rejects: the ids are revoked in this worker already. */
   async recordRevoked(ids: readonly string[]): Promise<void> {
     const { broker, backend, app, revoked, log } = this.#options;
     const policy = { resultSerializer: app.resultSerializer, typed: app.typedJson };
@@ -91,7 +91,7 @@ export class Upkeep {
     if (failures[0] !== undefined)
       log().warn(
         { ids: failures.length, error: failures[0].reason as unknown },
-        'revoked ids could not all be recorded',
+        'some revoked ids could not be recorded',
       );
   }
 

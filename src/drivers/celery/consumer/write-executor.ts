@@ -23,23 +23,23 @@ import { pause } from '../../../source.ts';
 import type { CeleryBroker, ResultBackend, ResultRequest } from '../brokers/broker.ts';
 import { startChord } from '../results/chords.ts';
 
-/** On whose behalf something is written. */
+/** The task that the writes belong to. */
 export interface WriteOrigin {
   readonly id: string;
   readonly task: string;
   readonly queue: string;
-  /** It may have been here before, and have been counted. */
+  /** It may have been delivered before, and a chord may have counted it then. */
   readonly redelivered: boolean;
-  /** Where the caller waits for the result. */
+  /** Where a result that is sent, and not stored, goes. */
   readonly to: ResultRequest;
   readonly policy: CeleryPolicy;
   publisher(): Publisher;
 }
 
-/** How far some writes are: each is done once, however often they are carried. */
+/** The progress of some writes. Each write is done once, however often they are executed. */
 export interface Progress {
   published: boolean;
-  /** Of several messages, those that are over with. */
+  /** Of several messages, those that need no further try. */
   sent?: Set<Publication>;
   stored: boolean;
   told: boolean;
@@ -49,10 +49,10 @@ export interface Progress {
 
 interface PartProgress {
   readonly part: ChordPart;
-  /** It was sent to the counter, and perhaps counted. */
+  /** It was sent to the counter. It may have been counted. */
   sent: boolean;
   over: boolean;
-  /** What the last member of a chord brings about. */
+  /** The writes that follow when the last member of a chord has ended. */
   follow?: { readonly writes: Writes; readonly done: Progress; readonly ends: boolean };
 }
 
@@ -65,15 +65,15 @@ export interface WriteExecutorOptions {
   readonly backend: ResultBackend;
   readonly log: () => Logger;
   readonly limits: ContentLimits;
-  /** Milliseconds the results of a header are waited for, where they are read one by one. */
+  /** Milliseconds to wait for the results of a header that must be read one by one. */
   readonly joinTimeoutMs: number;
-  /** Run an errback of the new style. Its errors are the caller's: it is called once. */
+  /** Runs an errback of the new style. It is called once. The executor logs its errors. */
   readonly errback: (call: ErrbackCall, origin: WriteOrigin) => Promise<void>;
 }
 
 /**
- * Carries out writes, in their order: the sizes of chords, messages, results, the parts of chords, errbacks. A chord is told after
- * its member's result is stored and before the member is acknowledged, so that a process that dies in between tells it again.
+ * Executes writes in this order: the sizes of chords, messages, results, the parts of chords, errbacks. A chord counts a member after the
+ * member's result is stored and before the member is acknowledged. If the process dies in between, the member is redelivered and counted again.
  */
 export class WriteExecutor {
   readonly #options: WriteExecutorOptions;
@@ -82,13 +82,14 @@ export class WriteExecutor {
     this.#options = options;
   }
 
-  /** Throws WireError, before anything is stored, where what stands in the task's place cannot be written for the broker. */
+  /** Throws WireError, before anything is stored, if the message that replaces the task cannot be written for the broker. */
   async execute(writes: Writes, origin: WriteOrigin, done: Progress): Promise<void> {
     if (!done.published) {
       for (const chord of writes.chords) await startChord(this.#options.backend, chord);
       await this.#publish(writes.publish, origin, done, writes.replacesTask);
       done.published = true;
-      for (const problem of writes.problems) this.#say(origin, problem, 'what should follow this task cannot be read');
+      for (const problem of writes.problems)
+        this.#say(origin, problem, 'the tasks that should follow this task cannot be read');
     }
     if (!done.stored) {
       const [only] = writes.results;
@@ -106,7 +107,7 @@ export class WriteExecutor {
     for (const call of writes.errbackCalls) await this.#call(call, origin);
   }
 
-  /** Each is sent once, whatever becomes of the others. */
+  /** Each message is sent once, also if others fail. */
   async #publish(
     publications: readonly Publication[],
     origin: WriteOrigin,
@@ -127,7 +128,7 @@ export class WriteExecutor {
     }
   }
 
-  /** What no queue takes, or the broker cannot hold, will not go later either. Celery loses it; here it is kept where that can be. */
+  /** A message that no queue takes, or that the broker cannot hold, will fail again later. Celery loses it. Here the broker keeps it if it can. */
   async #send(publication: Publication, origin: WriteOrigin, replacesTask: boolean): Promise<void> {
     const { broker } = this.#options;
     try {
@@ -142,11 +143,11 @@ export class WriteExecutor {
 
   async #store({ id, meta }: ResultWrite, origin: WriteOrigin): Promise<void> {
     try {
-      // What fails with it is told to the same caller, under its own id.
+      // The result of another task that fails with this one goes to the same caller, under that task's own id.
       const to = id === origin.id ? origin.to : { replyTo: origin.to.replyTo, correlationId: id };
       await this.#options.backend.store(id, meta, to);
     } catch (error) {
-      // An id that the store cannot hold will not fit later either; the job has run, and must not hang on that.
+      // An id that the store cannot hold will not fit later either. The job has run, and must not wait for this write.
       if (!(error instanceof WireError)) throw error;
       this.#say(origin, error, 'this result cannot be stored', id);
     }
@@ -160,12 +161,12 @@ export class WriteExecutor {
     }
   }
 
-  /** Count a member; the last one brings the body, or the failure of it. */
+  /** Counts a member. After the last one, the body is published, or is failed. */
   async #tell(progress: PartProgress, origin: WriteOrigin): Promise<void> {
     if (progress.over) return;
     const counter = this.#options.backend.chords;
     const { part } = progress;
-    // Without a counter somebody asks for the results: celery.chord_unlock.
+    // Without a counter, celery.chord_unlock polls the results.
     if (counter === undefined || part.group === undefined || part.id === '') {
       progress.over = true;
       if (part.group === undefined || part.id === '')
@@ -189,14 +190,14 @@ export class WriteExecutor {
     progress.over = true;
   }
 
-  /** What completes with this count; undefined while members are missing. Source: on_chord_part_return. */
+  /** The writes that complete the chord; undefined while members are missing. Source: on_chord_part_return. */
   async #completed(
     part: ChordPart,
     group: string,
     count: { readonly ended: number; readonly added: string | undefined; readonly size: string | undefined },
     origin: WriteOrigin,
   ): Promise<{ readonly writes: Writes; readonly ends: boolean } | undefined> {
-    // Not started yet, or over already: who starts it writes the size before its last member is published.
+    // The chord has not started yet, or is over already: its sender writes the size before it publishes the last member.
     if (count.size === undefined) return undefined;
     const total = whole(count.size) + whole(count.added ?? '0');
     if (!(total >= 1)) {
@@ -222,7 +223,7 @@ export class WriteExecutor {
     }
   }
 
-  /** The keys stay until they expire, as in the original. */
+  /** The keys of the counter stay until they expire, as in Celery. */
   #failed(
     part: ChordPart,
     failure: ChordFailure,
@@ -249,7 +250,7 @@ export class WriteExecutor {
       const joined = join(members, saved);
       if (joined.kind === 'joined') return joined.results;
       if (joined.kind === 'failed') return joined.failure;
-      // Members that never told the counter: their results are what is left.
+      // The counter has no record of some members. Their stored results are read instead.
       const metas = await backend.fetchMany(joined.ids);
       for (const [at, meta] of metas.entries()) {
         const id = joined.ids[at] as string;
@@ -268,7 +269,7 @@ export class WriteExecutor {
 }
 
 const JOIN_POLL_MS = 50;
-/** Messages sent in one go. */
+/** Messages sent at the same time. */
 const TOGETHER = 500;
 
 /** A whole number as Python's int() reads it from text; NaN for anything else. */

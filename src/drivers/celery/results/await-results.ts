@@ -2,24 +2,24 @@ import type { TaskMeta } from '../../../../protocols/celery/outcome/result.ts';
 import { ResultTimeoutError } from '../../../errors.ts';
 import type { ResultBackend } from '../brokers/broker.ts';
 
-/** How long to wait, and how. What is given up is only the waiting: the task goes on. */
+/** How to wait for a result, and for how long. A time-out or an abort ends only the waiting: the task continues. */
 export interface WaitOptions {
-  /** @default waits for ever */
+  /** @default no limit */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
-  /** How often to look again beside listening. @default 5 000 */
+  /** The interval of the polls that run beside the subscription. @default 5 000 */
   readonly recheckMs?: number;
 }
 
-/** What to make of what is stored. Either may throw: that ends the waiting. */
+/** How to read a stored result. Either function may throw: that ends the waiting. */
 export interface Awaited {
   readonly decode: (stored: Buffer) => TaskMeta;
   readonly ready: (meta: TaskMeta) => boolean;
 }
 
 /**
- * Waits until each of these is ready: subscribe, look, and look again now and then, since a published message may be lost. The
- * metas are in the order of the ids. Throws ResultTimeoutError, the signal's reason, or what `decode` and `ready` throw.
+ * Waits until each of these tasks is ready. It subscribes, reads the stored results, and polls them at intervals, since a published message may be
+ * lost. The metas are in the order of the ids. Throws ResultTimeoutError, the signal's reason, or what `decode` and `ready` throw.
  */
 export async function awaitMetas(
   backend: Pick<ResultBackend, 'fetchMany' | 'watch'>,
@@ -62,7 +62,7 @@ export async function awaitMetas(
     for (const [at, stored] of (await backend.fetchMany(left)).entries()) see(left[at] as string, stored);
   };
   const listen = async (): Promise<void> => {
-    // Of many, those that are ready already need no subscription.
+    // If there are several, those that are ready already need no subscription.
     if (pending.size > 1) await look();
     for (const id of pending)
       watches.set(

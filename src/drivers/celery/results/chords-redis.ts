@@ -13,13 +13,13 @@ import type { ChordCounter } from '../brokers/broker.ts';
 
 export interface RedisChordsOptions {
   readonly prefix: string;
-  /** Seconds the keys are kept; 0 is for ever. */
+  /** Seconds the keys are kept. 0 keeps them for ever. */
   readonly expires: number;
   /** Keep the results in the order of the header. All workers of a cluster must agree. */
   readonly ordered: boolean;
 }
 
-/** Chords counted in Redis, in the keys of Celery. */
+/** Counts chords in Redis, in the same keys as Celery. */
 export class RedisChords implements ChordCounter {
   readonly #redis: () => RedisConnection;
   readonly #options: RedisChordsOptions;

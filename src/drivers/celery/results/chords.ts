@@ -3,13 +3,13 @@ import type { Chords } from '../../../../protocols/celery/message/call.ts';
 import { groupMeta } from '../../../../protocols/celery/outcome/result.ts';
 import type { ResultBackend } from '../brokers/broker.ts';
 
-/** How chords are completed with these results. */
+/** How chords are completed with this result backend. */
 export function chordsOf({ kind, chords }: Pick<ResultBackend, 'kind' | 'chords'>): Chords {
   if (kind === 'disabled' || kind === 'rpc') return 'refused';
   return chords === undefined ? 'polled' : 'counted';
 }
 
-/** Record a chord, before its header is published. Source: celery/backends/redis.py apply_chord, set_chord_size. */
+/** Records a chord. Called before its header is published. Source: celery/backends/redis.py apply_chord, set_chord_size. */
 export async function startChord(
   backend: Pick<ResultBackend, 'storeGroup' | 'chords'>,
   { group, size, saved }: ChordStart,

@@ -1,7 +1,7 @@
 import { ConfigError } from '../../../errors.ts';
 import type { ResultBackend } from '../brokers/broker.ts';
 
-/** No result backend: nothing is stored, and asking for a result says what to configure. */
+/** Used without a result backend. Nothing is stored. Reading a result throws an error that says what to configure. */
 export class DisabledResults implements ResultBackend {
   readonly kind = 'disabled';
   readonly address = 'disabled://';

@@ -11,13 +11,13 @@ export interface FileResultsOptions {
   readonly folder: string;
   /** `global_keyprefix` of Celery's result_backend_transport_options. @default '' */
   readonly keyPrefix?: string;
-  /** How old a result is that `cleanup` removes; 0 keeps all. @default 86400000, one day */
+  /** `cleanup` removes results that are older than this. 0 keeps all. @default 86400000, one day */
   readonly expiresMs?: number;
-  /** How often to look for watched results when the system reports no changes. @default 250 */
+  /** The poll interval for watched results when the system reports no changes. @default 250 */
   readonly pollMs?: number;
 }
 
-/** The folder in Celery's `file:///path` or `file://localhost/path`: taken as it stands, not percent-decoded, as Celery does. */
+/** The folder in Celery's `file:///path` or `file://localhost/path`: used unchanged and not percent-decoded, as in Celery. */
 export function fileResultsFolder(url: string): string {
   const path = /^file:\/\/(?:localhost(?=\/))?(.+)$/s.exec(url)?.[1];
   if (path === undefined)
@@ -26,10 +26,10 @@ export function fileResultsFolder(url: string): string {
 }
 
 /**
- * Celery's `file://` results: one file a task, which Python and Node processes of one machine share.
+ * Celery's `file://` results: one file per task, shared by the Python and Node processes of one machine.
  *
- * A file is replaced in one step, and a SUCCESS stays; between two processes that store the same id in the same instant only
- * as far as a file system can promise it without locks.
+ * A file is replaced in one step, and a SUCCESS is not overwritten. If two processes store the same id at the same moment, a file system
+ * without locks cannot fully guarantee this.
  */
 export class FileResults implements ResultBackend {
   readonly kind = 'file';
@@ -39,7 +39,7 @@ export class FileResults implements ResultBackend {
   readonly #expiresMs: number;
   readonly #pollMs: number;
   readonly #watches = new Map<string, Watch>();
-  /** The last store of each id that is under way: two of one process must not overtake each other. */
+  /** The last store of each id that is under way. Two stores of one process must not overtake each other. */
   readonly #storing = new Map<string, Promise<void>>();
   #log: Logger = silent;
   #watching: fs.Watching | undefined;
@@ -88,7 +88,7 @@ export class FileResults implements ResultBackend {
       watch = { listeners: new Set(), seen: this.#version(name), check: undefined, again: false };
       this.#watches.set(name, watch);
     }
-    // One entry a call, though the same function be passed twice.
+    // One entry per call, also if the same function is passed twice.
     const entry = (meta: Buffer): void => listener(meta);
     watch.listeners.add(entry);
     const end = (): void => {
@@ -146,7 +146,7 @@ export class FileResults implements ResultBackend {
     return this.#doing(`write ${name}`, fs.writeWhole(join(this.#folder, name), temporary, content));
   }
 
-  /** Python empties a file and writes it anew: what looks unfinished is read again for a moment. */
+  /** Python truncates a file and then writes it. A file that looks unfinished is read again, a few times. */
   async #read(name: string): Promise<Buffer | undefined> {
     for (let tries = 1; ; tries += 1) {
       const meta = await this.#doing(`read ${name}`, fs.read(join(this.#folder, name)));
@@ -166,7 +166,7 @@ export class FileResults implements ResultBackend {
     let polls = 0;
     this.#poll = setInterval(() => {
       polls += 1;
-      // Events may be lost, and on network folders never come.
+      // Change events may be lost, and network folders never send them.
       if (this.#watching?.live !== true || polls % POLLS_BESIDE_EVENTS === 0) this.#checkAll(undefined);
     }, this.#pollMs);
   }
@@ -181,7 +181,7 @@ export class FileResults implements ResultBackend {
     for (const [name, watch] of this.#watches) if (changed === undefined || changed === name) this.#check(name, watch);
   }
 
-  /** One check of a file at a time, and one more if it changed meanwhile. */
+  /** Runs one check of a file at a time, and one more if the file changed meanwhile. */
   #check(name: string, watch: Watch): void {
     if (watch.check !== undefined) {
       watch.again = true;
@@ -189,9 +189,7 @@ export class FileResults implements ResultBackend {
     }
     watch.again = false;
     watch.check = this.#tell(name, watch)
-      .catch((error: unknown) =>
-        this.#log.warn({ system: 'celery', err: error }, `could not look at the result ${name}`),
-      )
+      .catch((error: unknown) => this.#log.warn({ system: 'celery', err: error }, `could not check the result ${name}`))
       .then(() => {
         watch.check = undefined;
         if (watch.again) this.#check(name, watch);
@@ -203,9 +201,9 @@ export class FileResults implements ResultBackend {
       const version = await this.#version(name);
       if (version === (await watch.seen)) return;
       const meta = version === undefined ? undefined : await fs.read(join(this.#folder, name));
-      // Seen only when it is whole: a half-written one changes once more, or is found by the next poll.
+      // Reported only when it is complete: a half-written file changes again, or the next poll finds it.
       if (meta !== undefined && !files.looksWhole(meta)) return;
-      // Written while it was read: told under this version, it would be told again under the next.
+      // It was written while it was read. Reported with this version, it would be reported again with the next.
       if (version !== (await this.#version(name))) continue;
       watch.seen = Promise.resolve(version);
       if (meta !== undefined) for (const listener of watch.listeners) listener(meta);

@@ -9,7 +9,7 @@ export class MemoryResults implements ResultBackend {
   readonly #expiresMs: number;
   readonly #ends = new Set<() => void>();
 
-  /** @param options `expiresMs`: how old a result is that `cleanup` removes; 0 keeps all. @default 1 day */
+  /** @param options `expiresMs`: `cleanup` removes results that are older than this; 0 keeps all. @default 1 day */
   constructor(name = '', options: { readonly expiresMs?: number } = {}) {
     this.address = `memory://${name}`;
     this.#expiresMs = options.expiresMs ?? 86_400_000;
@@ -18,7 +18,7 @@ export class MemoryResults implements ResultBackend {
     this.#store = store;
   }
 
-  /** Forget everything under this name. */
+  /** Removes everything under this name. */
   clear(): void {
     this.#store.tasks.clear();
     this.#store.groups.clear();
@@ -46,7 +46,7 @@ export class MemoryResults implements ResultBackend {
   }
 
   watch(id: string, listener: (meta: Buffer) => void): Promise<() => void> {
-    // One entry a call, though the same function be passed twice.
+    // One entry per call, also if the same function is passed twice.
     const entry = (meta: Buffer): void => listener(meta);
     const listeners = this.#store.listeners.get(id) ?? new Set();
     this.#store.listeners.set(id, listeners.add(entry));

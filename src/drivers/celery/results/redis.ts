@@ -12,9 +12,9 @@ import { RedisChords } from './chords-redis.ts';
 export interface RedisResultsOptions extends RedisTargetOptions {
   /** Seconds; 0 keeps results for ever. @default 86400 */
   readonly resultExpires?: number;
-  /** Unlike the broker's, Celery puts a `_` after it unless it ends in one of `:_-.` */
+  /** Unlike with the broker's prefix, Celery adds a `_` unless it ends in one of `:_-.` */
   readonly globalKeyprefix?: string;
-  /** Give a chord's results in the order of its header. All workers of a cluster must agree. @default true */
+  /** Pass a chord's results to its body in the order of its header. All workers of a cluster must agree. @default true */
   readonly resultChordOrdered?: boolean;
 }
 
@@ -154,7 +154,7 @@ export class RedisResults implements ResultBackend {
     this.#subscriber = subscriber;
   }
 
-  /** After a lost connection: subscribe again, then look for what was published in between. */
+  /** After a lost connection: subscribes again, then reads the results that were published in between. */
   async #catchUp(subscriber: RedisConnection): Promise<void> {
     const channels = [...this.#listeners.keys()];
     await subscriber.subscribe(...channels);

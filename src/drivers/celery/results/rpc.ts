@@ -12,20 +12,20 @@ import { AmqpConnection } from '../../../transports/amqp.ts';
 import type { ResultBackend, ResultRequest } from '../brokers/broker.ts';
 
 export interface RpcResultsOptions extends AmqpTargetOptions {
-  /** Seconds that RabbitMQ keeps the queue of a caller who went away; 0 is for ever. @default 86400 */
+  /** Seconds that RabbitMQ keeps the queue of a caller that has disconnected. 0 keeps it for ever. @default 86400 */
   readonly resultExpires?: number;
-  /** Keep results over a restart of RabbitMQ, in queues that last. Celery's `result_persistent`. @default false */
+  /** Keep results across a restart of RabbitMQ, in durable queues. Celery's `result_persistent`. @default false */
   readonly resultPersistent?: boolean;
-  /** How results are encoded: their content type says so. @default 'json' */
+  /** The serializer of results. It sets their content type. @default 'json' */
   readonly resultSerializer?: string;
 }
 
-/** The last state heard of so many tasks is kept. */
+/** The most tasks whose last received state is kept. */
 const REMEMBERED = 10_000;
 
 /**
- * Results sent to whoever asked for them, as messages; nothing is stored. One queue a process, named by its own uuid, which is `reply_to` of what
- * it publishes. Only that process can read a result, while it lives. Source: celery/backends/rpc.py (5.6).
+ * Results are sent as messages to the calling process, and are not stored. Each process has one queue. Its name is a uuid, the `reply_to` of the
+ * messages that the process publishes. Only that process can read its results, and only while it lives. Source: celery/backends/rpc.py (5.6).
  */
 export class RpcResults implements ResultBackend {
   readonly kind = 'rpc';
@@ -42,7 +42,7 @@ export class RpcResults implements ResultBackend {
   #opening: Promise<void> | undefined;
   #listening: Promise<void> | undefined;
 
-  /** @param url that of the broker */
+  /** @param url the URL of the broker */
   constructor(url: string, options: RpcResultsOptions = {}) {
     this.#target = amqpTarget(url, options);
     this.#options = options;
@@ -57,7 +57,7 @@ export class RpcResults implements ResultBackend {
     }));
   }
 
-  /** Sent to the caller, unless it said that it does not wait. A caller that is gone is no error. */
+  /** Sends the result to the caller, unless the message has no `reply_to`. A caller that is gone is not an error. */
   async store(id: string, meta: Uint8Array | string, request?: ResultRequest): Promise<void> {
     if (request?.replyTo === undefined) return;
     const message: AmqpMessage = {
@@ -76,7 +76,7 @@ export class RpcResults implements ResultBackend {
     await this.#publisher?.publish([message]);
   }
 
-  /** Begin to hear: before anything is sent whose result is to come here. */
+  /** Starts to receive results. Call it before a task is sent whose result is to come here. */
   listen(): Promise<void> {
     return (this.#listening ??= this.#listen().catch((error: unknown) => {
       this.#listening = undefined;
@@ -157,10 +157,10 @@ export class RpcResults implements ResultBackend {
     try {
       ({ taskId: id, status } = decodeMeta(body, this.#options.resultSerializer));
     } catch (error) {
-      log.warn({ error, bytes: body.length }, 'a reply that is no result was left aside');
+      log.warn({ error, bytes: body.length }, 'a reply that is not a result was ignored');
       return;
     }
-    // A retry may be over before its RETRY is told.
+    // A retry may end before its RETRY arrives.
     if (id === undefined || this.#heard.get(id)?.status === 'SUCCESS') return;
     this.#heard.delete(id);
     this.#heard.set(id, { meta: body, status });
@@ -175,5 +175,5 @@ interface Heard {
 }
 
 function noGroups(): ConfigError {
-  return new ConfigError('celery: rpc:// keeps no groups; use a result backend that stores, such as redis://');
+  return new ConfigError('celery: rpc:// keeps no groups; use a result backend that stores results, such as redis://');
 }
