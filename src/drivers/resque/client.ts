@@ -23,7 +23,7 @@ import { Events } from '../../events.ts';
 import { type Logger, silent } from '../../log.ts';
 import { type Task, taskName } from '../../task.ts';
 import { RedisConnection } from '../../transports/redis.ts';
-import { checkCall, checkClient, checkLater } from './checks.ts';
+import { checkCall, checkClient, checkLater } from './option-checks.ts';
 import type { EnqueueOptions, PerformLaterOptions, ResqueClientOptions } from './client-options.ts';
 import { type ClientHooks, enqueueHooks } from './hooks.ts';
 import { type ResolvedApp, resolveApp } from './options.ts';

@@ -12,7 +12,7 @@ import type { Delivery } from '../../source.ts';
 import type { Holder } from '../../transports/redis-claims.ts';
 import type { PostponedJob, PostponedJobs } from './postponed.ts';
 import type { ResqueProcess } from './process.ts';
-import type { Occupant } from './slots.ts';
+import type { Occupant } from './presence.ts';
 
 const SUCCEEDED: Disposition = { state: 'succeeded' };
 const REQUEUED: Disposition = { state: 'requeued' };

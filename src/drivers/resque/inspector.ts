@@ -26,7 +26,7 @@ import {
 import { type Logger, silent } from '../../log.ts';
 import { RedisConnection } from '../../transports/redis.ts';
 import { Actions, SETS_OF } from './actions.ts';
-import { checkInspector } from './checks.ts';
+import { checkInspector } from './option-checks.ts';
 import { type ResolvedApp, resolveApp, type ResqueAppOptions } from './options.ts';
 import { Sets } from './sets.ts';
 import { enqueuedAtOf, inspected, matches, type SetName, type Stored } from './stored.ts';

@@ -10,7 +10,7 @@ import type { Host } from '../../source.ts';
 import { Claims } from '../../transports/redis-claims.ts';
 import { RedisConnection } from '../../transports/redis.ts';
 import type { ResolvedApp, ResolvedWorker } from './options.ts';
-import { type Occupant, Slots } from './slots.ts';
+import { type Occupant, Slots } from './presence.ts';
 
 /** The version of Resque whose behaviour is followed. The title of the process shows it. */
 export const FOLLOWS = '3.0.0';

@@ -15,7 +15,7 @@ import { backoff } from '../../backoff.ts';
 import { type Agent, type Host, pause } from '../../source.ts';
 import { PushWatch } from '../../transports/redis-push.ts';
 import { RedisConnection } from '../../transports/redis.ts';
-import { checkScheduler } from './checks.ts';
+import { checkScheduler } from './option-checks.ts';
 import { positive, type ResolvedApp, resolveApp, type ResqueAppOptions, type SchedulerOptions } from './options.ts';
 
 /** The shortest time between two runs of a schedule. */

@@ -1,4 +1,3 @@
-import { setMaxListeners } from 'node:events';
 import type { Claimed, ClaimedJob, QuarantinedJob } from '../../../protocols/claims.ts';
 import { WireError } from '../../../protocols/errors.ts';
 import { quarantineKey, queueKey } from '../../../protocols/resque/keys.ts';
@@ -6,11 +5,11 @@ import { procline } from '../../../protocols/resque/presence.ts';
 import * as wire from '../../../protocols/resque/redis.ts';
 import { RenewingSet } from '../../renewing.ts';
 import { type Logger, silent } from '../../log.ts';
-import { retryUntilWritten } from '../../retry-until-written.ts';
+import { Chores } from '../../chores.ts';
 import { type Agent, type Delivery, type Host, pause, type Source, type UnknownTaskPolicy } from '../../source.ts';
 import { PushWatch } from '../../transports/redis-push.ts';
 import { WakeUp } from '../../wake-up.ts';
-import { checkWorker } from './checks.ts';
+import { checkWorker } from './option-checks.ts';
 import { heartbeats, keptWords, prune, pruner, rescue } from './upkeep.ts';
 import { ClassRules } from './task-rules.ts';
 import type { ResqueDelivery } from './delivery.ts';
@@ -36,8 +35,7 @@ export class ResqueSource implements Source {
   readonly #options: ResolvedWorker;
   readonly #polls: PollInterval;
   readonly #scheduler: SchedulerAgent | undefined;
-  readonly #chores = new Set<Promise<unknown>>();
-  readonly #closing = new AbortController();
+  readonly #chores = new Chores(() => this.#log);
   #intake: Intake | undefined;
   #watch: PushWatch | undefined;
   #host: Host | undefined;
@@ -77,8 +75,6 @@ export class ResqueSource implements Source {
       this.#watch?.poke();
       this.#wakeUp.signal();
     };
-    // Every pending write that failed adds a listener to this signal.
-    setMaxListeners(0, this.#closing.signal);
   }
 
   /** The queues as configured, including patterns, without exclusions. The ids of the workers contain them. */
@@ -149,14 +145,15 @@ export class ResqueSource implements Source {
     this.#paused?.resume();
     this.#watch?.poke();
     // The soonest job is released last, so that it is at the head of its queue.
-    for (const delivery of this.#postponed.close().toReversed()) this.#executeWrite(() => delivery.release());
-    await Promise.all(this.#chores);
+    for (const delivery of this.#postponed.close().toReversed())
+      this.#chores.add('give back a postponed job', () => delivery.release(), fieldsOf(delivery.job));
+    await this.#chores.settled();
     await this.#hook('shutdown');
   }
 
   async close(): Promise<void> {
-    await Promise.race([Promise.all(this.#chores), pause(2_000)]);
-    this.#closing.abort();
+    await this.#chores.settled(2_000);
+    this.#chores.close();
     if (this.#title !== undefined) process.title = this.#title;
     await this.#watch?.close();
     await this.#scheduler?.close();
@@ -280,7 +277,11 @@ export class ResqueSource implements Source {
     for (const { claimed: one, error } of sorted.poison) this.#quarantine(one, error);
     // As in Rails: the job fails with this error.
     for (const { delivery, error } of sorted.unread)
-      this.#executeWrite(() => delivery.settle({ kind: 'error', error, retriable: false }).then(() => {}));
+      this.#chores.add(
+        'record a failure',
+        () => delivery.settle({ kind: 'error', error, retriable: false }),
+        fieldsOf(delivery.job),
+      );
     return sorted.deliveries;
   }
 
@@ -289,10 +290,11 @@ export class ResqueSource implements Source {
     const reason = (error as Error).message.replace(/^resque: /, '');
     const { keys, claims } = this.#process;
     const why = JSON.stringify({ code, reason, queue, bytes: bytes.length, at: Date.now() / 1000 });
-    this.#executeWrite(async () => {
+    const write = async (): Promise<void> => {
       await claims.exchange(claim, wire.quarantine(keys, queue, bytes, why));
       this.#host?.poison({ system: this.system, queue, id: undefined, code, reason, kept: this.#kept(queue) });
-    });
+    };
+    this.#chores.add('quarantine bytes that are no payload', write, { queue });
   }
 
   #tooLarge({ queue, size, start }: QuarantinedJob): void {
@@ -313,14 +315,10 @@ export class ResqueSource implements Source {
     const { keys } = this.#process;
     return keptWords(quarantineKey(keys, queue), queueKey(keys, queue));
   }
-
-  /** Runs a write for a job without a delivery. It is tried again until it succeeds or the worker ends. */
-  #executeWrite(work: () => Promise<void>): void {
-    const chore = retryUntilWritten(work, this.#closing.signal, (error) =>
-      this.#log.debug({ error }, 'a write failed; trying again until it sticks'),
-    ).finally(() => this.#chores.delete(chore));
-    this.#chores.add(chore);
-  }
 }
 
 const NOTHING: Claimed = { claimed: [], aside: [], paused: false };
+
+function fieldsOf({ task, id, queue }: Delivery['job']): Readonly<Record<string, unknown>> {
+  return { task, id, queue };
+}
