@@ -30,8 +30,8 @@ export function program(context: CliContext): Command {
     .addOption(
       new Option(
         '--unknown-task <what>',
-        'what becomes of a job whose task has no handler: back to its queue, or what its system does (default: requeue)',
-      ).choices(['requeue', 'reject']),
+        'what becomes of a job whose task has no handler: back to its queue, what its system does, or held until this worker stops (default: requeue)',
+      ).choices(['requeue', 'reject', 'hold']),
     )
     .option('--shutdown-timeout <seconds>', 'how long a stop waits for running jobs (default: 25)', secondsOrZero);
   for (const system of systems()) system.addWorkerFlags(worker);

@@ -46,7 +46,7 @@ export interface WorkerFlags {
   readonly loglevel?: LogLevel;
   readonly logFormat?: 'json' | 'text';
   readonly shutdownTimeout?: number;
-  readonly unknownTask?: 'requeue' | 'reject';
+  readonly unknownTask?: 'requeue' | 'reject' | 'hold';
 }
 
 /** A source that flags, environment and config file have asked for, and who asked for what. */

@@ -7,6 +7,13 @@ import type { Disposition, Moment, Outcome } from '../../protocols/job.ts';
 import { keyspace } from '../../protocols/resque/keys.ts';
 import { settle as settleResque } from '../../protocols/resque/lifecycle.ts';
 import type { RetryPolicy } from '../../protocols/retry.ts';
+import { settle as settleRq } from '../../protocols/rq/lifecycle.ts';
+import { dialect } from '../../protocols/sidekiq/dialect.ts';
+import { keyspace as sidekiqKeys } from '../../protocols/sidekiq/keys.ts';
+import { settle as settleSidekiq } from '../../protocols/sidekiq/lifecycle.ts';
+import { decodeJob } from '../../protocols/sidekiq/message.ts';
+import { retryRule } from '../../src/drivers/rq/intake.ts';
+import { policyOf } from '../../src/drivers/sidekiq/task-rules.ts';
 
 /** What a failed run number `attempt` comes to, by the lifecycle of one system, for a job that leaves its retries to the worker. */
 type Settle = (policy: RetryPolicy, attempt: number, outcome: Outcome, moment: Moment) => Disposition;
@@ -22,6 +29,34 @@ const SYSTEMS: Readonly<Record<string, Settle>> = {
       { keys: keyspace(), failures: ['redis'], retry },
       moment,
     ).disposition,
+  rq: (retry, attempt, outcome, moment) =>
+    settleRq(
+      {
+        // RQ counts what its handler asks for; runs that failed are counted beside it.
+        job: {
+          id: 'j',
+          data: Buffer.from('x'),
+          ...(outcome.kind === 'retry' ? { numberOfRetries: attempt - 1 } : { attempts: attempt - 1 }),
+        },
+        execution: 'e',
+        queue: 'q',
+        worker: 'w',
+        startedAt: NOW,
+      },
+      outcome,
+      { serializer: 'pickle', resultTtl: 500, failureTtl: 60, retry: retryRule(retry, () => moment.random) },
+      moment.now,
+    ).disposition,
+  sidekiq: (retry, attempt, outcome, moment) => {
+    const counted = attempt === 1 ? '' : `,"retry_count":${attempt - 2}`;
+    const job = `{"class":"A","args":[],"jid":"j","queue":"q","retry":true${counted}}`;
+    const policy = {
+      keys: sidekiqKeys(undefined),
+      dialect: dialect('8.1'),
+      ...policyOf(retry, () => moment.random),
+    };
+    return settleSidekiq(decodeJob(Buffer.from(job), 'q'), outcome, policy, moment).disposition;
+  },
 };
 
 const CELERY_POLICY: CeleryPolicy = {

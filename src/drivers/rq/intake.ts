@@ -201,8 +201,11 @@ function limited(job: Job, registration: Registration | undefined): Job {
   return softTimeoutMs === undefined ? job : { ...job, softTimeoutMs };
 }
 
-/** The delay is 180 seconds where the policy names none. */
-function retryRule(retry: RetryPolicy): NonNullable<lifecycle.RqPolicy['retry']> {
+/** A task's policy as RQ's lifecycle takes it. The delay is 180 seconds where the policy names none. `random` gives numbers in [0, 1). */
+export function retryRule(
+  retry: RetryPolicy,
+  random: () => number = Math.random,
+): NonNullable<lifecycle.RqPolicy['retry']> {
   const { max = DEFAULT_MAX_RETRIES } = retry;
-  return { max, delayMs: (attempt) => retryDelayMs(retry, attempt, Math.random()) ?? DEFAULT_RETRY_DELAY_MS };
+  return { max, delayMs: (attempt) => retryDelayMs(retry, attempt, random()) ?? DEFAULT_RETRY_DELAY_MS };
 }

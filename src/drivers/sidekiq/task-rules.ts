@@ -45,12 +45,15 @@ function ruleOf({ options, handler }: Registration): ClassRule {
   };
 }
 
-/** `max` counts if the message has `retry: true` or no `retry`. A number in the message wins. */
-function policyOf(retry: RetryPolicy): ClassRule['policy'] {
+/**
+ * A task's policy as Sidekiq's lifecycle takes it. `max` counts where the message says `retry: true` or leaves it out; a number in the message wins.
+ * `random` gives numbers in [0, 1).
+ */
+export function policyOf(retry: RetryPolicy, random: () => number = Math.random): ClassRule['policy'] {
   const { max = DEFAULT_MAX_RETRIES, on } = retry;
   return {
     maxRetries: max ?? Number.POSITIVE_INFINITY,
-    delayMs: (count) => retryDelayMs(retry, count + 1, Math.random()),
+    delayMs: (count) => retryDelayMs(retry, count + 1, random()),
     ...(on === undefined ? {} : { onlyRetriable: true }),
   };
 }
