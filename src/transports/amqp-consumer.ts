@@ -6,10 +6,10 @@ import { type Logger, silent } from '../log.ts';
 import { pause } from '../source.ts';
 import { type AmqpConnection, type AmqpLink, atMost, type Channel, describe } from './amqp.ts';
 
-/** A message as it was delivered. It is settled by its tag, on the channel it came on, and nowhere else. */
+/** A delivered message. It is settled by its delivery tag, and only on the channel that delivered it. */
 export interface Delivered {
   readonly queue: string;
-  /** Which channel: they are counted. */
+  /** The number of the channel: channels are counted. */
   readonly generation: number;
   readonly deliveryTag: number;
   readonly consumerTag: string;
@@ -22,23 +22,23 @@ export interface Delivered {
 
 export interface Consumption {
   readonly queue: string;
-  /** What there must be before; carried out again with each new connection. */
+  /** Declarations that the queue needs. They are sent before the queue is consumed, and again with each new connection. */
   readonly declarations: readonly Declaration[];
-  /** The broker forgets a message as it sends it. @default false */
+  /** The broker deletes a message as soon as it has sent it. @default false */
   readonly noAck?: boolean;
   /** `x-priority` and so on. */
   readonly arguments?: Readonly<Record<string, string | number | boolean>>;
 }
 
 export interface ConsumerOptions {
-  /** Messages sent ahead; 0 is without limit. */
+  /** How many unsettled messages the broker sends; 0 is without limit. */
   readonly prefetch: number;
-  /** Whether `prefetch` counts all queues together. Quorum queues refuse that; then it counts each. @default false */
+  /** Whether `prefetch` counts all queues together. Quorum queues refuse that; then it counts each queue. @default false */
   readonly global?: boolean;
   readonly log?: Logger;
   /** Called for each message, in order. */
   readonly deliver: (message: Delivered) => void;
-  /** The channel with this generation is gone, and so are its messages: the broker has them again. */
+  /** The channel with this generation is gone. Its messages are no longer claimed here: the broker has them again. */
   readonly lost: (generation: number, error: unknown) => void;
 }
 
@@ -48,9 +48,9 @@ interface Session {
   readonly generation: number;
   /** Consumer tag to queue. */
   readonly consumers: Map<string, string>;
-  /** Delivered and not settled, in order of delivery. */
+  /** Delivery tags of messages that are not settled, in order of delivery. */
   readonly outstanding: RenewingSet<number>;
-  /** To be acknowledged, together. */
+  /** Delivery tags to acknowledge together. */
   acks: number[];
   prefetch: number;
 }
@@ -58,15 +58,15 @@ interface Session {
 /** How long declaring all queues and beginning to consume them may take. */
 const PATIENCE_MS = 60_000;
 
-/** How long an acknowledgement may wait for others. */
+/** How long an acknowledgement may wait for further ones. */
 const ACK_DELAY_MS = 3;
 
-/** amqplib numbers consumers when nobody else does; ours are numbered too, and never used twice. */
+/** amqplib numbers consumers when the caller does not. Here the caller numbers them, and never uses a number twice. */
 let consumerCount = 0;
 
 /**
- * Consumes queues on one channel that comes back: after a lost connection, a channel that the broker closed (a message held for too
- * long), a consumer that it cancelled (a queue deleted, a node gone). Acknowledgements leave together.
+ * Consumes queues on one channel, and starts again by itself: after a lost connection, after the broker closed the channel (a message was held for
+ * too long), and after the broker cancelled a consumer (a queue was deleted, or a node is gone). Acknowledgements are sent together.
  */
 export class AmqpConsumer {
   readonly #connection: AmqpConnection;
@@ -102,11 +102,11 @@ export class AmqpConsumer {
     const { size } = this.#session?.consumers ?? { size: 0 };
     return !this.#quiet && this.#session !== undefined && size >= this.#queues.size;
   }
-  /** Whether any queue is. */
+  /** Whether any queue is consumed now. */
   get partly(): boolean {
     return !this.#quiet && (this.#session?.consumers.size ?? 0) > 0;
   }
-  /** Why it is not. */
+  /** Why a queue could not be consumed the last time. */
   get failure(): unknown {
     return this.#failure;
   }
@@ -114,24 +114,24 @@ export class AmqpConsumer {
     return this.#session?.generation ?? 0;
   }
 
-  /** Begin with these queues. Rejects with ConfigError or ConnectionError when it cannot; later it goes on trying by itself. */
+  /** Begins to consume these queues. Rejects with ConfigError or ConnectionError when that fails. Later failures are retried here. */
   async start(queues: readonly Consumption[]): Promise<void> {
     for (const each of queues) this.#queues.set(each.queue, each);
     await this.#connection.linked();
     await (this.#starting ??= this.#start());
   }
 
-  /** One more queue. */
+  /** Consumes one more queue. */
   async add(consumption: Consumption): Promise<void> {
     if (this.#queues.has(consumption.queue)) return;
     await this.#connection.declare(consumption.declarations);
     this.#queues.set(consumption.queue, consumption);
-    // Without a session it is consumed with the others, when there is one.
+    // Without a session this queue is consumed with the others as soon as there is one.
     const session = this.#session;
     if (session !== undefined && !this.#quiet) await this.#consume(session, consumption);
   }
 
-  /** One queue less. What was delivered of it stays to be settled. */
+  /** Stops consuming one queue. Messages that it delivered can still be settled. */
   async remove(queue: string): Promise<void> {
     this.#queues.delete(queue);
     const session = this.#session;
@@ -145,9 +145,9 @@ export class AmqpConsumer {
   }
 
   /**
-   * Acknowledge, with others: those of this turn of the event loop, where they are a good part of what may be sent ahead or it is to be
-   * `soon`, else those of the next few milliseconds. RabbitMQ works on each acknowledgement, however many messages it names.
-   * Nothing happens for a message of a channel that is gone: false.
+   * Acknowledges a message, together with others. The acknowledgement is sent at the end of this turn of the event loop if `soon` is set, or if a
+   * good part of the prefetch count is to be acknowledged. Otherwise it is sent a few milliseconds later, with all that came until then. Each
+   * acknowledgement costs RabbitMQ work, however many messages it covers. Returns false, and does nothing, for a message of a channel that is gone.
    */
   ack({ generation, deliveryTag }: Pick<Delivered, 'generation' | 'deliveryTag'>, soon = false): boolean {
     const session = this.#session;
@@ -158,7 +158,7 @@ export class AmqpConsumer {
     return true;
   }
 
-  /** Give back, or drop (to the queue's dead-letter exchange, where it has one). */
+  /** Gives the message back, or drops it (to the queue's dead-letter exchange, where it has one). */
   reject({ generation, deliveryTag }: Pick<Delivered, 'generation' | 'deliveryTag'>, requeue: boolean): boolean {
     const session = this.#session;
     if (session?.generation !== generation || !session.outstanding.delete(deliveryTag)) return false;
@@ -166,7 +166,7 @@ export class AmqpConsumer {
     return true;
   }
 
-  /** How many messages may be sent ahead from now on. Changes of one turn become one. */
+  /** Sets how many unsettled messages the broker may send from now on. Several changes in one turn are sent as one. */
   setPrefetch(prefetch: number): void {
     this.#prefetch = prefetch;
     if (this.#adjusting) return;
@@ -174,7 +174,7 @@ export class AmqpConsumer {
     setImmediate(() => void this.#adjust());
   }
 
-  /** Take nothing more; what was delivered can still be settled. A broker that does not answer within a second is not waited for. */
+  /** Stops consuming. Messages that were delivered can still be settled. Waits at most a second for the broker's answer. */
   async quiet(): Promise<void> {
     this.#quiet = true;
     await this.#starting?.catch(() => undefined);
@@ -185,15 +185,15 @@ export class AmqpConsumer {
     await atMost(1_000, Promise.all(tags.map((tag) => session.channel.cancel(tag).catch(() => undefined))));
   }
 
-  /** Ask for an answer on the consuming channel, and cut the connection when there is none within `timeoutMs`. */
+  /** Asks for an answer on the consuming channel. Without an answer within `timeoutMs` the connection is cut. */
   async verify(timeoutMs: number): Promise<void> {
     if (this.#quiet) return;
     const begun = this.#beginning;
     if (begun !== undefined && performance.now() - begun.since > PATIENCE_MS)
-      this.#connection.recycle(begun.link, `no answer to what was to be consumed for ${PATIENCE_MS} ms`);
+      this.#connection.recycle(begun.link, `no answer to declare or consume for ${PATIENCE_MS} ms`);
     const session = this.#session;
     if (session === undefined) return;
-    // What is said with it is said already, or about to be.
+    // The prefetch count is only a question here: this count was sent already, or is about to be sent.
     await this.#connection.verify(timeoutMs, async () => {
       await session.channel.prefetch(wire(this.#prefetch), this.#global);
     });
@@ -204,7 +204,7 @@ export class AmqpConsumer {
     this.#sendAcks();
     const session = this.#session;
     this.#session = undefined;
-    // The broker gives back what is not settled.
+    // The broker puts unsettled messages back into their queues.
     if (session !== undefined) await atMost(1_000, session.channel.close());
   }
 
@@ -213,7 +213,7 @@ export class AmqpConsumer {
       try {
         await this.#begin();
       } catch (error) {
-        // Said of the connection, which ends by it.
+        // The broker reports this as an error of the connection, and ends the connection.
         const words = `${describe(error)} ${describe(this.#connection.failure)}`;
         if (!this.#global || !/global qos|NOT.IMPLEMENTED/i.test(words)) throw error;
         this.#log.info({}, 'RabbitMQ counts the prefetch of each of these queues by itself');
@@ -236,12 +236,12 @@ export class AmqpConsumer {
       try {
         await this.#connection.declare(declarations);
       } catch (error) {
-        // At the start it is for the caller to know. Later, the other queues are not to suffer from it.
+        // At the start the caller gets the error. Later, a failure of one queue must not stop the others.
         if (this.#generation === 0 || !(error instanceof ConfigError)) throw error;
         refused.add(queue);
       }
     }
-    // The one there is now: declaring may have outlived another.
+    // Asked again here: the connection may have been replaced during the declarations.
     const link = await this.#connection.linked();
     const channel = await link.model.createChannel();
     const session: Session = {
@@ -267,16 +267,16 @@ export class AmqpConsumer {
       if (this.#session !== session) throw new ConnectionError(`amqp: the channel was closed: ${describe(reason)}`);
     } catch (error) {
       this.#end(session, error, false);
-      // Nobody hears what it would still bring.
+      // Messages that this channel still delivers are ignored.
       await atMost(1_000, channel.close());
       throw error;
     }
     for (const queue of refused) void this.#consumeLater(session, queue);
-    // It may have been changed meanwhile.
+    // The prefetch count may have been changed meanwhile.
     if (session.prefetch !== this.#prefetch) this.setPrefetch(this.#prefetch);
   }
 
-  /** `again`: beside the consumer that there is, which is to go. */
+  /** `again`: adds a second consumer of the queue, beside the present one, which is cancelled afterwards. */
   async #consume(
     session: Session,
     { queue, noAck = false, arguments: consumerArguments = {} }: Consumption,
@@ -321,7 +321,7 @@ export class AmqpConsumer {
     }
   }
 
-  /** One queue cannot be consumed for now: it was deleted, or its node went. It is declared and consumed again. */
+  /** One queue cannot be consumed for now: it was deleted, or its node is gone. This declares and consumes it again. */
   async #consumeLater(session: Session, queue: string): Promise<void> {
     for (let attempt = 0; this.#session === session && !this.#stopped; attempt++) {
       const consumption = this.#queues.get(queue);
@@ -340,7 +340,7 @@ export class AmqpConsumer {
     }
   }
 
-  /** After a new connection, or a channel closed on a living one. */
+  /** Begins again after a new connection, or after the broker closed the channel but not the connection. */
   async #recover(): Promise<void> {
     if (this.#queues.size === 0 || this.#recovering) return;
     this.#recovering = true;
@@ -351,7 +351,7 @@ export class AmqpConsumer {
           this.#log.info({ queues: [...this.#queues.keys()] }, 'consuming again');
           return;
         } catch (error) {
-          // The next connection begins anew.
+          // The next connection calls this again.
           if (!this.#connection.ready) return;
           const how = error instanceof ConfigError ? 'error' : 'warn';
           if (attempt === 0 && !this.#stopped) this.#log[how]({ error }, 'cannot consume yet; trying again');
@@ -375,7 +375,7 @@ export class AmqpConsumer {
     this.#options.lost(session.generation, error);
     this.#log.debug({ error }, 'nothing is consumed for now: the channel is gone');
     if (this.#stopped || !recover) return;
-    // A connection that ends closes its channels first.
+    // A connection that ends closes its channels first. So check in the next microtask whether the connection is still there.
     queueMicrotask(() => {
       if (this.#stopped || this.#connection.link !== session.link) return;
       this.#log.warn({ error }, 'RabbitMQ closed the channel; opening another one');
@@ -383,7 +383,7 @@ export class AmqpConsumer {
     });
   }
 
-  /** One multiple acknowledgement for all that nothing unsettled lies before, single ones for the rest. */
+  /** Sends one multiple acknowledgement for all messages older than the oldest unsettled one, and a single acknowledgement for each of the others. */
   #sendAcks(): void {
     clearImmediate(this.#flush);
     clearTimeout(this.#flushLater);
@@ -402,7 +402,7 @@ export class AmqpConsumer {
     if (upTo > 0) this.#send(session, () => session.channel.ack(message(upTo), true));
   }
 
-  /** A channel that ended this moment takes nothing; its end is told elsewhere. */
+  /** A channel that has just ended rejects the write. Then its end is handled here. */
   #send(session: Session, write: () => void): void {
     try {
       write();
@@ -411,7 +411,7 @@ export class AmqpConsumer {
     }
   }
 
-  /** On a channel as a whole the count can be changed; that of each consumer only with a new consumer. */
+  /** Sends the prefetch count. The count of a whole channel can be changed. The count of each consumer changes only with a new consumer. */
   async #adjust(): Promise<void> {
     try {
       for (let session = this.#session; session !== undefined; session = this.#session) {
@@ -437,17 +437,17 @@ export class AmqpConsumer {
   }
 }
 
-/** So many acknowledgements are a good part of what may be sent ahead: RabbitMQ has enough left to send meanwhile. */
+/** The number of acknowledgements that is sent at once: a quarter of the prefetch count, so that RabbitMQ can send the other messages meanwhile. */
 function enough(prefetch: number): number {
   return prefetch === 0 ? 64 : Math.min(64, Math.max(1, prefetch >> 2));
 }
 
-/** What amqplib looks at when it settles a message. */
+/** The part of a message that amqplib reads when it settles the message. */
 function message(deliveryTag: number): Parameters<Channel['ack']>[0] {
   return { fields: { deliveryTag } } as Parameters<Channel['ack']>[0];
 }
 
-/** The count is 16 bits wide; more is no limit. */
+/** The prefetch count on the wire. It has 16 bits; a higher count is sent as 0, which is no limit. */
 function wire(prefetch: number): number {
   return prefetch > 65_535 ? 0 : prefetch;
 }

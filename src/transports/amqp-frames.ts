@@ -3,12 +3,12 @@ import type { AmqpMessage, AmqpProperties } from '../../protocols/amqp.ts';
 import { WireError } from '../../protocols/errors.ts';
 
 /**
- * Basic properties and publishes as frames, past amqplib's own codec: that one reads 64-bit integers as doubles, lets a header named
- * `__proto__` set a prototype, ends the connection over headers nested too deep, and writes small integers with a letter that
- * older py-amqp takes for a text. Header tables pass through here as bytes.
+ * Encodes and decodes basic properties and publishes as frames, without amqplib's own codec. That codec reads 64-bit integers as doubles, lets a
+ * header named `__proto__` set a prototype, ends the connection when headers nest too deep, and writes small integers with a type letter that older
+ * py-amqp reads as a text. Header tables pass through here as bytes.
  */
 
-/** What is used of amqplib's connection object. */
+/** The part of amqplib's connection object that is used here. */
 export interface FrameConnection {
   rest: Buffer;
   frameMax: number;
@@ -41,8 +41,8 @@ const BASIC = 60;
 const PUBLISH = 40;
 
 /**
- * From now on the properties of messages are `AmqpProperties`: the headers are the bytes of their table. Properties that cannot be read
- * are `damage`, and the message goes its way. A frame too short to say how long its body is ends the connection.
+ * From now on the properties of messages are `AmqpProperties`: the headers are the bytes of their table. Properties that cannot be decoded are
+ * `damage`, and the message is still delivered. A frame that is too short to contain the length of its body ends the connection.
  */
 export function keepHeaderTables(connection: FrameConnection): void {
   const otherFrame = connection.recvFrame.bind(connection);
@@ -50,7 +50,7 @@ export function keepHeaderTables(connection: FrameConnection): void {
     const { rest } = connection;
     if (rest.length < FRAME_START_BYTES || rest[0] !== HEADER_FRAME) return otherFrame();
     const end = FRAME_START_BYTES + rest.readUInt32BE(3);
-    // Incomplete: amqplib reads on, and comes back here. Anything odd: its business too.
+    // Incomplete: amqplib reads more, and calls this again. amqplib also handles any malformed frame.
     if (rest.length <= end || rest[end] !== FRAME_END || rest.readUInt16BE(FRAME_START_BYTES) !== BASIC)
       return otherFrame();
     const payload = rest.subarray(FRAME_START_BYTES, end);
@@ -70,7 +70,10 @@ export function keepHeaderTables(connection: FrameConnection): void {
   };
 }
 
-/** Writes `basic.publish` with its properties and body to a channel's buffer. False: the buffer is full. Throws WireError `too-large`, before anything is written. */
+/**
+ * Writes `basic.publish` with its properties and body to a channel's buffer. Returns false when the buffer is full. Throws WireError `too-large`
+ * before anything is written.
+ */
 export function writePublish(connection: FrameConnection, channel: number, message: AmqpMessage): boolean {
   const target = connection.channels[channel];
   if (target === null || target === undefined) throw new Error('the channel is closed');
@@ -84,7 +87,7 @@ export function writePublish(connection: FrameConnection, channel: number, messa
     );
   }
   const head = methodSize(message) + header;
-  // 0 is without limit.
+  // 0 means no limit.
   const room = connection.frameMax > 0 ? connection.frameMax - FRAME_OVERHEAD : Math.max(1, body.byteLength);
   const pieces = Math.ceil(body.byteLength / room);
   const frames = Buffer.allocUnsafe(head + body.byteLength + pieces * FRAME_OVERHEAD);
@@ -121,13 +124,13 @@ const PROPERTIES = [
 
 const KNOWN_FLAGS = PROPERTIES.reduce((flags, [, flag]) => flags | flag, 0);
 
-/** The length before a value, or the value. */
+/** Bytes of a value of fixed size, or of the length before a value. */
 const FIXED_BYTES = { text: 1, table: 4, octet: 1, long: 8 } as const;
 
-/** One pass without a helper a property: every message passes here. */
+/** One pass without a function for each property, for speed: every message is decoded here. */
 function readProperties(payload: Buffer): AmqpProperties {
   const flags = payload.readUInt16BE(0);
-  // The lowest bit announces more flags, of properties that nobody has defined.
+  // The lowest bit announces further flags, for properties that AMQP does not define.
   if ((flags & ~KNOWN_FLAGS) !== 0)
     return damaged(payload, 'the properties of the message have a flag that means nothing');
   const properties: Record<string, unknown> = {};
@@ -140,7 +143,7 @@ function readProperties(payload: Buffer): AmqpProperties {
         const end = at < length ? at + 1 + (payload[at] as number) : at + 1;
         if (end > length) return cutIn(payload, name);
         const text = payload.toString('utf8', at + 1, end);
-        // Written again it would be another text, and longer than its length can say.
+        // Encoded again, the text would have other bytes, and could be longer than its length byte allows.
         if (text.includes('\ufffd') && !isUtf8(payload.subarray(at + 1, end)))
           return damaged(payload, `the property '${name}' of the message is not UTF-8`);
         properties[name] = text;
@@ -194,7 +197,9 @@ function headerSize({ properties }: AmqpMessage): number {
   return size;
 }
 
-/** With the byte of its length. Throws WireError `too-large`: a longer text would be read as something else, and end the connection. */
+/**
+ * The size of a text with its length byte. Throws WireError `too-large`: a longer text would be decoded as something else, and end the connection.
+ */
 function textSize(name: string, text: string): number {
   const length = Buffer.byteLength(text);
   if (length > 255) throw new WireError('amqp', 'too-large', `the ${name} has ${length} bytes; AMQP has room for 255`);
@@ -258,7 +263,7 @@ function frameEnd(frames: Buffer, start: number, at: number): number {
   return at + 1;
 }
 
-/** At most 255 bytes: `textSize` has seen to that. */
+/** At most 255 bytes: `textSize` has checked that. */
 function shortText(frames: Buffer, at: number, text: string): number {
   const length = frames.write(text, at + 1);
   frames[at] = length;

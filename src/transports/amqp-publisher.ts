@@ -5,16 +5,16 @@ import { writePublish } from './amqp-frames.ts';
 import { type AmqpConnection, type AmqpLink, atMost, type ConfirmChannel, describe } from './amqp.ts';
 
 export interface PublisherOptions {
-  /** Messages waiting for a connection, at most; more fail at once. @default 10 000 */
+  /** How many messages may wait for a connection; more fail at once. @default 10 000 */
   readonly bufferLimit?: number;
-  /** How long they wait, and how long a broker short of memory or disk is waited for. @default 5 000 */
+  /** How long messages wait for a connection, or for a broker that is short of memory or disk. @default 5 000 */
   readonly patienceMs?: number;
 }
 
-/** Confirms outstanding at once: enough to keep the broker busy, few enough to forget. */
+/** Confirms outstanding at once: enough to keep the broker busy, and few enough to lose track of when the connection ends. */
 const WINDOW = 2_000;
 
-/** What amqplib's channel has beyond its types: its number, and the list of those who wait for a confirm. */
+/** Members of amqplib's channel that its types leave out: its number, and the list of callbacks that wait for a confirm. */
 interface ConfirmInternals {
   readonly ch: number;
   pushConfirmCallback(done: (error: unknown) => void): void;
@@ -36,8 +36,9 @@ interface Pending {
 }
 
 /**
- * Publishes with confirms: what resolves is the broker's. While the connection is away a bounded number of messages waits for it, for a
- * bounded time, and then fails with ConnectionError; so does what was sent and not confirmed when it ended, of which nobody knows.
+ * Publishes with confirms: when a publish resolves, the broker has the message. While the connection is away, a bounded number of messages waits for
+ * it, for a bounded time, and then fails with ConnectionError. A message that was sent and not confirmed when the connection ended fails with
+ * ConnectionError, too: it is not known whether the broker has it.
  */
 export class AmqpPublisher {
   readonly #connection: AmqpConnection;
@@ -46,7 +47,7 @@ export class AmqpPublisher {
   #open: Open | undefined;
   #opening: Promise<Open> | undefined;
   #waiting = 0;
-  /** While the broker takes nothing. */
+  /** Runs while the broker accepts no publications. */
   #blockage: NodeJS.Timeout | undefined;
   readonly #unblocked = new Set<() => void>();
 
@@ -59,13 +60,13 @@ export class AmqpPublisher {
   }
 
   /**
-   * Resolves when the broker has them all. Throws ConnectionError; UnroutableError for a mandatory message that no queue takes;
-   * WireError `too-large`. With several, those not named by the error may have been taken.
+   * Resolves when the broker has all the messages. Throws ConnectionError; UnroutableError for a mandatory message that no queue takes; WireError
+   * `too-large`. With several messages, the broker may have those that the error does not name.
    */
   async publish(messages: Iterable<AmqpMessage>): Promise<void> {
     const batch = new Batch();
     for (const message of messages) {
-      // Both are looked at in the turn of the sending: while one waits for the second, the first may go.
+      // Both conditions are checked in the same turn as the send: while this waits for the second one, the first one may become false.
       while (this.#open === undefined || this.#connection.blocked !== undefined) await this.#wait();
       const open = this.#open;
       this.#send(open, message, batch);
@@ -76,7 +77,7 @@ export class AmqpPublisher {
     if (batch.failure !== undefined) throw batch.failure;
   }
 
-  /** Whether something was sent and is not confirmed. */
+  /** Whether any message was sent and is not confirmed. */
   get busy(): boolean {
     return (this.#open?.unconfirmed.size ?? 0) > 0;
   }
@@ -99,7 +100,7 @@ export class AmqpPublisher {
     open.unconfirmed.add(pending);
     batch.sent();
     open.channel.pushConfirmCallback((error) => {
-      // Its sender does not wait any more.
+      // Its sender does not wait for it any more.
       if (!open.unconfirmed.delete(pending)) return;
       batch.confirmed(
         error !== null && error !== undefined
@@ -111,7 +112,7 @@ export class AmqpPublisher {
     });
   }
 
-  /** For a channel, or for the broker to take publications: a place among those who wait, for a bounded time. */
+  /** Waits for a channel, or until the broker accepts publications. The number of waiting messages and the time are bounded. */
   async #wait(): Promise<void> {
     const { blocked, target } = this.#connection;
     if (this.#waiting >= this.#bufferLimit) {
@@ -140,7 +141,7 @@ export class AmqpPublisher {
       });
       channel.on('return', ({ fields, properties }) => {
         const { exchange, routingKey, replyText } = fields as unknown as Readonly<Record<string, string>>;
-        // A return comes before its confirm; of two alike the first is meant.
+        // A return comes before its confirm. When two messages look alike, the first one is taken for the returned one.
         for (const pending of open.unconfirmed) {
           const { message } = pending;
           if (pending.returned !== undefined || message.exchange !== exchange || message.routingKey !== routingKey)
@@ -172,7 +173,7 @@ export class AmqpPublisher {
     if (!taken) throw new ConnectionError(`amqp: ${this.#takesNothing(why)}; this one was not sent`);
   }
 
-  /** The broker takes nothing any more, or takes publications again, or is gone. */
+  /** Called when the broker stops accepting publications, when it accepts them again, and when the connection ends. */
   #turned(): void {
     clearTimeout(this.#blockage);
     const why = this.#connection.blocked;
@@ -181,7 +182,7 @@ export class AmqpPublisher {
       return;
     }
     this.#blockage = setTimeout(() => {
-      // What was sent before the broker said so lies in its socket, and nobody knows for how long.
+      // Messages sent before the broker announced the block are in its socket, and it is not known for how long.
       for (const pending of this.#open?.unconfirmed ?? []) {
         this.#open?.unconfirmed.delete(pending);
         pending.batch.confirmed(
@@ -227,7 +228,7 @@ class Batch {
   }
 }
 
-/** The channel went, or the broker said no. */
+/** The error for a message that was not confirmed: the channel was closed, or the broker refused the message. */
 function notConfirmed(message: AmqpMessage, cause: unknown): Error {
   const { code, message: text } = cause as { readonly code?: number; readonly message: string };
   if (text === 'message nacked') {
@@ -235,7 +236,7 @@ function notConfirmed(message: AmqpMessage, cause: unknown): Error {
       `amqp: the broker refused a message for ${placeOf(message)}: a queue that it goes to is full (x-max-length, x-overflow), or cannot be replicated now`,
     );
   }
-  // One wrong exchange closes the channel for all; only those who meant it are told so.
+  // One wrong exchange closes the channel for all messages. Only the messages for that exchange fail with this reason.
   const meant = message.exchange !== '' && text.includes(`'${message.exchange}'`);
   return meant && (code === 403 || code === 404) ? unroutable(message, text) : cutOff(cause);
 }

@@ -1,15 +1,15 @@
 import { ConnectionError } from '../errors.ts';
 import type { AmqpConnection, Channel } from './amqp.ts';
 
-/** How much a queue holds that no consumer has, and how many consume it. */
+/** The number of messages in a queue that no consumer has, and the number of its consumers. */
 export interface AmqpQueueCount {
   readonly messages: number;
   readonly consumers: number;
 }
 
 /**
- * Asks for queues by passive declarations, which change nothing: one answer for each name, undefined for a queue that is not there or that may not be
- * seen. Rejects with ConnectionError when the connection ends.
+ * Asks for queues by passive declarations, which change nothing. Gives one answer for each name: undefined for a queue that does not exist or that
+ * this user may not see. Rejects with ConnectionError when the connection ends.
  */
 export async function countQueues(
   connection: AmqpConnection,
@@ -23,7 +23,8 @@ export async function countQueues(
       const { messageCount, consumerCount } = await channel.checkQueue(name);
       counts.push({ messages: messageCount, consumers: consumerCount });
     } catch (error) {
-      // The broker closes a channel that asked for a queue it does not have (404), may not see (403) or that is another connection's own (405).
+      // The broker closes a channel that asked for a queue that does not exist (404), that this user may not see (403) or that is exclusive to
+      // another connection (405).
       if (![403, 404, 405].includes((error as { readonly code?: number }).code ?? 0)) throw lost(error);
       channel = undefined;
       counts.push(undefined);
@@ -33,7 +34,7 @@ export async function countQueues(
   return counts;
 }
 
-/** Removes the messages of a queue that no consumer has; undefined where there is no such queue. */
+/** Removes the messages of a queue that no consumer has; undefined where the queue does not exist. */
 export async function purgeQueue(connection: AmqpConnection, name: string): Promise<number | undefined> {
   const channel = await openChannel(connection);
   try {
@@ -50,7 +51,7 @@ async function openChannel(connection: AmqpConnection): Promise<Channel> {
   const { model } = await connection.linked();
   try {
     const channel = await model.createChannel();
-    // The call that failed says why.
+    // The call that failed reports the reason.
     channel.on('error', () => undefined);
     return channel;
   } catch (cause) {

@@ -14,21 +14,21 @@ export interface AmqpNode {
   readonly tls: TlsOptions | undefined;
 }
 
-/** Where RabbitMQ is and how to get in. `maskedUrl` is for banners and logs. */
+/** The address of RabbitMQ and the credentials. `maskedUrl` is for banners and logs. */
 export interface AmqpTarget {
   readonly maskedUrl: string;
   /** Tried in turn. At least one. */
   readonly nodes: readonly AmqpNode[];
   readonly heartbeatSeconds: number;
   readonly connectTimeoutMs: number;
-  /** As the management pages show it. */
+  /** The connection's name on the management pages. */
   readonly connectionName: string | undefined;
 }
 
 export interface AmqpTargetOptions {
   /** TLS settings beyond the URL's, as node:tls takes them. */
   readonly tls?: TlsOptions;
-  /** Seconds between signs of life; a server silent for twice as long is given up. 0 is off. Celery's `broker_heartbeat`. @default 20 */
+  /** Seconds between heartbeats; a server that is silent for twice as long is given up. 0 is off. Celery's `broker_heartbeat`. @default 20 */
   readonly heartbeatSeconds?: number;
   /** @default 4 000 */
   readonly connectTimeoutMs?: number;
@@ -79,7 +79,7 @@ function parse(url: string, options: AmqpTargetOptions): AmqpNode {
     hostname: name === '' || name === 'localhost' ? '127.0.0.1' : name,
     port: host[2] === undefined ? (secure ? 5671 : 5672) : Number(host[2]),
     username: username === '' ? 'guest' : unquote(username),
-    // To kombu an empty one is none.
+    // kombu treats an empty password as no password.
     password: password === undefined || password === '' ? 'guest' : unquote(password),
     vhost: path === '' || path === '/' ? '/' : unquote(path),
     tls:
@@ -89,7 +89,7 @@ function parse(url: string, options: AmqpTargetOptions): AmqpNode {
   };
 }
 
-/** At the last `@` before the path, as people write passwords. */
+/** The user and password end at the last `@` before the path, because people write passwords with an unescaped `@`. */
 function endOfUser(_: string, address: string): number {
   const path = address.indexOf('/');
   return address.lastIndexOf('@', path < 0 ? undefined : path);

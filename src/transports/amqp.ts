@@ -13,13 +13,13 @@ export type { AmqpMessage, Channel, ConfirmChannel };
 export interface AmqpLink {
   readonly model: ChannelModel;
   readonly frames: FrameConnection;
-  /** Higher with each connection made: what belongs to an earlier one is gone. */
+  /** Higher with each connection made: whatever belongs to an earlier connection is gone. */
   readonly generation: number;
 }
 
 /**
- * One connection to RabbitMQ that comes back by itself, node after node of the list. The only file that imports amqplib. What lives on a
- * connection (channels, consumers) is made anew by whoever hears `onUp`.
+ * One connection to RabbitMQ that reconnects by itself, trying the nodes of the list in turn. The only file that imports amqplib. Channels and
+ * consumers end with a connection; the listeners of `onUp` make them again.
  */
 export class AmqpConnection {
   readonly target: AmqpTarget;
@@ -49,12 +49,12 @@ export class AmqpConnection {
   get link(): AmqpLink | undefined {
     return this.#link;
   }
-  /** Why the broker takes no publications for now: its memory or disk is short. */
+  /** Why the broker accepts no publications for now: its memory or disk is short. */
   get blocked(): string | undefined {
     return this.#blocked;
   }
 
-  /** Why there is no connection, or why there was none the last time. */
+  /** Why there is no connection, or why there was none the last time that one failed. */
   get failure(): unknown {
     return this.#failure;
   }
@@ -88,7 +88,7 @@ export class AmqpConnection {
     throw new ConnectionError(`amqp: cannot connect to ${maskedUrl}: ${describe(cause)}`, { cause });
   }
 
-  /** The connection, waited for up to `patienceMs`; then ConnectionError. */
+  /** The connection. Waits for it up to `patienceMs`; then rejects with ConnectionError. */
   async linked(): Promise<AmqpLink> {
     if (this.#link !== undefined) return this.#link;
     if (!this.#closing.signal.aborted) {
@@ -110,8 +110,8 @@ export class AmqpConnection {
   }
 
   /**
-   * Declares on a channel of its own, so that a refusal ends nothing else. Throws ConfigError when the broker has a thing with other
-   * properties (406), does not have it (404) or forbids it (403), ConnectionError when the connection ends.
+   * Declares on a channel of its own, so that a refusal ends nothing else. Throws ConfigError when the broker has the queue or exchange with other
+   * properties (406), does not have it (404) or forbids it (403). Throws ConnectionError when the connection ends.
    */
   async declare(declarations: readonly Declaration[]): Promise<void> {
     if (declarations.length === 0) return;
@@ -122,7 +122,7 @@ export class AmqpConnection {
     } catch (cause) {
       throw new ConnectionError(`amqp: cannot open a channel: ${describe(cause)}`, { cause });
     }
-    // What it says is said by the call that failed.
+    // The call that failed reports the reason.
     channel.on('error', () => undefined);
     for (const declaration of declarations) {
       try {
@@ -134,13 +134,13 @@ export class AmqpConnection {
     await channel.close().catch(() => undefined);
   }
 
-  /** Ask for a sign of life, and cut the connection when there is none within `timeoutMs`: it may look alive for long. */
+  /** Asks the server for an answer, and cuts the connection when there is none within `timeoutMs`. A dead connection may look alive for long. */
   async verify(timeoutMs: number, ask: (link: AmqpLink) => Promise<void> = askForChannel): Promise<void> {
     const link = this.#link;
     if (link === undefined) return;
     const limit = new AbortController();
     const silence = pause(timeoutMs, limit.signal)
-      // A process that was busy for long reads its socket first, and judges then.
+      // A process that was busy for long must read its socket before it judges the connection.
       .then(() => new Promise((resolve) => setImmediate(() => setImmediate(resolve))))
       .then(() => 'silent');
     const answer = ask(link).then(
@@ -152,12 +152,12 @@ export class AmqpConnection {
     if (heard === 'silent') this.recycle(link, `no answer for ${timeoutMs} ms`);
   }
 
-  /** Cut this connection, if it is still the one there is, so that a new one is made. */
+  /** Cuts this connection if it is still the current one, so that a new one is made. */
   recycle(link: AmqpLink, reason: string): void {
     if (this.#link !== link) return;
     const error = new ConnectionError(`amqp: ${reason}`);
     this.#lost(link, error);
-    // With an error amqplib hears of it, and ends all that waits for answers.
+    // With an error, amqplib notices the end and rejects all calls that wait for an answer.
     socketOf(link.model)?.destroy(error);
   }
 
@@ -169,7 +169,7 @@ export class AmqpConnection {
     this.#link = undefined;
     for (const resolve of this.#waiting) resolve(undefined);
     if (link === undefined) return;
-    // A broker that does not answer is left without a word.
+    // A broker that does not answer is not waited for.
     await atMost(1_000, link.model.close());
     socketOf(link.model)?.destroy();
   }
@@ -203,7 +203,7 @@ export class AmqpConnection {
     let reason: unknown;
     model.on('error', (error: unknown) => (reason = error));
     model.on('close', (error?: unknown) => {
-      // A peer that is gone does not take the farewell that amqplib waits to send.
+      // A peer that is gone never receives the close frame that amqplib waits to send.
       setTimeout(() => socketOf(model)?.destroy(), 1_000).unref();
       this.#lost(link, reason ?? error);
     });
@@ -240,7 +240,7 @@ export class AmqpConnection {
     const { signal } = this.#closing;
     const said = new Set<string>();
     for (let attempt = 0; !signal.aborted && this.#link === undefined; attempt++) {
-      // One round over all nodes without a pause between them.
+      // Try all nodes once without a pause between them.
       if (attempt % this.target.nodes.length === 0) {
         await pause(backoff(Math.floor(attempt / this.target.nodes.length), Math.random(), 100, 2_000), signal);
       }
@@ -250,7 +250,7 @@ export class AmqpConnection {
         this.#log.info({ broker: this.target.maskedUrl }, 'connected to RabbitMQ again');
       } catch (error) {
         const why = describe(error);
-        // What a person must change is said, once.
+        // An error that a person must fix is logged as an error, once.
         const level = error instanceof ConfigError && !said.has(why) ? 'error' : 'debug';
         said.add(why);
         this.#log[level]({ broker: this.target.maskedUrl, error }, 'no connection to RabbitMQ yet; trying again');
@@ -279,7 +279,7 @@ async function open(node: AmqpNode, target: AmqpTarget): Promise<ChannelModel> {
     return await connect({ ...address, vhost: encodeURIComponent(vhost) }, options);
   } catch (cause) {
     const text = describe(cause);
-    // amqplib does not tell why the opening of the virtual host was refused.
+    // amqplib does not report why the broker refused to open the virtual host.
     if (/ACCESS.REFUSED|NOT.ALLOWED|\b(?:403|530)\b|OpenOk; got <ConnectionClose/i.test(text)) {
       throw new ConfigError(`amqp: ${node.maskedUrl} refuses user '${username}' or virtual host '${vhost}': ${text}`, {
         cause,
@@ -312,7 +312,7 @@ async function declare(channel: Channel, declaration: Declaration): Promise<void
   }
 }
 
-/** 403, 404, 405 and 406 stay as they are until a person changes something. */
+/** The error for a failed declaration. 403, 404, 405 and 406 do not go away until a person changes something. */
 function refused(declaration: Declaration, cause: unknown): Error {
   const code = (cause as { readonly code?: unknown } | null)?.code;
   const text = describe(cause);
@@ -334,7 +334,7 @@ function refused(declaration: Declaration, cause: unknown): Error {
   return new ConfigError(`amqp: the broker refuses ${what}: ${advice} (${text})`, { cause });
 }
 
-/** amqplib has no way to give up a connection at once. */
+/** The socket of a connection: amqplib has no way to give up a connection at once. */
 function socketOf(model: ChannelModel): { destroy(error?: Error): void } | undefined {
   return (model.connection as { readonly stream?: { destroy(error?: Error): void } }).stream;
 }
@@ -345,7 +345,7 @@ async function askForChannel({ model }: AmqpLink): Promise<void> {
   await channel.close();
 }
 
-/** Waits for `work` to end either way, but not longer than this. */
+/** Waits until `work` has resolved or rejected, but not longer than `ms`. */
 export async function atMost(ms: number, work: Promise<unknown>): Promise<void> {
   const limit = new AbortController();
   await Promise.race([work.catch(() => undefined), pause(ms, limit.signal)]);

@@ -15,7 +15,7 @@ import {
 } from 'node:fs/promises';
 import { ConfigError } from '../errors.ts';
 
-/** Creates a folder, and its parents, unless it is there. Throws ConfigError when it cannot be used for reading and writing. */
+/** Creates a folder and its parents, unless it exists. Throws ConfigError when it cannot be used for reading and writing. */
 export async function ensureFolder(path: string, what: string): Promise<void> {
   try {
     await mkdir(path, { recursive: true });
@@ -29,17 +29,17 @@ export async function ensureFolder(path: string, what: string): Promise<void> {
   }
 }
 
-/** The names in a folder; undefined when there is no such folder. */
+/** The names in a folder; undefined when the folder does not exist. */
 export function list(folder: string): Promise<readonly string[] | undefined> {
   return orAbsent(readdir(folder));
 }
 
-/** A file's content; undefined when there is none. */
+/** A file's content; undefined when the file does not exist. */
 export function read(path: string): Promise<Buffer | undefined> {
   return orAbsent(readFile(path));
 }
 
-/** What tells one state of a file from another; undefined when there is none. */
+/** Data that differs between two states of a file; undefined when the file does not exist. */
 export async function look(
   path: string,
 ): Promise<{ readonly size: number; readonly modifiedMs: number; readonly version: string } | undefined> {
@@ -52,7 +52,7 @@ export async function look(
   };
 }
 
-/** Writes a file by way of `temporary`, in the same file system, so that nobody ever sees half of it. */
+/** Writes `temporary`, which must be in the same file system, and renames it to `path`. So no process ever reads half of the file. */
 export async function writeWhole(path: string, temporary: string, content: string | Uint8Array): Promise<void> {
   try {
     await writeFile(temporary, content);
@@ -63,7 +63,7 @@ export async function writeWhole(path: string, temporary: string, content: strin
   }
 }
 
-/** Renames a file. False when it is not there (any more): somebody else was faster. */
+/** Renames a file. False when it does not exist, or no longer: another process was faster. */
 export async function move(from: string, to: string): Promise<boolean> {
   try {
     await rename(from, to);
@@ -98,13 +98,13 @@ export async function touchFolder(path: string, now: Date): Promise<void> {
   await utimes(path, now, now);
 }
 
-/** Something that watches a folder. `live` is false where the system offers no events, or no more: then poll. */
+/** A watch on a folder. `live` is false where the operating system offers no events, or has stopped: then poll. */
 export interface Watching {
   readonly live: boolean;
   close(): void;
 }
 
-/** Calls `onChange` with the name of each file that appears, changes or goes; with undefined when the name is not known. */
+/** Calls `onChange` with the name of each file that appears, changes or is removed; with undefined when the name is not known. */
 export function watchFolder(folder: string, onChange: (name: string | undefined) => void): Watching {
   let live = true;
   const close = (): void => {
@@ -114,7 +114,7 @@ export function watchFolder(folder: string, onChange: (name: string | undefined)
   let watcher: ReturnType<typeof watchPath> | undefined;
   try {
     watcher = watchPath(folder, { persistent: false }, (_event, name) => onChange(name ?? undefined));
-    // Too many watches (ENOSPC, EMFILE), or the folder is gone: the caller polls anyway.
+    // Too many watches (ENOSPC, EMFILE), or the folder is gone: the caller then polls.
     watcher.on('error', close);
   } catch {
     live = false;
@@ -128,8 +128,8 @@ export function watchFolder(folder: string, onChange: (name: string | undefined)
 }
 
 /**
- * When a process of this host started, in the system's own units, so that a pid used again is not taken for the old process:
- * '0' where the system does not tell, undefined when no such process lives.
+ * When a process of this host started, in the operating system's own units, so that a reused pid is not taken for the old process. '0' where the
+ * operating system does not report it; undefined when no such process lives.
  */
 export async function processBirth(pid: number): Promise<string | undefined> {
   try {
@@ -140,7 +140,7 @@ export async function processBirth(pid: number): Promise<string | undefined> {
   if (process.platform !== 'linux') return '0';
   const status = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
   if (status === undefined) return '0';
-  // The state is field 3 and the start field 22; field 2, the program's name in parentheses, may itself hold spaces.
+  // The state is field 3 and the start time is field 22. Field 2, the program's name in parentheses, may itself contain spaces.
   const fields = status.slice(status.lastIndexOf(')') + 2).split(' ');
   return fields[0] === 'Z' || fields[0] === 'X' ? undefined : (fields[19] ?? '0');
 }
@@ -154,7 +154,7 @@ async function orAbsent<T>(reading: Promise<T>): Promise<T | undefined> {
   }
 }
 
-/** On Windows a file that another process has open cannot be moved: as good as taken. */
+/** On Windows a file that another process has open cannot be moved. It counts as taken. */
 function isTaken(error: unknown): boolean {
   const code = codeOf(error);
   return (

@@ -6,9 +6,9 @@ import type { Logger } from '../log.ts';
 import { LostReplies } from '../lost-replies.ts';
 import type { RedisConnection } from './redis.ts';
 
-/** Who holds a claim. */
+/** The object that holds a claim. */
 export interface Holder {
-  /** The claim was taken away: another process has the job. */
+  /** The claim is lost: another process has the job. */
   lose(): void;
 }
 
@@ -17,27 +17,27 @@ export interface ClaimsOptions {
   readonly log: Logger;
   /** The hash of this process's claims. */
   readonly claims: string;
-  /** Where it tells which of them have begun, and its name there. */
+  /** The hash that records which of them have begun; `process` is the field of this process. */
   readonly begun: string;
   readonly process: string;
-  /** What puts a job back where it was taken from, to be the next. */
+  /** The commands that put a job back where it was taken from, so that it is the next to be taken. */
   readonly giveBack: (queue: string, bytes: Uint8Array) => readonly Command[];
 }
 
-/** How many jobs are read back at once: they may be large. */
+/** How many jobs are read back at once: jobs may be large. */
 const BATCH = 20;
 
 /**
- * What this process has taken and not settled: each job is a field of a hash in Redis under this process's name, which another
- * process empties when this one is dead. Here is known which of them somebody still holds.
+ * The jobs that this process has taken and not settled. Each is a field of a hash in Redis under this process's name; when this process is dead,
+ * another process empties that hash. This class knows which of the claims are still held here.
  */
 export class Claims {
   readonly #options: ClaimsOptions;
   readonly #held = new RenewingMap<string, Holder | undefined>();
-  /** Ranges of claims whose answer is under way: nobody's to give back yet. */
+  /** Ranges of claims whose reply has not arrived: they must not be given back yet. */
   readonly #underWay = new Set<{ readonly from: number; readonly to: number }>();
   #last = 0;
-  /** Up to this number all have begun, and Redis knows or is being told. */
+  /** All claims up to this number have begun, and Redis knows that or is about to be told. */
   #begun = 0;
   readonly #tellBegun: (item: undefined) => Promise<void>;
   readonly #lostReplies = new LostReplies();
@@ -51,12 +51,12 @@ export class Claims {
   get size(): number {
     return this.#held.size;
   }
-  /** Who holds claims, in the order they were made. */
+  /** The holders of claims, in the order in which the claims were made. */
   get holders(): readonly Holder[] {
     return [...this.#held.values()].filter((holder) => holder !== undefined);
   }
 
-  /** Take up to `max` jobs by the exchange that `build` makes of it and of the number of the last claim; `begin` of them begin at once. */
+  /** Take up to `max` jobs. `build` makes the exchange from `max`, the number of the last claim and `begin`; `begin` of the jobs begin at once. */
   async take(
     max: number,
     begin: number,
@@ -82,14 +82,14 @@ export class Claims {
     }
   }
 
-  /** Who is to be told when this claim is lost. */
+  /** Sets the holder of a claim: its `lose` is called when the claim is lost. */
   holds(claim: string, holder: Holder): void {
     this.#held.set(claim, holder);
   }
 
   /**
-   * Its handler begins. Redis is told with what else is sent this turn, and nobody waits for that; of what was taken for free slots it knows. Should
-   * it not be heard, a later one tells of this one, too.
+   * The handler of this claim begins. That is written with the other commands of this turn, and the handler does not wait for the write. For jobs
+   * that were taken for free slots, Redis has it already. If the write fails, the write of a later claim covers this one, too.
    */
   begins(claim: string): void {
     const { number } = wire.readClaim(claim);
@@ -100,12 +100,12 @@ export class Claims {
     );
   }
 
-  /** Redis has forgotten the claim: nobody holds it any more. */
+  /** The claim is deleted in Redis: it is no longer held here. */
   ended(claim: string): void {
     this.#held.delete(claim);
   }
 
-  /** Give the claim up and do this with its job, in one step. False when the claim was gone, and nothing was done. */
+  /** Give the claim up and run these commands for its job, in one step. False when the claim was gone and nothing was done. */
   async exchange(claim: string, commands: readonly Command[]): Promise<boolean> {
     const done = await this.#options.redis.run(wire.exchangeClaim(this.#options.claims, claim, commands));
     this.#held.delete(claim);
@@ -118,12 +118,12 @@ export class Claims {
     this.#lostReplies.lost();
   }
 
-  /** Called before taking more: jobs that were claimed under this process's name and never arrived go back to their queues. */
+  /** Called before more jobs are taken. Jobs that were claimed under this process's name and never arrived go back to their queues. */
   recoverLostReplies(): Promise<void> {
     return this.#lostReplies.recover(() => this.recover());
   }
 
-  /** Claims that bear our name and nobody here holds go back to their queues; the first one runs next. */
+  /** Claims under this process's name that are not held here go back to their queues. The first one runs next. */
   async recover(): Promise<void> {
     const { redis, claims, giveBack, log } = this.#options;
     const stray = (await redis.run(wire.claimsOf(claims))).filter((claim) => this.#isStray(claim)).reverse();
@@ -138,7 +138,7 @@ export class Claims {
           await this.exchange(claim, giveBack(queue, bytes));
         } catch (error) {
           if (error instanceof ConnectionError) throw error;
-          // One queue that is no list keeps no other from its jobs.
+          // A key of one queue that is not a list must not block the jobs of the other queues.
           log.warn({ queue, error }, 'a job claimed for this process cannot be put back; its claim is kept');
         }
       }
@@ -147,14 +147,14 @@ export class Claims {
       log.warn({ jobs: stray.length }, 'jobs claimed for this process never arrived; they are back in their queues');
   }
 
-  /** After this process was taken for dead: which claims are gone. Their holders are told; how many. */
+  /** Called after this process was taken for dead. Finds the claims that are gone, calls `lose` of their holders, and returns their number. */
   async verify(): Promise<number> {
     const before = [...this.#held.keys()];
     if (before.length === 0) return 0;
     const left = new Set(await this.#options.redis.run(wire.claimsOf(this.#options.claims)));
     let lost = 0;
     for (const claim of before) {
-      // One that was settled meanwhile is no longer held.
+      // A claim that was settled meanwhile is not lost.
       if (left.has(claim) || !this.#held.has(claim)) continue;
       lost += 1;
       this.#held.get(claim)?.lose();
@@ -172,26 +172,26 @@ export class Claims {
 
 export interface RescueOptions {
   readonly redis: RedisConnection;
-  /** The set of processes that may have claims, and this one. */
+  /** The set of processes that may have claims. `process` is this one. */
   readonly claimants: string;
   readonly process: string;
-  /** Which claims of each have begun. */
+  /** The hash that records which claims of each process have begun. */
   readonly begun: string;
-  /** The key that is there while a process lives, and its hash of claims. */
+  /** The key that exists while a process lives. `claimsKey` is its hash of claims. */
   readonly aliveKey: (process: string) => string;
   readonly claimsKey: (process: string) => string;
-  /** What becomes of a job of a dead process. */
+  /** How to give back, or to bury, a job of a dead process. */
   readonly rescueOf: (claim: string, bytes: Uint8Array, process: string) => wire.Rescue;
-  /** So many deaths of its process bury a job. */
+  /** How many deaths of its process bury a job. */
   readonly limit: number;
   readonly buried: (claim: string, process: string) => void;
-  /** When all of its jobs are back: what else is left of it. */
+  /** Called when all jobs of a dead process are back, to clean up after it. */
   readonly gone: (process: string, jobs: number) => Promise<void>;
 }
 
 /**
- * Gives back the jobs of processes that are dead: whose sign of life has expired, at two looks in a row, so that all of them have time
- * to show one again after Redis was away. The first job of a process runs next.
+ * Gives back the jobs of dead processes. A process is dead when its key has expired at two polls in a row. So after Redis was away, every process has
+ * time to write its key again. The first job of a process runs next.
  */
 export class Rescuer {
   readonly #options: RescueOptions;
@@ -201,11 +201,11 @@ export class Rescuer {
     this.#options = options;
   }
 
-  /** `certain`: what is not alive now is dead. */
+  /** One poll. `certain`: a process that is not alive now is dead, without a second poll. */
   async look(signal: AbortSignal, certain = false): Promise<void> {
     const { redis, claimants, process, aliveKey } = this.#options;
     const known = this.#suspects;
-    // Whoever could not be asked is not suspected.
+    // If the next commands fail, no process is suspected.
     this.#suspects = new Set();
     const others = (await redis.run(wire.claimants(claimants))).filter((one) => one !== process);
     const alive = await redis.run(wire.alive(others.map(aliveKey)));
@@ -218,9 +218,9 @@ export class Rescuer {
     const { redis, aliveKey, claimsKey, claimants, begun, rescueOf, limit, buried, gone } = this.#options;
     const claims = claimsKey(process);
     const left = await redis.run(wire.claimsLeft({ claims, begun }, process));
-    // What it took first is pushed last, and so runs first.
+    // The job that it took first is pushed last, and so runs first.
     const fields = [...left.fields].reverse();
-    // Jobs that are the same to the letter have one counter, and this process died once.
+    // Jobs with the same bytes share one counter, and this process died only once.
     const counted = new Map<string, number>();
     const deathOf = (claim: string, counter: string): number => {
       const waited = left.begun !== undefined && wire.readClaim(claim).number > left.begun;

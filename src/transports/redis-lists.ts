@@ -30,7 +30,7 @@ export interface RedisListsOptions<Item> {
   readonly pollIntervalMs?: number;
 }
 
-/** A connection each. Pushes to other lists are reported by the server (`PushWatch`). */
+/** Each of these lists has its own connection. Pushes to other lists are reported by the server (`PushWatch`). */
 const LISTS_WAITED_AT = 4;
 
 interface Waiting {
@@ -39,9 +39,9 @@ interface Waiting {
 }
 
 /**
- * Claims items of some lists, and waits without taking anything where the lists are empty: a pop that blocks would lose its item with the
- * connection that its reply was on the way on. Items arrive in two ways: `take` claims many, and a connection that waits at a list
- * claims one at the moment of a push, in a single trip.
+ * Claims items of some lists. Where the lists are empty it waits without taking anything: a blocking pop would lose its item if the connection ended
+ * before the reply arrived. Items arrive in two ways. `take` claims many. A connection that waits at a list claims one item at the moment of a push,
+ * in a single round trip.
  */
 export class RedisLists<Item> {
   readonly #options: RedisListsOptions<Item>;
@@ -68,18 +68,18 @@ export class RedisLists<Item> {
 
   /** Begin with these lists. The first four are waited at. */
   async start(lists: readonly string[]): Promise<void> {
-    // In a cluster each node has its own tracking table; there we poll.
+    // In a cluster each node has its own tracking table, so a cluster is polled.
     if (!this.#isCluster) await this.#watch.open();
     for (const list of lists) await this.#add(list);
   }
 
-  /** One list more. */
+  /** Adds a list. */
   async add(list: string): Promise<void> {
     await this.#add(list);
     this.poke();
   }
 
-  /** One list less: what its connection claimed meanwhile is received as before. */
+  /** Removes a list. Items that its connection claimed meanwhile are received as before. */
   async remove(list: string): Promise<void> {
     this.#lists.delete(list);
     this.#waitedAt.delete(list);
@@ -95,8 +95,8 @@ export class RedisLists<Item> {
   }
 
   /**
-   * What `take` gives, once that is something, with what arrived by the connections that wait: one item of each of them may come on top. [] when
-   * `signal` aborts, or nothing came for a second. One at a time. Rejects as `take` does.
+   * Resolves with the items of `take` as soon as there are any, and with the items that the waiting connections claimed: each of them may add one
+   * item. [] when `signal` aborts, or when no item came for a second. Call it one at a time. Rejects as `take` does.
    */
   async receive(take: () => Promise<readonly Item[]>, signal: AbortSignal): Promise<Item[]> {
     this.#receiving = true;
@@ -114,14 +114,14 @@ export class RedisLists<Item> {
       const { seen } = this.#watch;
       const taken = this.#poll || due?.() === true ? await take() : [];
       if (taken.length > 0) {
-        // A waiting connection was served at the push, before this take; its answer may be the next to be read.
+        // A waiting connection may have claimed an item at the push, before this take. Its reply may be the next to be read.
         if (this.#waiters.some(({ pending }) => pending !== undefined)) await nextTurn();
         return [...this.#arrived.splice(0), ...taken];
       }
-      // The answer of a waiting connection may have come while this take was under way.
+      // The reply of a waiting connection may have come while this take was under way.
       if (this.#arrived.length > 0) break;
       this.#poll = await this.#nextPush(seen, signal);
-      // Nothing for a second: the caller gets an empty answer, and knows that this source is alive.
+      // No item for a second: the caller gets an empty list, and knows that this source is alive.
       waited = !this.#poll;
     }
     const arrived = this.#arrived.splice(0);
@@ -129,7 +129,7 @@ export class RedisLists<Item> {
     return arrived;
   }
 
-  /** Wait no more. Resolves, when no wait is under way, to the items that arrived and were not received: the caller gives them back. */
+  /** Ends all waits. Then resolves to the items that arrived and were not received: the caller gives them back. */
   async quiet(): Promise<Item[]> {
     await this.#endAll(this.#waiters.splice(0));
     return this.#arrived.splice(0);
@@ -154,15 +154,15 @@ export class RedisLists<Item> {
   }
 
   /**
-   * Until something was pushed, or some time passed. Whether a take is due: while waiting connections look at every list themselves, once
-   * a second, it is not, unless the server reported a push to a list that none waits at. Two claims at once could swap the order of two
-   * messages.
+   * Waits until an item was pushed, or some time passed. Resolves with whether a take is due. While waiting connections poll every list themselves,
+   * once a second, a take is due only when the server reported a push to a list that no connection waits at. Two claims at once could swap the order
+   * of two messages.
    */
   async #nextPush(seen: number, signal: AbortSignal): Promise<boolean> {
     const watch = this.#watch;
     const { open, takesFrom, pollIntervalMs = 50 } = this.#options;
     if (watch.seen !== seen) return true;
-    // A wait that another answer overtook goes on: at worst it ends this wait a little early.
+    // A wait for reports continues when another answer came first. At worst it ends this wait a little early.
     this.#watching ??= watch
       .next(seen, watch.active ? 1_000 : pollIntervalMs, signal)
       .finally(() => (this.#watching = undefined));
@@ -174,13 +174,14 @@ export class RedisLists<Item> {
         pushes.push((waiting.pending = this.#waitAt(waiting)));
     }
     await (pushes.length === 1 ? pushes[0] : Promise.race(pushes));
-    // The server reports a push that a waiting connection was served with, too, and often first: that answer is in this very turn.
+    // The server also reports a push whose item a waiting connection claimed, and often sends the report first. Then the reply is read in this same
+    // turn.
     if (this.#waiters.length > 0 && this.#arrived.length === 0) await nextTurn();
     const covered = takesFrom === 'all' ? this.#waitedAt.size > 0 : this.#waitedAt.size >= this.#lists.size;
     return watch.seen !== seen || !watch.active || !covered;
   }
 
-  /** One item, claimed by the server at the moment of the push: no more, since nobody may want more by then. */
+  /** Waits at one list. The server claims one item at the moment of the push; only one, because by then perhaps no more are wanted here. */
   async #waitAt(waiting: Waiting): Promise<void> {
     const { waiter } = waiting;
     const { log, takeAt, unasked } = this.#options;
@@ -188,16 +189,16 @@ export class RedisLists<Item> {
       const items = await takeAt(waiter.list, (exchange) => waiter.wait(1, exchange));
       if (this.#waiters.includes(waiting)) this.#waitedAt.add(waiter.list);
       this.#arrived.push(...items);
-      // No receive is under way: an item that would wait here for a free slot may run elsewhere.
+      // No receive is under way: this item would wait here for a free slot, and another worker may have one now.
       if (!this.#receiving && unasked !== undefined) await unasked(this.#arrived.splice(0));
     } catch (error) {
       this.#waitedAt.delete(waiter.list);
       if (error instanceof ConnectionError) {
-        // The next wait waits for the connection; the pause is for one that comes back only to refuse.
+        // The next wait waits for the connection. The pause is for a server that accepts the connection and refuses each time.
         if (this.#waiters.includes(waiting)) await pause(100);
       } else {
-        // A server without BLMOVE, or a user who may not call it: pushes are reported all the same, a trip later.
-        log.debug({ error }, 'this Redis does not let us wait at a list');
+        // The server has no BLMOVE, or this user may not call it. The server still reports pushes, which costs one more round trip.
+        log.debug({ error }, 'this Redis does not allow waiting at a list');
         this.#waiters = this.#waiters.filter((one) => one !== waiting);
         await waiter.close();
       }
@@ -212,7 +213,7 @@ export class RedisLists<Item> {
       () => (waiting = false),
     );
     while (waiting) {
-      // Again and again: a wait that was only being sent was not there to be ended.
+      // Repeated, because a wait that was still being sent cannot be ended yet.
       await this.#endWaits(waiters);
       await Promise.race([answered, pause(20)]);
     }
@@ -222,7 +223,7 @@ export class RedisLists<Item> {
   /** Where CLIENT is forbidden, a wait ends by itself within a second. */
   async #endWaits(waiters: readonly Waiting[]): Promise<void> {
     const { commands: redis } = this.#options;
-    // Without its connection a wait has nothing under way, and would only wait for that.
+    // A wait without a connection has no command under way, and would only wait for a connection.
     for (const { waiter } of waiters) if (waiter.id === undefined) await waiter.close();
     const ids = waiters.filter(({ pending }) => pending !== undefined).map(({ waiter }) => waiter.id);
     const commands = ids.filter((id) => id !== undefined).map((id) => ['CLIENT', 'UNBLOCK', id] as const);

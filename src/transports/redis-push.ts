@@ -3,14 +3,13 @@ import type { Logger } from '../log.ts';
 import { RedisConnection } from './redis.ts';
 import type { RedisTarget } from './redis-url.ts';
 
-/** The keys that changed; undefined: any may have. */
+/** The keys that changed; undefined when any key may have changed. */
 export type ChangedKeys = readonly string[] | undefined;
 
 /**
- * Tells when any of the lists that a claim found empty gets a message, without popping it: Redis remembers which keys a
- * connection read (CLIENT TRACKING) and tells a second connection when one changes. A pop that blocks would lose its message
- * with the connection it was on the way to. Whoever waits for more than lists is told which keys they were (`onKeys`); a key is
- * told of once, until it is read again.
+ * Reports when one of the lists that a claim found empty gets a message, without popping the message. Redis remembers which keys a connection read
+ * (CLIENT TRACKING) and notifies a second connection when one of them changes. A blocking pop would lose its message if the connection ended before
+ * the reply arrived. A caller that waits for more than lists gets the names of the keys (`onKeys`). A key is reported once, until it is read again.
  */
 export class PushWatch {
   readonly #subscriber: RedisConnection;
@@ -18,7 +17,7 @@ export class PushWatch {
   readonly #log: Logger;
   readonly #onKeys: ((changed: ChangedKeys) => void) | undefined;
   #wake: (() => void) | undefined;
-  /** The id of the subscriber's connection, which takes no other command once it listens. */
+  /** The id of the subscriber's connection. That connection accepts no other command once it is subscribed. */
   #listening: Promise<number> | undefined;
   #seen = 0;
   #tracking = false;
@@ -26,7 +25,7 @@ export class PushWatch {
 
   readonly #optIn: boolean;
 
-  /** `optIn`: only what `tracked` reads is tracked. @default whatever the connection reads is */
+  /** `optIn`: only keys that `tracked` reads are tracked. @default all keys that the connection reads */
   constructor(
     commands: RedisConnection,
     log: Logger,
@@ -42,7 +41,7 @@ export class PushWatch {
       { log },
     );
     this.#subscriber.onMessage((_, keys) => {
-      // Null: the server has forgotten all it was to tell of.
+      // Null: the server has dropped all its tracked keys.
       this.#onKeys?.(Array.isArray(keys) ? keys.map(String) : undefined);
       this.#changed();
     });
@@ -63,7 +62,7 @@ export class PushWatch {
   get active(): boolean {
     return this.#tracking;
   }
-  /** Take this before a claim, and hand it to `next`: a push in between is not missed. */
+  /** Read this before a claim, and pass it to `next`: then a push in between is not missed. */
   get seen(): number {
     return this.#seen;
   }
@@ -98,7 +97,7 @@ export class PushWatch {
     };
   }
 
-  /** As if there had been a push: a list that no claim has looked at yet is not tracked. */
+  /** Acts as if there had been a push: a list that no claim has read yet is not tracked. */
   poke(): void {
     this.#changed();
   }
@@ -113,7 +112,7 @@ export class PushWatch {
   }
 
   async #track(): Promise<void> {
-    // A cluster has connections to several servers, and which of them reads a key is not ours to say: then the caller polls.
+    // A cluster has connections to several servers, and the client does not choose which of them reads a key. Then the caller polls.
     if (this.#commands.target.cluster !== undefined) return;
     if (!this.#subscriber.ready || !this.#commands.ready) return;
     try {
@@ -131,7 +130,7 @@ export class PushWatch {
         this.#log.warn({ error }, 'this Redis does not track keys (CLIENT TRACKING); polling instead');
       }
     }
-    // Whatever was tracked before is forgotten: look again.
+    // All keys that were tracked before are dropped: any of them may have changed.
     this.#onKeys?.(undefined);
     this.#changed();
   }
@@ -148,9 +147,9 @@ export class PushWatch {
 }
 
 /**
- * A connection that waits at one list. It sends BLMOVE of the list onto itself, which moves nothing and answers when there is a
- * message, and right behind it what the caller wants done then; the server does that in the same breath, so that a claim
- * comes back in the one trip a blocking pop would take, without taking a message that nobody holds yet.
+ * A connection that waits at one list. It sends BLMOVE of the list onto itself. A move from the right end to the right end changes nothing, and it
+ * answers when there is a message. The caller's exchange is sent right behind it, and the server runs both in the same step. So a claim takes the
+ * single round trip of a blocking pop, and never takes a message without claiming it.
  */
 export class ListWaiter {
   readonly list: string;
@@ -163,12 +162,12 @@ export class ListWaiter {
     this.#connection.onReady(() => void this.#learnId().catch(() => undefined));
   }
 
-  /** Its id for CLIENT UNBLOCK, from another connection. */
+  /** The id of this connection, for CLIENT UNBLOCK from another connection. */
   get id(): number | undefined {
     return this.#connection.ready ? this.#id : undefined;
   }
 
-  /** After a push, or after `seconds` at most: the answer to `exchange`. */
+  /** Resolves with the answer to `exchange`, after a push or after `seconds` at most. */
   wait<Reply>(seconds: number, exchange: Exchange<Reply>): Promise<Reply> {
     return this.#connection.run({
       commands: [['BLMOVE', this.list, this.list, 'RIGHT', 'RIGHT', seconds], ...exchange.commands],
@@ -179,7 +178,7 @@ export class ListWaiter {
 
   async open(): Promise<void> {
     await this.#connection.connect();
-    // A user who may not call CLIENT waits all the same; the wait then ends by its own limit.
+    // A user who may not call CLIENT can wait, too; the wait then ends by its own time limit.
     await this.#learnId().catch(() => undefined);
   }
   close(): Promise<void> {

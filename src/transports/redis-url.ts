@@ -4,7 +4,7 @@ import { maskUrl, splitOnce, tlsOptions, unquote } from './url.ts';
 
 type RedisOptions = Omit<AnyRedisOptions, 'replyMapping'>;
 
-/** Where Redis is and how to get in. `maskedUrl` is for banners and logs. */
+/** The address of Redis and the credentials. `maskedUrl` is for banners and logs. */
 export interface RedisTarget {
   readonly maskedUrl: string;
   readonly db: number;
@@ -23,7 +23,7 @@ export interface RedisTargetOptions {
   readonly username?: string;
   readonly password?: string;
   readonly connectTimeoutMs?: number;
-  /** A server that answers nothing for so long is given up, and connected to anew. @default 30 000 */
+  /** Milliseconds without an answer after which the connection is given up and made again. @default 30 000 */
   readonly socketTimeoutMs?: number;
   /** TCP keep-alive. @default true */
   readonly socketKeepalive?: boolean;
@@ -51,7 +51,7 @@ export function redisTarget(url: string, options: RedisTargetOptions = {}): Redi
     socketTimeout: options.socketTimeoutMs ?? 30_000,
     keepAlive: options.socketKeepalive === false ? 0 : 30_000,
     retryStrategy: (times) => Math.min(50 * 2 ** Math.min(times, 6), 2_000) * (0.5 + Math.random() / 2),
-    // After a failover the connection may be one to a replica: look for the master again.
+    // After a failover the connection may lead to a replica: ask for the master again.
     reconnectOnError: (error) => error.message.includes('READONLY'),
     ...(options.clientName === undefined ? {} : { connectionName: options.clientName }),
   };
@@ -70,7 +70,8 @@ export function redisTarget(url: string, options: RedisTargetOptions = {}): Redi
     const sentinels = parts.map(({ host, port }) => ({ host, port: port ?? 26379 }));
     const secret = options.sentinelPassword === undefined ? {} : { sentinelPassword: options.sentinelPassword };
     const user = options.sentinelUsername === undefined ? {} : { sentinelUsername: options.sentinelUsername };
-    // The old master goes on answering until the sentinels have told it, ten seconds later; they tell us at once.
+    // After a failover the old master answers until the sentinels have reconfigured it, ten seconds later. The sentinels notify the failover detector
+    // at once.
     const follow = { sentinels, name, failoverDetector: true };
     return { maskedUrl, db, options: { ...common, ...auth, ...secret, ...user, ...tls, ...follow, db } };
   }
@@ -151,7 +152,10 @@ function parse(part: string, whole: string): ParsedUrl {
   };
 }
 
-/** Where user and password end: at the last `@`, as people write passwords. In a path of a socket it is part of the path. */
+/**
+ * The index where user and password end: at the last `@`, because people write passwords with an unescaped `@`. In the path of a socket an `@` is
+ * part of the path.
+ */
 function endOfUser(scheme: string, address: string): number {
   const path = SOCKETS.has(scheme) ? address.indexOf('/') : -1;
   return path < 0 ? address.lastIndexOf('@') : address.lastIndexOf('@', path);

@@ -6,15 +6,15 @@ import type { Logger } from '../log.ts';
 import { pause } from '../source.ts';
 import type { RedisTarget } from './redis-url.ts';
 
-/** What leaves together: builders in the order they joined, each adding its commands. */
+/** Commands that are sent together: builders in the order they joined, each adding its commands. */
 interface Turn {
   readonly builders: ((commands: Command[]) => void)[];
   readonly done: Promise<readonly unknown[]>;
 }
 
 /**
- * One connection. Commands of the same turn of the event loop leave in one pipeline; scripts go by their hash once the server
- * knows them. While the connection is away, commands wait for it up to `patienceMs` and then fail with ConnectionError.
+ * One connection. Commands of the same turn of the event loop are sent in one pipeline. Scripts are sent by their hash once the server knows them.
+ * While the connection is away, commands wait for it up to `patienceMs` and then fail with ConnectionError.
  */
 export class RedisConnection {
   readonly target: RedisTarget;
@@ -39,7 +39,7 @@ export class RedisConnection {
     let down = false;
     this.#redis.on('error', (error: Error & { readonly command?: { readonly name?: string } }) => {
       this.#failure ??= error;
-      // ioredis would go on in database 0, which is somebody else's.
+      // Otherwise ioredis would continue in database 0, which may belong to another application.
       if (error.command?.name === 'select') this.#redis.disconnect(true);
       if (!down) options.log?.warn({ broker: target.maskedUrl, error }, 'the connection to Redis failed; reconnecting');
       down = true;
@@ -57,8 +57,8 @@ export class RedisConnection {
   }
 
   /**
-   * Resolves when commands can be sent. Rejects with ConnectionError when the connection stays away, as `run` would, and at once when
-   * `signal` aborts: before a claim, so that a worker that stops need not wait for one that was never sent.
+   * Resolves when commands can be sent. Rejects with ConnectionError when the connection stays away, as `run` would, and at once when `signal`
+   * aborts. Call it before a claim, so that a worker that stops need not wait for a claim that was never sent.
    */
   whenReady(signal: AbortSignal): Promise<void> | undefined {
     return this.ready ? undefined : this.#untilReady(signal);
@@ -84,15 +84,15 @@ export class RedisConnection {
       first.catch((error: unknown) => (cause = error)),
     );
     if (this.ready) return;
-    // ioredis goes on trying; whoever asked gave up, so must it.
+    // ioredis would continue to try. The caller gave up, so ioredis must stop, too.
     this.#redis.disconnect();
-    // It says "Connection is closed", whatever it was that closed it.
+    // The message of ioredis is "Connection is closed", whatever the cause was.
     cause = this.#failure ?? cause;
     const why = cause instanceof Error ? describe(cause) : `no answer within ${limitMs} ms`;
     throw new ConnectionError(`redis: cannot connect to ${maskedUrl}: ${why}`, { cause });
   }
 
-  /** One round trip. Not atomic: it joins what else is sent this turn. Atomic: MULTI, alone in its pipeline. */
+  /** One round trip. Not atomic: it joins the other commands of this turn. Atomic: a MULTI, alone in its pipeline. */
   async run<Reply>(exchange: Exchange<Reply>): Promise<Reply> {
     if (exchange.commands.length === 0) return exchange.read([]);
     if (!exchange.atomic) return this.#join(() => exchange);
@@ -109,8 +109,8 @@ export class RedisConnection {
   }
 
   /**
-   * Many small writes of one kind as few commands: what is added during a turn of the event loop is handed to `build`
-   * together, when the turn's pipeline leaves. All of them share one promise.
+   * Combines many small writes of one kind into few commands. All items added during a turn of the event loop are passed to `build` together, when
+   * the turn's pipeline is sent. They share one promise.
    */
   batchPerTick<Item>(build: (items: readonly Item[]) => Exchange<void>): (item: Item) => Promise<void> {
     let items: Item[] = [];
@@ -126,7 +126,7 @@ export class RedisConnection {
     };
   }
 
-  /** The text of SUBSCRIBE, for a connection used for nothing else. */
+  /** Subscribes to these channels. The connection must be used for nothing else. */
   async subscribe(...channels: readonly string[]): Promise<void> {
     await this.#untilReady();
     await this.#redis.subscribe(...channels);
@@ -152,14 +152,14 @@ export class RedisConnection {
 
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return;
-    // What waits for a connection that is away ends now; what can still be written has a second.
+    // Commands that wait for a lost connection fail now. Commands that can still be written have a second.
     this.#closing.abort();
     if (this.#turn !== undefined) await within(1_000, this.#turn.done);
     if (this.ready) await within(1_000, this.#redis.quit());
     this.#redis.disconnect();
   }
 
-  /** The exchange is built when the turn's pipeline leaves, so that it can gather what comes until then. */
+  /** Builds the exchange when the turn's pipeline is sent, so that it can include all items that come until then. */
   async #join<Reply>(build: () => Exchange<Reply>): Promise<Reply> {
     let exchange: Exchange<Reply> | undefined;
     let from = 0;
@@ -180,7 +180,7 @@ export class RedisConnection {
     const builders: Turn['builders'] = [];
     const done = new Promise<void>((resolve) => setImmediate(resolve)).then(async () => {
       if (!this.ready) {
-        // What is built late gathers late: folds grow while the connection is away.
+        // The exchanges are built only when the connection is back, so batches grow while it is away.
         await this.#untilReady().catch((error: unknown) => {
           this.#turn = undefined;
           for (const build of builders) build([]);
@@ -206,7 +206,7 @@ export class RedisConnection {
       return error ?? reply;
     });
     if (lost === undefined) return answers;
-    // The server lost its scripts (a restart, SCRIPT FLUSH): say them again in full.
+    // The server lost its scripts (a restart, SCRIPT FLUSH): send them again in full.
     this.#known.clear();
     const again = this.#redis.pipeline();
     for (const at of lost) again.callBuffer(...(commands[at] as unknown as [string, ...Buffer[]]));
@@ -265,19 +265,19 @@ function shaOf(lua: string): string {
   return sha;
 }
 
-/** What the server itself refused is the caller's to handle; anything else is a connection that was lost or is not ready. */
+/** The caller handles an error that the server sent. Any other error means that the connection was lost or is not ready. */
 function refused(error: Error, target: RedisTarget): Error {
   const own = error.name === 'ReplyError' && !/^(?:LOADING|READONLY|MASTERDOWN|CLUSTERDOWN)/.test(error.message);
   return own ? error : new ConnectionError(`redis: ${target.maskedUrl}: ${error.message}`, { cause: error });
 }
 
-/** An AggregateError, as of a name with several addresses, has no message of its own. */
+/** The text of an error. An AggregateError, such as for a host name with several addresses, has no message of its own. */
 function describe(error: Error): string {
   if (error.message !== '') return error.message;
   return error instanceof AggregateError ? error.errors.map((one: Error) => one.message).join(', ') : error.name;
 }
 
-/** Resolves when `work` has ended, whatever came of it, or after `ms`. */
+/** Resolves when `work` has resolved or rejected, or after `ms`. */
 function within(ms: number, work: Promise<unknown>): Promise<unknown> {
   const limit = new AbortController();
   const ended = work.catch(() => undefined).finally(() => limit.abort());

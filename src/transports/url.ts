@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { ConnectionOptions } from 'node:tls';
 import { ConfigError } from '../errors.ts';
 
-/** What URLs of brokers have in common, read as Python reads them. */
+/** Parsing that all broker URLs share, as Python does it. */
 
 /** The URL with its password hidden. `endOfUser` is the index of the `@` in what follows `://`, or -1. */
 export function maskUrl(url: string, endOfUser: (scheme: string, address: string) => number): string {
@@ -13,7 +13,7 @@ export function maskUrl(url: string, endOfUser: (scheme: string, address: string
   return `${scheme}://${password === undefined ? '**' : `${user}:**`}${address.slice(at)}${query}`;
 }
 
-/** Percent-decoded as Python does it: what is no escape stays. */
+/** Percent-decodes as Python does: a text that is not an escape stays as it is. */
 export function unquote(text: string): string {
   return text.replace(/(?:%[0-9a-f]{2})+/gi, (escapes) => {
     try {
