@@ -1,5 +1,5 @@
 /**
- * Exponential back-off with full jitter: a random time between half and all of `baseMs · 2^attempt`, at most `maxMs`.
+ * Exponential back-off with jitter: a random time between half of `baseMs · 2^attempt` and all of it, at most `maxMs`.
  *
  * | attempt | 0 | 1 | 2 | 3 | 4 | 5 | 6 and on |
  * |---|---|---|---|---|---|---|---|

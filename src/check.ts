@@ -1,21 +1,24 @@
 import type { RetryPolicy } from '../protocols/retry.ts';
 import { ConfigError } from './errors.ts';
 
-/** What is wrong with a value, as the end of a sentence that begins with its name: `must be a whole number, 1 or more`. Undefined: nothing. */
+/**
+ * The error of a value, as the end of a sentence that begins with the value's name: `must be a whole number, 1 or more`. Undefined when the value is
+ * valid.
+ */
 export type Check = (value: unknown) => string | undefined;
 
-/** What every option of an object may be. */
+/** A check for every option of an object. */
 export type Checks<Options = Readonly<Record<string, unknown>>> = Readonly<Record<keyof Options & string, Check>>;
 
 /**
- * Names that other software gives to an option, and the right name here: `{ broker_url: 'broker' }`. Case, `-` and `_` do not matter. The right name may
- * also say where the option belongs: `brokerTransportOptions.visibilityTimeout`.
+ * Names that other software gives to an option, with the name here: `{ broker_url: 'broker' }`. Case, `-` and `_` are ignored. The name here may also
+ * be a path: `brokerTransportOptions.visibilityTimeout`.
  */
 export type OtherNames = Readonly<Record<string, string>>;
 
 /**
- * Options as a caller passed them, checked once where they come in. An option that is undefined counts as left out. Throws ConfigError, which names
- * the option, what it may be, and for an unknown name the nearest right one. `where` begins its message: `sidekiq`, `celery: enqueue`.
+ * Checks options from a caller, once, where they come in. An option that is undefined counts as left out. Throws ConfigError, which names the option,
+ * its valid values, and for an unknown name the nearest known one. `where` begins its message: `sidekiq`, `celery: enqueue`.
  */
 export function checkOptions(
   where: string,
@@ -33,7 +36,7 @@ export function checkOptions(
 }
 
 /**
- * A RetryPolicy as a caller passed it; undefined is none. Throws ConfigError, as `checkOptions` does. `where` begins its message:
+ * Checks a RetryPolicy from a caller; undefined means no policy. Throws ConfigError, as `checkOptions` does. `where` begins its message:
  * `tasks.handle: 'shop.charge': retry`.
  */
 export function checkRetryPolicy(where: string, value: unknown): void {
@@ -52,7 +55,8 @@ export function unknownOption(name: string, known: readonly string[], otherNames
 }
 
 /**
- * The known name that was most probably meant: the same but for case, `-` and `_`, or a few letters away. Undefined where none is near.
+ * The known name that the caller most probably meant: one that differs only in case, `-` and `_`, or in a few letters. Undefined where no name is
+ * near.
  */
 export function nearest(name: string, known: readonly string[]): string | undefined {
   const wanted = plain(name);
@@ -118,7 +122,7 @@ export function oneOf(...values: readonly (string | number | boolean | null)[]):
   return (value) => (values.includes(value as string) ? undefined : `must be ${said}`);
 }
 
-/** One of several checks passes. The message joins the messages of all. */
+/** Passes when one of several checks passes. The message joins the messages of all. */
 export function either(...checks: readonly Check[]): Check {
   return (value) => {
     const wrong = checks.map((check) => check(value));
@@ -126,13 +130,13 @@ export function either(...checks: readonly Check[]): Check {
   };
 }
 
-/** A list, each of which passes. */
+/** A list in which every item passes the check. */
 export function listOf(check: Check, what: string): Check {
   return (value) =>
     Array.isArray(value) && value.every((one) => check(one) === undefined) ? undefined : `must be a list of ${what}`;
 }
 
-/** An object with these options and no others. The message names the option inside. */
+/** An object with these options and no others. The message names the option of the object. */
 export function object(checks: Readonly<Record<string, Check>>, otherNames: OtherNames = {}): Check {
   return (value) => {
     if (!isRecord(value)) return 'must be an object';
@@ -157,7 +161,7 @@ const RETRY_BACKOFF: Checks<NonNullable<RetryPolicy['backoff']>> = {
   jitter: boolean,
 };
 
-/** A message that says what a value must be also says what it is. */
+/** Adds the actual value to a message about what the value must be. */
 function withValue(wrong: string, value: unknown, name: string): string {
   return wrong.startsWith('must ') ? `${wrong}, not ${shown(value, name)}` : wrong;
 }
@@ -165,12 +169,12 @@ function withValue(wrong: string, value: unknown, name: string): string {
 /** Names of options whose values stay out of logs. */
 const SECRET = /pass|secret|token|credential/i;
 
-/** A value for an error message: short, on one line, and never with what may be a password. */
+/** A value for an error message: short, on one line, and without a possible password. */
 function shown(value: unknown, of = ''): string {
   const secret = SECRET.test(of);
   if (typeof value === 'string') {
     if (value.includes('://')) return 'a URL';
-    // A URL without its scheme may be meant: `user:password@host`.
+    // This may be a URL without its scheme: `user:password@host`.
     return secret || value.includes('@') ? 'a text' : JSON.stringify(value.slice(0, 80));
   }
   if (secret && ['number', 'bigint'].includes(typeof value)) return 'a number';
@@ -183,7 +187,7 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** How many letters must be added, removed, changed or swapped with their neighbour. */
+/** How many letters must be added, removed, changed, or swapped with their neighbour. */
 function editDistance(a: string, b: string): number {
   let before: number[] = [];
   let last = Array.from({ length: b.length + 1 }, (_, at) => at);

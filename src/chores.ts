@@ -4,8 +4,8 @@ import { retryUntilWritten } from './retry-until-written.ts';
 import { pause } from './source.ts';
 
 /**
- * Writes in the background, for messages that became no delivery: an unreadable message that is quarantined, a job that goes back. Each is tried with
- * back-off until it is written or the source closes. Where the process dies before that, the message is still claimed, and the system's own recovery
+ * Writes in the background, for messages that became no delivery: to quarantine an unreadable message, or to give back a job. Each write is retried
+ * with back-off until it succeeds or the source closes. If the process dies before that, the message is still claimed, and the system's own recovery
  * finds it.
  */
 export class Chores {
@@ -14,14 +14,14 @@ export class Chores {
   readonly #closing = new AbortController();
   #failing = false;
 
-  /** `log` is asked at each failure: a source gets its log when it opens. */
+  /** `log` is called at each failure: a source gets its log only when it opens. */
   constructor(log: () => Logger = () => silent) {
     this.#log = log;
-    // Each chore that fails waits for it.
+    // Each failed chore adds a listener to this signal.
     setMaxListeners(0, this.#closing.signal);
   }
 
-  /** How many are not done. */
+  /** How many chores are not done. */
   get size(): number {
     return this.#running.size;
   }
@@ -32,8 +32,8 @@ export class Chores {
   }
 
   /**
-   * Starts `work` now and tries it again until it succeeds. `what` completes the sentence of the log: `give back a job`. `fields` say which: queue, id.
-   * A store that is away fails all chores at once: the first is a warning, the others are debug lines until one succeeds.
+   * Starts `work` now and retries it until it succeeds. `what` completes the sentence of the log: `give back a job`. `fields` identify the message:
+   * queue, id. A store that is away fails all chores at once: the first failure is a warning, the others are debug lines until one chore succeeds.
    */
   add(what: string, work: () => Promise<unknown>, fields: Readonly<Record<string, unknown>> = {}): void {
     let said = false;
@@ -56,7 +56,7 @@ export class Chores {
     this.#running.add(chore);
   }
 
-  /** Resolves with true when none is left, also of those added meanwhile; with false after `limitMs` milliseconds. Never rejects. */
+  /** Resolves with true when no chore is left, including those added meanwhile; with false after `limitMs` milliseconds. Never rejects. */
   async settled(limitMs: number = Number.POSITIVE_INFINITY): Promise<boolean> {
     const limit = new AbortController();
     const late = limitMs === Number.POSITIVE_INFINITY ? undefined : pause(limitMs, limit.signal).then(() => 'late');
@@ -71,7 +71,7 @@ export class Chores {
     }
   }
 
-  /** Gives up those that do not succeed. One that is added afterwards is tried once. */
+  /** Gives up the chores that have not succeeded. A chore that is added afterwards is tried once. */
   close(): void {
     this.#closing.abort();
   }

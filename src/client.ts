@@ -4,8 +4,8 @@ import type { Events } from './events.ts';
 import type { Task } from './task.ts';
 
 /**
- * One call of a task: its arguments, and the system's own options beside them. Arguments and keywords that the task needs must be there; others may be
- * left out. A task that is named by a string, or declared without types, takes any.
+ * One call of a task: its arguments, with the system's own options beside them. Arguments and keywords that the task requires must be present; others
+ * may be left out. A task that is named by a string, or declared without types, takes any.
  */
 export type Call<A extends readonly unknown[], K, Options> = Positional<A> & Keywords<K> & Options;
 
@@ -16,7 +16,7 @@ export type CallArguments<A extends readonly unknown[], K, Options> = [] extends
     : [call: Call<A, K, Options>]
   : [call: Call<A, K, Options>];
 
-/** A call of a task that the code at hand does not know: what a client makes a message of. Every `Call` is one. */
+/** A call of a task whose types are not known: a client makes a message from it. Every `Call` is one. */
 export type AnyCall<Options> = { readonly args?: readonly unknown[]; readonly kwargs?: unknown } & Options;
 
 /** Added to the options of a system whose jobs have positional arguments only: a call with keywords does not compile. */
@@ -24,12 +24,12 @@ export interface NoKeywords {
   readonly kwargs?: never;
 }
 
-/** The call without keywords: where this is a K, none is needed. */
+/** The type of no keywords: where it is assignable to K, keywords may be left out. */
 type Empty = Readonly<Record<never, never>>;
 type Positional<A extends readonly unknown[]> = [] extends A
   ? { readonly args?: NoInfer<Readonly<A>> }
   : { readonly args: NoInfer<Readonly<A>> };
-// Named here: inside the condition the compiler would read its `unknown` as K.
+// Named here, because inside the condition the compiler would read its `unknown` as K.
 type AnyKeywords = { readonly kwargs?: Readonly<Record<string, unknown>> };
 type Keywords<K> = unknown extends K
   ? AnyKeywords
@@ -37,7 +37,7 @@ type Keywords<K> = unknown extends K
     ? { readonly kwargs?: NoInfer<K> }
     : { readonly kwargs: NoInfer<K> };
 
-/** The producer side: one verb; the options are the system's own, under the system's own names. */
+/** The producer: one method. The options are the system's own, under the system's own names. */
 export interface Client<Options, Receipt> {
   /**
    * Send a job. Resolves when the broker has it. Rejects with ConnectionError where the broker does not answer, with ConfigError for options that are
@@ -51,12 +51,10 @@ export interface Client<Options, Receipt> {
   close(): Promise<void>;
 }
 
-/** A client with everything around sending. */
+/** A client with batches, middleware and disposal beside `enqueue`. */
 export interface FullClient<Options, Receipt> extends Client<Options, Receipt>, AsyncDisposable {
   readonly events: Events<ClientEvents>;
-  /**
-   * Send many calls of one task in few round trips: one receipt for each call, in their order. What was sent before an error stays sent.
-   */
+  /** Send many calls of one task in few round trips. Returns one receipt for each call, in their order. Calls sent before an error stay sent. */
   enqueueMany<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
     calls: readonly Call<A, K, Options>[],
@@ -77,8 +75,8 @@ export interface RedisLink {
 }
 
 /**
- * A job on its way out, in words that mean the same in every system. A middleware may change what is not read-only; the client sends what it holds after
- * the last middleware.
+ * A job before it is sent, in fields that mean the same in every system. A middleware may change the fields that are not read-only. The client sends
+ * the values they have after the last middleware.
  */
 export interface Envelope {
   readonly system: string;
@@ -88,13 +86,13 @@ export interface Envelope {
   task: string;
   args: readonly unknown[];
   kwargs: Readonly<Record<string, unknown>>;
-  /** Undefined: what the system's routes or the client's default say. */
+  /** Undefined: the system's routes or the client's default decide. */
   queue: string | undefined;
-  /** Not before then; undefined: now. */
+  /** The earliest time to run it; undefined: now. */
   at: Date | undefined;
   /**
-   * What travels with the job beside its arguments, for `Job.headers` on the other side. Celery: message headers. Sidekiq and Resque: top-level
-   * members. RQ: `meta`.
+   * Metadata sent with the job beside its arguments, for `Job.headers` in the worker. Celery: message headers. Sidekiq and Resque: top-level members.
+   * RQ: `meta`.
    */
   readonly headers: Record<string, unknown>;
   /** The system's own options of this call, by their own names. */
@@ -102,12 +100,12 @@ export interface Envelope {
 }
 
 /**
- * Runs around sending. Call `next()` once and return what it gives, or something of the same shape; throw to refuse the job. Where `next` is never called
- * and nothing is returned, `enqueue` rejects with NotEnqueuedError (Sidekiq: its receipt says `halted`).
+ * A function around sending. Call `next()` once and return its value, or a value of the same shape. Throw to refuse the job. Where `next` is never
+ * called and nothing is returned, `enqueue` rejects with NotEnqueuedError (Sidekiq: its receipt has `halted`).
  */
 export type ClientMiddleware = (envelope: Envelope, next: () => Promise<unknown>) => unknown;
 
-/** What a client tells. Each is also published on `diagnostics_channel` as `jobglot:<name>`. */
+/** The events of a client. Each is also published on `diagnostics_channel` as `jobglot:<name>`. */
 export interface ClientEvents {
   /** The broker has the job. */
   'job:enqueued': {
@@ -115,7 +113,7 @@ export interface ClientEvents {
     readonly id: string | undefined;
     readonly task: string;
     readonly queue: string | undefined;
-    /** Not before then. */
+    /** The earliest time to run it. */
     readonly at: Date | undefined;
   };
 }
@@ -129,8 +127,8 @@ export class NotEnqueuedError extends JobglotError {
 }
 
 /**
- * Sends one envelope through middleware, the first one outermost. Resolves with what the outermost returned; where that is nothing, with the receipt of
- * `send`, or with `halted()` where nothing was sent. Rejects with what a middleware or `send` threw.
+ * Sends one envelope through middleware, the first one outermost. Resolves with the return value of the outermost middleware, or with `halted()`
+ * where nothing was sent and nothing returned. Rejects with the error of a middleware or of `send`.
  */
 export async function sendThrough<Receipt>(
   middleware: readonly ClientMiddleware[],
@@ -161,9 +159,9 @@ export async function sendThrough<Receipt>(
 }
 
 /**
- * Sends many envelopes through middleware, each on its own. Those that come out of the last middleware in one turn of the event loop are sent together,
- * in their order; so a middleware that lets one pass after the other works too. Resolves with a receipt for each envelope. Rejects with the
- * first error, once every envelope has ended; what was sent stays sent.
+ * Sends each of many envelopes through middleware. Envelopes that leave the last middleware in one turn of the event loop are sent together, in their
+ * order. So a middleware that passes one envelope after another works, too. Resolves with a receipt for each envelope. Rejects with the first error,
+ * once every envelope has ended; envelopes that were sent stay sent.
  */
 export async function sendManyThrough<Receipt>(
   middleware: readonly ClientMiddleware[],

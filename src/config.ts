@@ -8,13 +8,13 @@ import type { Systems, Tasks } from './task.ts';
 import type { Middleware } from './worker/middleware.ts';
 
 /**
- * What `jobglot.config.ts` (or .js, .mjs) exports by default: what `jobglot worker` runs. Flags and environment win over it. Each driver merges the section
- * of its system into this interface: one source, as options, so that flags and environment can change single ones.
+ * The default export of `jobglot.config.ts` (or .js, .mjs), which `jobglot worker` runs. Flags and environment win over it. Each driver merges the
+ * section of its system into this interface: the options of one source, so that flags and environment can change single options.
  */
 export interface Config {
   /** Which handler runs which task. The flag `-A FILE` takes its place. */
   readonly tasks?: Tasks;
-  /** Sources already made, one or several. Flags about the broker or queues are then refused. */
+  /** Sources that the file itself makes. Flags about the broker or queues are then refused. */
   readonly sources?: readonly Source[];
   readonly middleware?: readonly Middleware[];
   /** A logger of your own, shaped like pino's. @default text on a terminal, else JSON lines, on standard error */
@@ -25,7 +25,7 @@ export interface Config {
   readonly logFormat?: 'json' | 'text';
   /** How long a stop waits for running handlers before it aborts their signals. @default 25 000 */
   readonly shutdownTimeoutMs?: number;
-  /** How long aborted handlers may take to end before their jobs are given back without them. @default 3 000 */
+  /** How long aborted handlers may take to end. After that their jobs are given back while they still run. @default 3 000 */
   readonly abortGraceMs?: number;
 }
 
@@ -51,7 +51,7 @@ export function defineConfig(config: Config): Config {
   return checkConfig(config, 'defineConfig');
 }
 
-/** The same for a value of any kind; `where` is what its errors begin with. */
+/** The same for a value of any type; its errors begin with `where`. */
 export function checkConfig(value: unknown, where: string): Config {
   const systems = registeredSystems();
   if (!isRecord(value))
@@ -77,7 +77,7 @@ function exampleOf([first]: readonly System[]): string {
   return first === undefined ? 'sources' : `${first.name}: ${first.example}`;
 }
 
-/** By its shape: a task file may have loaded another copy of this package. */
+/** Recognises Tasks by their shape: a task file may have loaded another copy of this package. */
 export function isTasks(value: unknown): value is Tasks {
   return isRecord(value) && typeof value['find'] === 'function' && typeof value['names'] === 'function';
 }

@@ -1,6 +1,4 @@
-/**
- * Items that wait for their time: a binary heap and one timer. The caller bounds its size.
- */
+/** Items that each become due at a time: a binary heap and one timer. The caller bounds its size. */
 export class DelayQueue<Item> {
   readonly #heap: { readonly at: number; readonly item: Item }[] = [];
   #timer: NodeJS.Timeout | undefined;
@@ -10,7 +8,7 @@ export class DelayQueue<Item> {
     return this.#heap.length;
   }
 
-  /** All of them, soonest first. */
+  /** All items, soonest first. */
   get items(): readonly Item[] {
     return this.#heap.toSorted((a, b) => a.at - b.at).map(({ item }) => item);
   }
@@ -28,7 +26,7 @@ export class DelayQueue<Item> {
     if (child === 0) this.#arm();
   }
 
-  /** Everything due by `now`, soonest first. */
+  /** Takes out all items due by `now`, soonest first. */
   due(now: number): readonly Item[] {
     const items: Item[] = [];
     while (this.#heap.length > 0 && (this.#heap[0] as { at: number }).at <= now) items.push(this.#pop());
@@ -36,7 +34,7 @@ export class DelayQueue<Item> {
     return items;
   }
 
-  /** Resolves when the soonest is due; never while nothing is held. */
+  /** Resolves when the soonest item is due; never while there is no item. */
   next(): Promise<void> {
     return new Promise((resolve) => {
       this.#wake = resolve;
@@ -44,7 +42,7 @@ export class DelayQueue<Item> {
     });
   }
 
-  /** Take everything out, soonest first. */
+  /** Takes out all items, soonest first. */
   clear(): readonly Item[] {
     const items = this.#heap.splice(0).sort((a, b) => a.at - b.at);
     this.#arm();
@@ -55,7 +53,7 @@ export class DelayQueue<Item> {
     clearTimeout(this.#timer);
     const first = this.#heap[0];
     if (first === undefined) return;
-    // A timer counts at most 24.8 days; a longer wait is looked at again then.
+    // A timer counts at most 24.8 days. For a longer wait the timer fires early and is set again.
     this.#timer = setTimeout(() => this.#ring(), Math.min(Math.max(first.at - Date.now(), 0), 2 ** 31 - 1));
   }
 

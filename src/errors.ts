@@ -10,7 +10,7 @@ export class ConfigError extends JobglotError {
   }
 }
 
-/** A server cannot be reached, or the connection was lost while something was under way. */
+/** A server cannot be reached, or the connection was lost during an operation. */
 export class ConnectionError extends JobglotError {
   override readonly name: string = 'ConnectionError';
   constructor(message: string, options?: { readonly cause?: unknown }) {
@@ -18,7 +18,7 @@ export class ConnectionError extends JobglotError {
   }
 }
 
-/** The broker has no queue for a message, and gave it back: it was not sent. */
+/** The broker has no queue for a message and returned it: the message was not sent. */
 export class UnroutableError extends JobglotError {
   override readonly name: string = 'UnroutableError';
   constructor(message: string, options?: { readonly cause?: unknown }) {
@@ -26,10 +26,10 @@ export class UnroutableError extends JobglotError {
   }
 }
 
-/** A message names a task that nobody handles here. */
+/** A message names a task that has no handler here. */
 export class UnknownTaskError extends JobglotError {
   override readonly name: string = 'UnknownTaskError';
-  /** Its name in the system. */
+  /** The task's name in the system. */
   readonly task: string;
   constructor(system: string, task: string) {
     super(
@@ -64,7 +64,7 @@ export class ChildDiedError extends JobglotError {
   }
 }
 
-/** Nobody answered in time: the result of a job was awaited for `timeoutMs`. The job itself is not touched. */
+/** There was no result within `timeoutMs`. The job itself is not changed. */
 export class ResultTimeoutError extends JobglotError {
   override readonly name: string = 'ResultTimeoutError';
   constructor(id: string, timeoutMs: number) {
@@ -75,7 +75,7 @@ export class ResultTimeoutError extends JobglotError {
   }
 }
 
-/** There is no such job: it was never there, was deleted, or its time to be kept is over. */
+/** The job does not exist: it was never enqueued, was deleted, or has expired. */
 export class NoSuchJobError extends JobglotError {
   override readonly name: string = 'NoSuchJobError';
   constructor(system: string, id: string) {
@@ -86,7 +86,7 @@ export class NoSuchJobError extends JobglotError {
   }
 }
 
-/** A job of this id is there, and it was to be the only one. */
+/** A job with this id exists already, and the new job was to be unique. */
 export class DuplicateJobError extends JobglotError {
   override readonly name: string = 'DuplicateJobError';
   constructor(system: string, id: string) {
@@ -97,7 +97,7 @@ export class DuplicateJobError extends JobglotError {
   }
 }
 
-/** A job is not in a state to do that with. */
+/** The state of a job does not permit the operation. */
 export class InvalidJobOperationError extends JobglotError {
   override readonly name: string = 'InvalidJobOperationError';
   constructor(message: string) {
@@ -105,7 +105,7 @@ export class InvalidJobOperationError extends JobglotError {
   }
 }
 
-/** There will be no result: nobody is going to run the job. */
+/** There will be no result, because no worker will run the job. */
 export class CanceledJobError extends JobglotError {
   override readonly name: string = 'CanceledJobError';
   constructor(system: string, id: string) {
@@ -113,16 +113,16 @@ export class CanceledJobError extends JobglotError {
   }
 }
 
-/** A job failed on the other side. Carries what the other side said of it. */
+/** A job failed in a worker of another language or process. Carries that worker's data about the error. */
 export class RemoteError extends JobglotError {
   override readonly name: string = 'RemoteError';
-  /** The foreign class: `ValueError`. */
+  /** The error's class there: `ValueError`. */
   readonly type: string;
   /** Its module: `builtins`. */
   readonly module: string | undefined;
   /** Its constructor arguments, as the wire has them. */
   readonly args: readonly unknown[];
-  /** The foreign traceback text. */
+  /** The traceback text of the worker. */
   readonly traceback: string | undefined;
   constructor(failure: {
     readonly type: string;

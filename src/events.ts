@@ -3,14 +3,14 @@ import { channel, type Channel } from 'node:diagnostics_channel';
 type Listener<Event> = (event: Event) => void;
 
 /**
- * A typed emitter that costs a map look-up when nobody listens. Each event is also published on `diagnostics_channel` as `jobglot:<name>`. A listener
- * that throws is reported as an uncaught error, and does not disturb the others.
+ * A typed emitter. An event without a listener costs one map look-up. Each event is also published on `diagnostics_channel` as `jobglot:<name>`. An
+ * error thrown by a listener is reported as an uncaught error, and the other listeners still run.
  */
 export class Events<Map extends object> {
   readonly #listeners = new globalThis.Map<keyof Map, Set<(event: never) => void>>();
   readonly #channels = new globalThis.Map<keyof Map, Channel>();
 
-  /** Listen. The function that is returned ends that. */
+  /** Adds a listener. The returned function removes it. */
   on<Name extends keyof Map>(name: Name, listener: Listener<Map[Name]>): () => void {
     let set = this.#listeners.get(name);
     if (set === undefined) this.#listeners.set(name, (set = new Set<(event: never) => void>()));
@@ -18,7 +18,7 @@ export class Events<Map extends object> {
     return () => set.delete(listener as (event: never) => void);
   }
 
-  /** The next event of this name that `matches`. */
+  /** Resolves with the next event of this name for which `matches` is true. */
   once<Name extends keyof Map>(name: Name, matches: (event: Map[Name]) => boolean = () => true): Promise<Map[Name]> {
     return new Promise((resolve) => {
       const off = this.on(name, (event) => {
@@ -29,7 +29,7 @@ export class Events<Map extends object> {
     });
   }
 
-  /** Whether anybody listens: ask before building an event on a hot path. */
+  /** Whether there is a listener: ask before building an event on a hot path. */
   wanted(name: keyof Map): boolean {
     const set = this.#listeners.get(name);
     return (set !== undefined && set.size > 0) || this.#channel(name).hasSubscribers;
@@ -45,7 +45,7 @@ export class Events<Map extends object> {
         (listener as Listener<Map[Name]>)(event);
       } catch (error) {
         queueMicrotask(() => {
-          throw error; // the listener's bug, shown as one; never the job's
+          throw error; // a bug of the listener, reported as such; it must not fail the job
         });
       }
     }

@@ -1,56 +1,56 @@
 import type { Explanation } from '../protocols/explanation.ts';
 
 /**
- * What a system shows of itself, and what may be done about it. One interface for every system: a board, `jobglot inspect`, metrics of queues and
- * checks are written against it. What a system cannot do is data (`can`, `sets`), so that no caller asks which system it is.
+ * The jobs, queues and workers of a system, and the actions on them. One interface for every system: a board, `jobglot inspect`, metrics of queues
+ * and checks are written against it. The abilities of a system are data (`can`, `sets`), so that no caller asks which system it is.
  */
 export interface Inspector extends AsyncDisposable {
   readonly system: string;
-  /** Where it looks, with the password hidden. */
+  /** The address of the server, with the password hidden. */
   readonly address: string;
   /** The sets of jobs this system has, in the order a person wants to see them. */
   readonly sets: readonly JobSet[];
   /** What `act` can do here. An action that is false rejects with ConfigError. */
   readonly can: Readonly<Record<Action, boolean>>;
-  /** Totals. Takes a number of commands that does not grow with the number of jobs. */
+  /** Totals. Sends a number of commands that does not grow with the number of jobs. */
   overview(): Promise<Overview>;
   /** Every queue, by name. */
   queues(): Promise<readonly QueueInfo[]>;
-  /** One page of a set. Rejects with ConfigError for a set that is not among `sets`, or a cursor that was not given by this method. */
+  /** One page of a set. Rejects with ConfigError for a set that is not in `sets`, and for a cursor that this method did not return. */
   jobs(set: string, query?: JobsQuery): Promise<JobPage>;
-  /** Everything stored about one job; undefined where nothing is. */
+  /** Everything stored about one job; undefined where nothing is stored. */
   job(id: string): Promise<InspectedJob | undefined>;
-  /** Workers of every language that show themselves, and what each runs. */
+  /** Workers of every language that register themselves, and what each one runs. */
   workers(): Promise<readonly WorkerInfo[]>;
-  /** Periodic tasks that are stored where this system keeps them. */
+  /** Periodic tasks that are stored in this system. */
   schedules(): Promise<readonly ScheduleInfo[]>;
   /**
-   * Does one thing to one target. Twice at once does no harm: the second finds the target gone, and says so. Rejects with ConfigError where
-   * `can[action]` is false or the target does not fit the action.
+   * Does one action to one target. Two calls at the same time do no harm: the second one finds the target gone, and reports that. Rejects with
+   * ConfigError where `can[action]` is false or the target does not fit the action.
    */
   act(action: Action, target: Target, options?: ActOptions): Promise<ActResult>;
   /** Close the connections. */
   close(): Promise<void>;
 }
 
-/** What kind of set it is, in words that mean the same in every system. */
+/** The kind of a set, in words that mean the same in every system. */
 export type SetKind = 'waiting' | 'scheduled' | 'running' | 'retrying' | 'failed' | 'done' | 'deferred' | 'quarantined';
 
 /** A set of jobs by the system's own name: `queued`, `retry`, `dead`, `failed`, `unacked` … */
 export interface JobSet {
   readonly name: string;
   readonly kind: SetKind;
-  /** The set is kept for each queue, and `JobsQuery.queue` chooses one. */
+  /** There is one such set for each queue, and `JobsQuery.queue` chooses one. */
   readonly byQueue: boolean;
 }
 
 export interface Overview {
-  /** Jobs by the name of the set. A set whose size the system does not tell is missing. */
+  /** The number of jobs by the name of the set. A set is left out where the system does not report its size. */
   readonly counts: Readonly<Record<string, number>>;
   readonly workers: number;
-  /** Workers that run at least one job now. */
+  /** The number of workers that run at least one job now. */
   readonly busy: number;
-  /** Jobs run since the system began to count, failures included; undefined where it does not count. */
+  /** Jobs run since the system began to count, including failures; undefined where it does not count. */
   readonly processed: number | undefined;
   readonly failed: number | undefined;
 }
@@ -58,7 +58,7 @@ export interface Overview {
 export interface QueueInfo {
   readonly name: string;
   readonly size: number;
-  /** Milliseconds the oldest job has waited; undefined where the queue is empty or the system does not tell. */
+  /** Milliseconds that the oldest job has waited; undefined where the queue is empty or the system does not report it. */
   readonly latencyMs: number | undefined;
   readonly paused: boolean;
   /** How many consumers it has, where known. */
@@ -66,20 +66,20 @@ export interface QueueInfo {
 }
 
 export interface JobsQuery {
-  /** One queue only. A set that is kept by queue and no queue given: all queues, one after the other. */
+  /** One queue only. When there is a set for each queue and no queue is given: all queues, one after the other. */
   readonly queue?: string;
-  /** What the last page said; undefined for the first page. */
+  /** `cursor` of the last page; undefined for the first page. */
   readonly cursor?: string;
   /** @default 25, at most 1000 */
   readonly limit?: number;
   readonly filter?: JobFilter;
 }
 
-/** What must be true of a job. All that are given. */
+/** Conditions for a job. All that are given must be true. */
 export interface JobFilter {
   readonly task?: string;
   readonly id?: string;
-  /** Somewhere in what is stored of the job. */
+  /** A text anywhere in the stored data of the job. */
   readonly text?: string;
 }
 
@@ -87,14 +87,14 @@ export interface JobPage {
   readonly jobs: readonly InspectedJob[];
   /** Where the next page begins; undefined after the last. */
   readonly cursor: string | undefined;
-  /** How many there are without the filter; undefined where the system does not tell. */
+  /** How many jobs there are without the filter; undefined where the system does not report it. */
   readonly total: number | undefined;
-  /** A search ended at its bound before the page was full: more may follow, `cursor` goes on. */
+  /** A search ended at its limit before the page was full. More jobs may follow; `cursor` continues the search. */
   readonly cut: boolean;
 }
 
 export interface InspectedJob {
-  /** By which `job` and `act` find it. Of an entry without an id of its own: a digest of its bytes. */
+  /** The id for `job` and `act`. For an entry without an id: a digest of its bytes. */
   readonly id: string;
   /** The set it is in. */
   readonly set: string;
@@ -103,26 +103,26 @@ export interface InspectedJob {
   readonly queue: string | undefined;
   /** The state, in the system's own word. */
   readonly state: string;
-  /** As the wire has them: exact numbers, opaque objects. Undefined where they cannot be read. */
+  /** The arguments as the wire has them: exact numbers, opaque objects. Undefined where they cannot be read. */
   readonly args: readonly unknown[] | undefined;
   readonly kwargs: Readonly<Record<string, unknown>> | undefined;
   readonly enqueuedAt: Date | undefined;
-  /** When it is due, or when its retry is. */
+  /** When the job or its retry is due. */
   readonly dueAt: Date | undefined;
   readonly startedAt: Date | undefined;
   readonly endedAt: Date | undefined;
   /** Runs so far, where the system counts. */
   readonly attempts: number | undefined;
   readonly error: InspectedError | undefined;
-  /** What a successful run returned, where the system keeps it. */
+  /** The result of a successful run, where the system stores it. */
   readonly result: unknown;
-  /** Who runs it, or ran it last. */
+  /** The worker that runs it, or ran it last. */
   readonly worker: string | undefined;
-  /** What is stored, as its bytes. */
+  /** The stored bytes. */
   readonly raw: Uint8Array;
-  /** Given by `job`, not by `jobs`: what every field means. */
+  /** What every field means. Only `job` sets it, not `jobs`. */
   readonly explanation: Explanation | undefined;
-  /** Ids of jobs that belong to this one, where the system says so. */
+  /** Ids of related jobs, where the system stores them. */
   readonly links: {
     readonly parent?: string;
     readonly root?: string;
@@ -136,23 +136,23 @@ export interface InspectedJob {
 export interface InspectedError {
   readonly type: string;
   readonly message: string;
-  /** The foreign traceback, as stored. */
+  /** The traceback, as stored. */
   readonly traceback: string | undefined;
   readonly at: Date | undefined;
 }
 
 export interface WorkerInfo {
-  /** By which `act` finds it. */
+  /** The id for `act`. */
   readonly id: string;
   readonly hostname: string | undefined;
   readonly pid: number | undefined;
-  /** `Node`, `Python` or `Ruby`, where it can be told. */
+  /** `Node`, `Python` or `Ruby`, where it is known. */
   readonly language: string | undefined;
   readonly version: string | undefined;
   readonly queues: readonly string[];
   readonly concurrency: number | undefined;
   readonly startedAt: Date | undefined;
-  /** Its last sign of life. */
+  /** Its last heartbeat. */
   readonly seenAt: Date | undefined;
   /** In the system's own word: `idle`, `busy`, `quiet`, `suspended` … */
   readonly state: string;
@@ -166,7 +166,7 @@ export interface WorkerInfo {
 
 export interface ScheduleInfo {
   readonly name: string;
-  /** Who keeps it: `beat`, `redbeat`, `rq-cron`, `resque-scheduler`, `sidekiq-cron`. */
+  /** The scheduler that stores it: `beat`, `redbeat`, `rq-cron`, `resque-scheduler`, `sidekiq-cron`. */
   readonly kind: string;
   readonly task: string | undefined;
   readonly queue: string | undefined;
@@ -179,9 +179,9 @@ export interface ScheduleInfo {
 
 /**
  * - `retry`: run a job that failed, or waits for a retry, again now. `run`: move a scheduled job to its queue now.
- * - `delete`: remove a job, or empty a queue. `kill`: no retry; keep it as dead. `requeue`: back to its queue from wherever it is.
- * - `pause`, `resume`: a queue, or everything. `quiet`, `stop`: a worker. `unregister`: remove a worker that is gone from the list.
- * - `cancel`: a job that waits or runs is not to run, or is to end. `terminate`: end a running job now.
+ * - `delete`: remove a job, or empty a queue. `kill`: move a job to the dead jobs; it is not retried. `requeue`: put it back into its queue from any set.
+ * - `pause`, `resume`: a queue, or all queues. `quiet`, `stop`: a worker. `unregister`: remove a dead worker from the list.
+ * - `cancel`: do not run a waiting job, or end a running one. `terminate`: end a running job now.
  */
 export type Action =
   | 'retry'
@@ -212,9 +212,9 @@ export const ACTIONS: readonly Action[] = [
   'terminate',
 ];
 
-/** What an action is done to. */
+/** The target of an action. */
 export type Target =
-  /** Jobs by id; `set` where a job may be in several. */
+  /** Jobs by id; `set` where a job may be in several sets. */
   | { readonly ids: readonly string[]; readonly set?: string }
   /** Every job of a set that matches, in bounded steps. */
   | { readonly set: string; readonly queue?: string; readonly filter?: JobFilter }
@@ -224,21 +224,21 @@ export type Target =
   | { readonly all: true };
 
 export interface ActOptions {
-  /** Told after each step of a long action. */
+  /** Called after each step of a long action. */
   readonly onProgress?: (progress: { readonly done: number; readonly total: number | undefined }) => void;
   readonly signal?: AbortSignal;
 }
 
 export interface ActResult {
-  /** How many targets it was done to. */
+  /** How many targets the action changed. */
   readonly done: number;
-  /** Ids, queues or workers that were named and are not there any more. */
+  /** Ids, queues or workers that were named and no longer exist. */
   readonly gone: readonly string[];
-  /** Targets that are there, and to which it cannot be done, each with its reason. */
+  /** Targets that exist and to which the action cannot be done, each with its reason. */
   readonly refused: readonly { readonly id: string; readonly reason: string }[];
 }
 
-/** `can` of a system that can do these. */
+/** `can` of a system that has these actions. */
 export function canDo(...actions: readonly Action[]): Readonly<Record<Action, boolean>> {
   return Object.fromEntries(ACTIONS.map((action) => [action, actions.includes(action)])) as Record<Action, boolean>;
 }

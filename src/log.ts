@@ -1,4 +1,4 @@
-/** The face of pino, so that a pino logger can be passed as it is: fields first, then words. */
+/** The interface of pino, so that a pino logger can be passed as it is: fields first, then the message. */
 export interface Logger {
   readonly level: string;
   debug(fields: object, message: string): void;
@@ -7,7 +7,7 @@ export interface Logger {
   error(fields: object, message: string): void;
 }
 
-/** From all there is to nothing. */
+/** Log levels, from all lines to none. */
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
 
 const RANK: Readonly<Record<string, number>> = { trace: 0, debug: 1, info: 2, warn: 3, error: 4, fatal: 5, silent: 9 };
@@ -17,17 +17,17 @@ export function logs(log: Logger, level: LogLevel): boolean {
   return (RANK[log.level] ?? 2) <= (RANK[level] ?? 2);
 }
 
-/** What is written, and where. */
+/** The options of a logger: which lines, in which format, to which stream. */
 export interface LoggerOptions {
   /** @default 'info' */
   readonly level?: LogLevel;
-  /** One JSON object a line, or words for a person. @default 'json' unless the stream is a terminal */
+  /** One JSON object on each line, or text for a person. @default 'json' unless the stream is a terminal */
   readonly format?: 'json' | 'text';
   /** @default process.stderr */
   readonly stream?: { write(text: string): unknown; readonly isTTY?: boolean };
 }
 
-/** The plain logger: JSON lines for machines, one short line for people. */
+/** A simple logger: JSON lines for machines, one short line for people. */
 export function createLogger(options: LoggerOptions = {}): Logger {
   const level = options.level ?? 'info';
   const stream = options.stream ?? process.stderr;

@@ -1,13 +1,13 @@
-/** A server that was frozen may carry out a claim this long after the client has given it up. */
+/** A server that was frozen may execute a claim this long after the client has given it up. */
 const LATE_MS = 10_000;
 
 /**
- * Knows when to look for claims whose reply was lost. A claim takes jobs in the server; where the connection ends before the reply has come, they are
- * claimed under this process's name and nothing here runs them. This process lives, so no other process gives them back: it has to, before it claims
- * more.
+ * Decides when to search for claims whose reply was lost. A claim takes jobs in the server. When the connection ends before the reply arrives, the
+ * jobs are claimed under this process's name and do not run here. This process is alive, so no other process gives them back: this process must do it
+ * before it claims more.
  *
- * One look is not enough. A server that was frozen carries out the claim when it goes on, which may be after the look. So there is a second one, ten
- * seconds later.
+ * One search is not enough. A server that was frozen executes the claim when it resumes, which may be after the search. So there is a second search,
+ * ten seconds later.
  */
 export class LostReplies {
   #lost = false;
@@ -24,7 +24,10 @@ export class LostReplies {
     this.#lost = true;
   }
 
-  /** Calls `work`, which gives such claims back, where that is due. One at a time; callers at the same time share it. Rejects as it does: it is due again. */
+  /**
+   * Calls `work`, which gives such claims back, when a search is due. Only one runs at a time; concurrent callers share it. When `work` rejects, this
+   * rejects, and a search is due again.
+   */
   recover(work: () => Promise<void>): Promise<void> {
     if (!this.due) return Promise.resolve();
     return (this.#recovering ??= this.#recover(work).finally(() => (this.#recovering = undefined)));
@@ -32,7 +35,7 @@ export class LostReplies {
 
   async #recover(work: () => Promise<void>): Promise<void> {
     const lost = this.#lost;
-    // A reply that is lost meanwhile counts for the next time.
+    // Cleared before `work`: a reply that is lost meanwhile makes the next search due.
     this.#lost = false;
     try {
       await work();

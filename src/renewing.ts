@@ -1,8 +1,8 @@
 /**
- * Collections for what comes and goes by the thousand, in the order it came. V8 gives a Map or a Set that saw many deletions a new
- * table, and the old table goes on pointing to the new one. Once one of them has grown old, all that was ever in the tables after it
- * outlives every quick collection of garbage: a quarter of a busy worker's time went there. These are replaced as a whole now and
- * then, and nothing points from one to the next.
+ * Collections for thousands of short-lived items, in order of insertion. After many deletions V8 gives a Map or a Set a new table, and the old table
+ * still points to the new one. Once one of these tables has reached the old generation, all items that were ever in the later tables survive every
+ * minor garbage collection. That cost a quarter of the time of a busy worker. These collections are replaced as a whole now and then, and nothing
+ * points from one to the next.
  */
 const RENEWED_AFTER = 256;
 
@@ -62,7 +62,7 @@ export class RenewingSet<T> {
     }
     return true;
   }
-  /** What is deleted meanwhile may still come. */
+  /** Iterates over the items. An item that is deleted meanwhile may still come. */
   [Symbol.iterator](): IterableIterator<T> {
     return this.#set.values();
   }

@@ -1,7 +1,10 @@
 import { pause } from './source.ts';
 import { backoff } from './backoff.ts';
 
-/** Does `work`, trying again with back-off until it is done or `giveUp` aborts; then undefined. Each failure is told to `failed`. */
+/**
+ * Calls `work` and retries it with back-off until it succeeds; resolves with undefined when `giveUp` aborts first. `failed` is called with each
+ * error.
+ */
 export async function retryUntilWritten<T>(
   work: () => Promise<T>,
   giveUp: AbortSignal,

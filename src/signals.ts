@@ -1,14 +1,14 @@
 /**
- * What a handler may throw on purpose. Anything else it throws is an error, and the system's own policy decides.
- * Each is known by a mark, not by its class alone: a task file may have taken it from another copy of this package.
+ * Signals that a handler may throw on purpose. Any other thrown value is an error, and the system's own policy decides. Each signal is recognised by
+ * a mark, not only by its class: a task file may have loaded another copy of this package.
  */
 function marked(thrown: unknown, name: string): boolean {
   return typeof thrown === 'object' && thrown !== null && 'jobglotSignal' in thrown && thrown.jobglotSignal === name;
 }
 
 /**
- * Run me again, after `delayMs` (the policy's delay when left out). `cause` is recorded as the reason.
- * Throws RangeError unless `delayMs` is a number of milliseconds from now.
+ * Run this job again, after `delayMs` (the policy's delay when left out). `cause` is recorded as the reason. Throws RangeError unless `delayMs` is a
+ * number of milliseconds from now.
  */
 export class Retry extends Error {
   static override [Symbol.hasInstance](thrown: unknown): boolean {
@@ -26,7 +26,7 @@ export class Retry extends Error {
   }
 }
 
-/** Never retry this. The error is recorded as the job's failure. */
+/** Never retry this job. The error is recorded as the job's failure. */
 export class Fail extends Error {
   static override [Symbol.hasInstance](thrown: unknown): boolean {
     return marked(thrown, 'Fail');
@@ -40,7 +40,7 @@ export class Fail extends Error {
   }
 }
 
-/** Forget this job: no result, no failure, no retry. Celery: a chord that waits for it fails, instead of waiting for ever. */
+/** Drop this job: no result, no failure, no retry. Celery: a chord that waits for it fails, instead of waiting for ever. */
 export class Discard extends Error {
   static override [Symbol.hasInstance](thrown: unknown): boolean {
     return marked(thrown, 'Discard');
@@ -53,8 +53,8 @@ export class Discard extends Error {
 }
 
 /**
- * Not mine: hand the job back to its queue (`requeue: true`), or refuse it as the system refuses a message (Celery: rejected without
- * requeue; a dead-letter exchange gets it where there is one). No result is stored and no attempt counted.
+ * Do not run this job here. It goes back to its queue (`requeue: true`), or it is refused as the system refuses a message (Celery: rejected without
+ * requeue; a dead-letter exchange gets it where there is one). No result is stored and no attempt is counted.
  */
 export class Reject extends Error {
   static override [Symbol.hasInstance](thrown: unknown): boolean {
@@ -70,9 +70,9 @@ export class Reject extends Error {
 }
 
 /**
- * Let another job take this one's place: it ends under this job's id, and what was to follow this job follows it. `by` is in the
- * system's own terms; for Celery a signature, `{ task: 'shop.charge', args: [7] }`, or a chain, group or chord.
- * Where a system has no such thing, the job fails.
+ * Let another job replace this job. The other job ends under this job's id, and the jobs that were to follow this job follow it. `by` is in the
+ * system's own terms; for Celery a signature, `{ task: 'shop.charge', args: [7] }`, or a chain, group or chord. In a system without this feature the
+ * job fails.
  */
 export class Replace extends Error {
   static override [Symbol.hasInstance](thrown: unknown): boolean {
@@ -88,7 +88,7 @@ export class Replace extends Error {
 }
 
 /**
- * Run this job later, after `delayMs`: it is not the time for it. No attempt is counted, no error is recorded, and the system's own tools show an
+ * Run this job later, after `delayMs`, because it should not run now. No attempt is counted, no error is recorded, and the system's own tools show an
  * ordinary scheduled job. A handler or a middleware throws it. Throws RangeError unless `delayMs` is a number of milliseconds from now.
  */
 export class Postpone extends Error {

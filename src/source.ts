@@ -3,25 +3,25 @@ import type { Executor } from './executor.ts';
 import type { Logger } from './log.ts';
 import type { Registry } from './task.ts';
 
-/** One claim on a job. Ends in exactly one `settle` or one `release`. */
+/** One claim on a job. It ends with exactly one `settle` or one `release`. */
 export interface Delivery {
   readonly job: Job;
   /**
-   * The handler is about to start: record it, and acknowledge if this system acknowledges early.
-   * Undefined when there is nothing to write, so that a run without a start record costs no turn of the event loop.
-   * An outcome where the system knows it already: the handler is not called, and the outcome is settled.
+   * Called when the handler is about to start: record the start, and acknowledge if this system acknowledges early. Undefined when there is nothing
+   * to write, so that a run without a start record costs no turn of the event loop. Resolves with an outcome when the system knows it already: then
+   * the handler is not called, and the outcome is settled.
    */
   begin(): Promise<Outcome | void> | undefined;
   settle(outcome: Outcome): Promise<Disposition>;
-  /** The system has the job again and delivers it anew: it must not be started, and `release` leaves it alone. */
+  /** The system has the job again and delivers it again. The job must not be started here, and `release` does nothing. */
   readonly lost?: boolean;
   /** Give the job back untouched: the worker is stopping. No attempt is counted. */
   release(): Promise<void>;
-  /** Record a state of the handler's own (progress), for systems that keep states. */
+  /** Record a custom state of the handler (progress), for systems that store states. */
   update?(state: string, meta: unknown): Promise<void>;
   /**
-   * Why nobody here can run this job although its task may have a handler: `it has a rate limit`. The worker treats it as an unknown task. Undefined:
-   * whether the task has a handler decides.
+   * Why this worker cannot run this job although its task may have a handler: `it has a rate limit`. The worker treats it as an unknown task.
+   * Undefined: it is an unknown task when the task has no handler.
    */
   readonly unknown?: string | undefined;
   /**
@@ -30,10 +30,11 @@ export interface Delivery {
    */
   rejectUnknown?(why: string): Outcome;
   /**
-   * By what an unknown task is recognised when it comes back, where `job.id` is new at each delivery: a digest of its bytes, for one. @default `job.id`
+   * The key by which an unknown task is recognised when it comes back, where `job.id` is new at each delivery: a digest of its bytes, for example.
+   * @default `job.id`
    */
   readonly unknownKey?: string | undefined;
-  /** How many bytes this delivery keeps in memory, about; bounds how many unknown tasks are held. @default not counted */
+  /** About how many bytes this delivery keeps in memory; bounds how many unknown tasks are held. @default not counted */
   readonly bytes?: number | undefined;
 }
 
@@ -44,7 +45,7 @@ export interface Delivery {
  */
 export type UnknownTaskPolicy = 'requeue' | 'reject' | 'hold' | { readonly forward: string };
 
-/** Where deliveries come from: one system, one connection, some queues. */
+/** A source of deliveries: one system, one connection, some queues. */
 export interface Source {
   readonly system: string;
   /** How many handlers may run at once. */
@@ -53,68 +54,68 @@ export interface Source {
   readonly prefetch: number;
   readonly queues: readonly string[];
   readonly agents: readonly Agent[];
-  /** Tasks that the system itself brings, found after the user's own. */
+  /** Tasks that the system itself brings. The user's own tasks are searched first. */
   readonly tasks?: Registry;
-  /** Where handlers of this source's jobs run, unless their task names its own. @default the worker's */
+  /** Where the handlers of this source's jobs run, unless their task has an executor. @default the worker's */
   readonly executor?: Executor | undefined;
   /** @default 'requeue' */
   readonly unknownTask?: UnknownTaskPolicy | undefined;
   /** The first pause before an unknown task goes back. @default 1 000 */
   readonly unknownTaskDelayMs?: number | undefined;
   /**
-   * Told how many unknown tasks the worker holds, where a broker bounds what is claimed (prefetch). At most once a turn of the event loop. One that goes
-   * back is counted until that is written.
+   * Called with the number of unknown tasks that the worker holds, for a broker that bounds how much is claimed (prefetch). At most once in a turn of
+   * the event loop. A job that goes back is counted until that is written.
    */
   holding?(count: number): void;
   open(host: Host): Promise<void>;
-  /** Up to `max`; waits for at least one; [] when `signal` aborts or there is nothing for now. */
+  /** Resolves with up to `max` deliveries; waits for at least one; [] when `signal` aborts or there is nothing for now. */
   receive(max: number, signal: AbortSignal): Promise<readonly Delivery[]>;
-  /** Take nothing more; give back what is buffered here but was never handed out. */
+  /** Take no more jobs; give back jobs that are buffered here and were never delivered. */
   quiet(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** A chore that lives as long as the worker. Resolves when `signal` aborts; restarted with back-off if it rejects. */
+/** A background task that runs as long as the worker. Resolves when `signal` aborts; restarted with back-off if it rejects. */
 export interface Agent {
   readonly name: string;
   run(signal: AbortSignal): Promise<void>;
 }
 
-/** What a source may ask of the worker it runs in: enough for heartbeats and remote control, nothing more. */
+/** The methods of the worker that its source may call: enough for heartbeats and remote control, nothing more. */
 export interface Host {
   readonly identity: { readonly hostname: string; readonly pid: number; readonly nonce: string };
   readonly tasks: Registry;
   readonly log: Logger;
   /**
-   * Abort a running or waiting job; its outcome is `cancelled`. With `waiting`, only one whose handler has not been started.
-   * False when no such job is here.
+   * Abort a running or waiting job; its outcome is `cancelled`. With `waiting`, only a job whose handler has not been started. False when the job is
+   * not in this worker.
    */
   cancel(jobId: string, reason: string, which?: 'any' | 'waiting'): boolean;
   /**
-   * How many unknown tasks of this source are claimed here and wait: for a worker that stops when nothing else is left. One that goes back is counted
-   * until that is written.
+   * How many unknown tasks of this source are claimed here and wait. A worker that stops when only such jobs are left uses it. A job that goes back
+   * is counted until that is written.
    */
   unknownHeld(source: Source): number;
   /** The source's `concurrency` or `prefetch` has changed. */
   resized(): void;
-  /** A message that could not become a delivery, and where its bytes are now. */
+  /** Reports a message that could not become a delivery, and where its bytes are now. */
   poison(report: PoisonReport): void;
   quiet(): void;
   stop(): void;
 }
 
-/** What happened to a message that is not a job: which queue, which id where known, why, and where the bytes went. */
+/** A message that is not a valid job: its queue, its id where known, the reason, and where the bytes are stored. */
 export interface PoisonReport {
   readonly system: string;
   readonly queue: string;
   readonly id: string | undefined;
   readonly code: string;
   readonly reason: string;
-  /** Where the original bytes are kept, and what a person can do about them. */
+  /** Where the original bytes are stored, and what a person can do about them. */
   readonly kept: string;
 }
 
-/** An agent that calls `step` every `ms` milliseconds, give or take `jitter` (a share of `ms`), until stopped. */
+/** An agent that calls `step` every `ms` milliseconds, give or take `jitter` (a share of `ms`), until it is stopped. */
 export function every(name: string, ms: number, step: (signal: AbortSignal) => Promise<void>, jitter = 0.1): Agent {
   return {
     name,
@@ -127,7 +128,7 @@ export function every(name: string, ms: number, step: (signal: AbortSignal) => P
   };
 }
 
-/** The longest time that setTimeout can count, 24.8 days. It fires at once for a longer one. */
+/** The longest time that setTimeout can count, 24.8 days. For a longer time it fires at once. */
 const LONGEST_MS = 2 ** 31 - 1;
 
 /** Resolves after `ms`, at most 24.8 days, or at once when `signal` aborts. Never rejects. */

@@ -2,8 +2,8 @@ import type { Check } from './check.ts';
 import { ConfigError } from './errors.ts';
 
 /**
- * What is known of a system before its driver is loaded. The driver declares it in its `system.ts`, beside the types it merges into `Systems`,
- * `TaskOptions` and `Config`; `systems.ts` is the one list of them.
+ * The data of a system that is needed before its driver is loaded. The driver declares it in its `system.ts`, beside the types it merges into
+ * `Systems`, `TaskOptions` and `Config`. `systems.ts` is the one list of systems.
  */
 export interface System<Name extends string = string> {
   /** `Source.system`, the key of its section in a config file, and its name on the command line: `celery`. */
@@ -12,7 +12,7 @@ export interface System<Name extends string = string> {
   readonly title: string;
   /** Its section of a config file, as an example for error messages: `{ url: 'redis://localhost' }`. */
   readonly example: string;
-  /** The options of one task that only this system has, and what each may be. */
+  /** The options of a task that only this system has, with a check for each. */
   readonly taskOptions: Readonly<Record<string, Check>>;
 }
 

@@ -8,8 +8,8 @@ export type { CeleryTaskOptions } from './drivers/celery/system.ts';
 export type { SidekiqTaskOptions } from './drivers/sidekiq/system.ts';
 
 /**
- * The systems of this package, in the order in which they are listed everywhere. Each name has a folder in `protocols`, `drivers` and `cli`, a sub-path in
- * `package.json`, and rules in `.oxlintrc.json`.
+ * The systems of this package, in the order of every list. Each name has a folder in `protocols`, `drivers` and `cli`, a sub-path in `package.json`,
+ * and rules in `.oxlintrc.json`.
  */
 export const builtIn: readonly [typeof celerySystem, typeof rqSystem, typeof sidekiqSystem, typeof resqueSystem] = [
   celerySystem,

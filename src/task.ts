@@ -6,10 +6,10 @@ import { ConfigError } from './errors.ts';
 import { type Executor, executor } from './executor.ts';
 import { registeredSystems } from './system.ts';
 
-/** The systems that a task may be named in, each with the options of its source. Each driver merges its own into this interface. */
+/** The systems in which a task may have a name, each with the options of its source. Each driver merges its own into this interface. */
 export interface Systems {}
 
-/** The name of a system. A name is only a string, so that a system that is not in `Systems` may be named, too. */
+/** The name of a system. Any string is allowed, so that a system that is not in `Systems` may be named, too. */
 export type SystemName = Extract<keyof Systems, string> | (string & {});
 
 export type { TaskContext };
@@ -17,8 +17,8 @@ export type { TaskContext };
 declare const signature: unique symbol;
 
 /**
- * A task is a contract: the name it has on the wire, and the types of its arguments and result. Whoever enqueues and whoever
- * handles share it, in whatever language the other side is.
+ * A task is a contract: its name on the wire, and the types of its arguments and result. The code that enqueues and the code that handles share it,
+ * whatever the language of the other side is.
  */
 export interface Task<
   A extends readonly unknown[] = readonly unknown[],
@@ -32,12 +32,12 @@ export interface Task<
   readonly [signature]?: { readonly args: A; readonly kwargs: K; readonly result: R };
 }
 
-// `never[]` parameters are what lets any function type be a contract.
+// With `never[]` parameters any function type can be a contract.
 type AnyFunction = (...args: never[]) => unknown;
 
 /**
- * Declare a task by its wire name: `defineTask<(x: number, y: number) => number>('proj.tasks.add')`.
- * The second type parameter names the keyword arguments. `names` gives a task another name in some systems.
+ * Declare a task by its name on the wire: `defineTask<(x: number, y: number) => number>('proj.tasks.add')`. The second type parameter names the
+ * keyword arguments. `names` gives a task another name in some systems.
  */
 export function defineTask<
   F extends AnyFunction = (...args: unknown[]) => unknown,
@@ -60,8 +60,8 @@ export function taskName(
 }
 
 /**
- * Runs a job. What it returns is the job's result, where the system keeps results; what it throws is a failure by the system's rules, except `Retry`, `Fail`,
- * `Discard`, `Reject` and `Replace`, which ask for something.
+ * Runs a job. Its return value is the job's result, where the system stores results. An error that it throws is a failure by the system's rules,
+ * except `Retry`, `Fail`, `Discard`, `Reject` and `Replace`, which are requests to the worker.
  */
 export type Handler<
   A extends readonly unknown[] = readonly unknown[],
@@ -69,14 +69,14 @@ export type Handler<
   R = unknown,
 > = (job: Job<A, K>, context: TaskContext) => R | Promise<R>;
 
-/** How one task is run. A driver merges options that only its system has into this interface; the other systems ignore them. */
+/** How one task is run. A driver merges options that only its system has into this interface; the other systems ignore these options. */
 export interface TaskOptions {
   readonly retry?: RetryPolicy;
   /** Hard limit in milliseconds; a limit in the message wins. */
   readonly timeoutMs?: number;
   /** Soft limit in milliseconds; a limit in the message wins. */
   readonly softTimeoutMs?: number;
-  /** Where its handler runs. @default the source's `executor`, or the worker's */
+  /** Where the handler runs. @default the source's `executor`, or the worker's */
   readonly executor?: Executor;
 }
 
@@ -88,33 +88,33 @@ const COMMON: Readonly<Record<string, Check>> = {
   executor,
 };
 
-/** A task, with who runs it and how. */
+/** A task with its handler and its options. */
 export interface Registration {
   readonly task: Task;
   readonly handler: Handler;
   readonly options: TaskOptions;
 }
 
-/** What sources read of the registry. */
+/** The part of the registry that sources use. */
 export interface Registry {
   find(system: string, name: string): Registration | undefined;
   /** Every name known in this system, sorted. */
   names(system: string): readonly string[];
 }
 
-/** The registry: which handler runs which task. One handler may be reached under several names and from several systems. */
+/** The registry: which handler runs which task. One handler may have several names and serve several systems. */
 export class Tasks implements Registry {
   readonly #byName = new Map<string, Registration>();
   readonly #bySystem = new Map<string, Map<string, Registration>>();
 
-  /** Register a handler for a task, or for several tasks of one shape. Throws ConfigError when a name is taken, or an option cannot be. */
+  /** Register a handler for a task, or for several tasks of the same type. Throws ConfigError when a name is taken, or an option is not valid. */
   handle<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | readonly Task<A, K, R>[],
     handler: Handler<NoInfer<A>, NoInfer<K>, NoInfer<R>>,
     options: TaskOptions = {},
   ): this {
     for (const one of (Array.isArray(task) ? task : [task]) as readonly Task<A, K, R>[]) {
-      // From JavaScript, a name alone is easily given.
+      // JavaScript callers easily pass a name instead of a task.
       if (typeof one !== 'object' || one === null)
         throw new ConfigError(
           `Tasks.handle: not a task: ${String(one)}. Pass one made by defineTask('proj.tasks.add')`,
@@ -139,7 +139,7 @@ export class Tasks implements Registry {
     const own = this.#bySystem.get(system)?.get(name);
     if (own !== undefined) return own;
     const found = this.#byName.get(name);
-    // A task that has another name in this system is not reached there under its common one.
+    // A task that has another name in this system is not found there under its common name.
     return found !== undefined && Object.hasOwn(found.task.names, system) ? undefined : found;
   }
 
@@ -150,7 +150,7 @@ export class Tasks implements Registry {
   }
 }
 
-/** Without any system registered nobody knows which options there are, and each is taken. */
+/** Checks the options of a task. When no system is registered, the valid options are not known, and each is accepted. */
 function checkTaskOptions(where: string, options: TaskOptions): void {
   const systems = registeredSystems();
   const known = Object.assign({}, COMMON, ...systems.map(({ taskOptions }) => taskOptions)) as Record<string, Check>;

@@ -1,4 +1,4 @@
-/** A pause that somebody may cut short. One waits at a time. */
+/** A pause that a wake-up signal can end early. Only one caller waits at a time. */
 export class WakeUp {
   #wake: (() => void) | undefined;
 
@@ -6,7 +6,7 @@ export class WakeUp {
     this.#wake?.();
   }
 
-  /** Resolves after `ms`, when it rings, or when `signal` aborts. */
+  /** Resolves after `ms`, at the wake-up signal, or when `signal` aborts. */
   wait(ms: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       if (signal.aborted) return resolve();
