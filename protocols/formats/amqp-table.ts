@@ -3,11 +3,11 @@ import { WireError } from '../errors.ts';
 import { DateTime, Decimal, Numeral } from './values.ts';
 
 /**
- * AMQP 0-9-1 field tables (message headers), with the type letters that RabbitMQ and py-amqp agree on. Bytes here are a table's
- * fields without the four bytes of length before them. Source: rabbitmq's amqp-0-9-1-errata; amqp/serialization.py (py-amqp 5).
+ * AMQP 0-9-1 field tables (message headers), with the type letters that RabbitMQ and py-amqp agree on. The bytes of a table here are its fields,
+ * without the four bytes of length before them. Source: rabbitmq's amqp-0-9-1-errata; amqp/serialization.py (py-amqp 5).
  */
 
-/** A field moved as the bytes it came as: a number of a width JavaScript does not know, a nested table, a timestamp. */
+/** A field that is copied as its original bytes: a number of a width that JavaScript does not have, a nested table, a timestamp. */
 export class TableField {
   /** The type's letter and the value. */
   readonly bytes: Uint8Array;
@@ -17,15 +17,15 @@ export class TableField {
 }
 
 export interface TableLimits {
-  /** Tables and arrays inside each other. @default 100 */
+  /** Deepest nesting of tables and arrays. @default 100 */
   readonly maxDepth?: number;
 }
 
 const MAX_DEPTH = 100;
 
 /**
- * A table as plain values: integers beyond 2^53 as bigint, timestamps as Date, decimals as Decimal, byte arrays and strings that
- * are not UTF-8 as Buffer. A field named `__proto__` is a field. Throws WireError `undecodable` or `too-deep`.
+ * Decodes a table to plain values: integers beyond 2^53 as bigint, timestamps as Date, decimals as Decimal, byte arrays and strings that are not
+ * UTF-8 as Buffer. A field named `__proto__` is an ordinary field. Throws WireError `undecodable` or `too-deep`.
  */
 export function decodeTable(bytes: Uint8Array, limits: TableLimits = {}): Record<string, unknown> {
   const reader = new Reader(bytes, limits.maxDepth ?? MAX_DEPTH);
@@ -33,16 +33,16 @@ export function decodeTable(bytes: Uint8Array, limits: TableLimits = {}): Record
 }
 
 /**
- * A table for changing some fields and writing the rest back: texts, null and booleans as values, everything else as TableField.
- * Throws WireError `undecodable` or `too-deep`.
+ * Decodes a table so that some fields can be changed and the others written back unchanged: texts, null and booleans as values, everything else as
+ * TableField. Throws WireError `undecodable` or `too-deep`.
  */
 export function decodeTableExact(bytes: Uint8Array, limits: TableLimits = {}): Map<string, unknown> {
   return new Reader(bytes, limits.maxDepth ?? MAX_DEPTH).exactFields();
 }
 
 /**
- * Maps and objects as tables, integers as 32 or 64 bits, other numbers and Numerals with a fraction as doubles. Shorter integers
- * are never written: older py-amqp takes their letter `s` for a text. Throws WireError `unencodable`.
+ * Encodes a table: Maps and objects as tables, integers as 32 or 64 bits, other numbers and Numerals with a fraction as doubles. Shorter integers are
+ * never written: older py-amqp reads their letter `s` as a text. Throws WireError `unencodable`.
  */
 export function encodeTable(fields: ReadonlyMap<string, unknown> | Readonly<Record<string, unknown>>): Uint8Array {
   const writer = new Writer();
@@ -142,7 +142,7 @@ class Reader {
     return values;
   }
 
-  /** Where the table or the array that starts here ends. */
+  /** The position where the table or the array that starts here ends. */
   #inner(end: number, depth: number): number {
     if (depth >= this.#maxDepth) {
       throw new WireError('celery', 'too-deep', `the headers are nested more than ${this.#maxDepth} levels deep`);
@@ -177,7 +177,7 @@ class Reader {
     return this.buffer.subarray(start, start + length);
   }
 
-  /** Where the next `count` bytes start. */
+  /** The position where the next `count` bytes start. */
   #take(count: number, end: number): number {
     const start = this.#at;
     if (start + count > end) throw cut();
@@ -281,7 +281,7 @@ class Writer {
     this.#buffer.writeUInt32BE(this.#at - start - 4, start);
   }
 
-  /** Writes a type's letter, and makes room for `count` bytes after it: where they start. The buffer may be another one then. */
+  /** Writes a type's letter, and makes room for `count` bytes after it. Returns where these start. `buffer` may be a new one afterwards. */
   #letter(letter: string, count: number): number {
     this.#room(1 + count);
     this.#buffer[this.#at] = letter.charCodeAt(0);
@@ -298,7 +298,9 @@ class Writer {
   }
 }
 
-/** Names seen, by their length and two of their bytes: most tables have the same twenty, and comparing is cheaper than decoding. */
+/**
+ * Field names decoded before, by their length and two of their bytes. Most tables have the same twenty names, and comparing is cheaper than decoding.
+ */
 const names: (string | undefined)[] = [];
 
 function nameAt(buffer: Buffer, start: number, length: number): string {

@@ -14,17 +14,17 @@ import { floatText, Numeral } from './values.ts';
  */
 
 export interface ParseOptions {
-  /** Containers inside containers. @default 1000 */
+  /** Deepest nesting of containers. @default 1000 */
   readonly maxDepth?: number;
 }
 
 /**
- * JSON as plain values: what `JSON.parse` gives, except that integers beyond ±(2^53-1) are BigInt and that `NaN`,
- * `Infinity` and `-Infinity` are read. A `__proto__` key is data.
+ * Parses JSON to plain values, as `JSON.parse` does, except that integers beyond ±(2^53-1) are BigInt and that `NaN`, `Infinity` and `-Infinity` are
+ * read. A `__proto__` key is data.
  */
 export function parse(text: string, options: ParseOptions = {}): unknown {
   const maxDepth = options.maxDepth ?? MAX_DEPTH;
-  // The first test is the cheap one; the second tells a large integer from a float with many digits.
+  // The first test is cheap; the second distinguishes a large integer from a float with many digits.
   if (DIGIT_RUN.test(text) && LARGE_INTEGER.test(text)) return new Reader(text, false, maxDepth).read();
   checkDepth(text, maxDepth);
   try {
@@ -35,17 +35,17 @@ export function parse(text: string, options: ParseOptions = {}): unknown {
 }
 
 /**
- * JSON without losing anything `stringify` could write back: every object is a Map, integers beyond ±(2^53-1) are BigInt,
- * and a number that would be written otherwise (`1.0`, `1e5`, `-0`) is a Numeral.
+ * Parses JSON and keeps everything that `stringify` could write back: every object is a Map, integers beyond ±(2^53-1) are BigInt, and a number that
+ * would be written otherwise (`1.0`, `1e5`, `-0`) is a Numeral.
  */
 export function parseExact(text: string, options: ParseOptions = {}): unknown {
   return new Reader(text, true, options.maxDepth ?? MAX_DEPTH).read();
 }
 
 export interface StringifyOptions {
-  /** Asked for every object that is not plain data. What it returns is written instead; undefined or the object itself: an error. */
+  /** Called for every object that is not plain data. Its return value is written instead; undefined or the object itself: an error. */
   readonly replace?: (value: object) => unknown;
-  /** What error messages call the outermost value: `args` makes `args[1].when`. @default 'value' */
+  /** The name of the outermost value in error messages: `args` makes `args[1].when`. @default 'value' */
   readonly at?: string;
 }
 
@@ -61,15 +61,15 @@ export function stringify(value: unknown, options: StringifyOptions = {}): strin
   }
 }
 
-/** One change to a JSON text: the raw JSON to put at a path of object keys, or undefined to take the member away. */
+/** One change to a JSON text: the raw JSON to put at a path of object keys, or undefined to remove the member. */
 export interface Change {
   readonly path: readonly string[];
   readonly value: string | undefined;
 }
 
 /**
- * Replaces, adds (at the end of its object) or removes members, one change after the other; every other byte stays as it
- * was. A parent that is missing or no object is a WireError. `compact`: what is added has no spaces, as Ruby writes JSON.
+ * Replaces, adds (at the end of its object) or removes members, one change after the other; every other byte stays as it was. A parent that is
+ * missing or is not an object is a WireError. `compact`: added members have no spaces, as Ruby writes JSON.
  */
 export function edit(text: string, changes: readonly Change[], options: { readonly compact?: boolean } = {}): string {
   const space = options.compact === true ? '' : ' ';
@@ -95,7 +95,7 @@ const LARGE_INTEGER = /(?:^|[\s,:[-])\d{16,}(?![\d.eE])/;
 const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?/y;
 const NUMERAL = /^(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?|NaN|-?Infinity)$/;
 const INTEGER = /^-?\d+$/;
-// CPython refuses longer ones too (sys.int_info.default_max_str_digits): reading them takes quadratic time.
+// CPython refuses longer integers, too (sys.int_info.default_max_str_digits): reading them takes quadratic time.
 const MAX_INTEGER_DIGITS = 4300;
 
 const QUOTE = 0x22;
@@ -119,7 +119,7 @@ const WORDS: readonly (readonly [string, unknown])[] = [
 
 type Container = unknown[] | Map<string, unknown> | Record<string, unknown>;
 
-/** The parser for what `JSON.parse` gets wrong. Holds its own stack, so that nesting costs memory and not the call stack. */
+/** The parser for texts that `JSON.parse` reads wrongly. It has its own stack, so that nesting costs memory and not the call stack. */
 class Reader {
   readonly #text: string;
   readonly #exact: boolean;
@@ -251,7 +251,7 @@ function put(container: Container, key: string, value: unknown): void {
   else Object.defineProperty(container, key, { value, writable: true, enumerable: true, configurable: true });
 }
 
-/** Throws where containers nest too deep. Costs two `indexOf` a text of few containers, a scan of a text of many. */
+/** Throws where containers nest too deep. A text with few containers costs two `indexOf`, a text with many costs a scan. */
 export function checkDepth(text: string, maxDepth: number): void {
   if (text.length <= 2 * maxDepth) return;
   let openers = 0;
@@ -278,7 +278,7 @@ export function checkDepth(text: string, maxDepth: number): void {
 class Writer {
   readonly #replace: ((value: object) => unknown) | undefined;
   readonly #root: string;
-  /** The objects being written, and under which key of the one before each stands; `#depth` of them count. */
+  /** The objects being written, and the key of each in the object before it; only the first `#depth` entries count. */
   readonly #open: object[] = [];
   readonly #keys: (string | number)[] = [];
   #depth = 0;
@@ -342,7 +342,7 @@ class Writer {
       this.#depth -= 1;
       throw this.#unencodable(value, key);
     }
-    // Written at the same path, but a level deeper: replacing for ever comes to an end.
+    // Written at the same path, but a level deeper, so that endless replacing ends with an error.
     return this.write(other, '');
   }
 
@@ -418,7 +418,7 @@ interface Member {
   readonly keyStart: number;
   readonly valueStart: number;
   readonly valueEnd: number;
-  /** Where the value before ends, and where the key after starts; undefined at the ends of the object. */
+  /** Where the previous value ends, and where the next key starts; undefined at the ends of the object. */
   readonly previousEnd: number | undefined;
   readonly nextStart: number | undefined;
 }
@@ -442,7 +442,7 @@ function change(text: string, path: readonly string[], value: string | undefined
     : `${text.slice(0, lastEnd)},${space}${quote(key)}:${space}${value}${text.slice(lastEnd)}`;
 }
 
-/** Every member of that key goes: had the first of two equal keys stayed, it would count again. */
+/** Removes every member with that key: if the first of two equal keys stayed, it would count again. */
 function removeMembers(text: string, objectStart: number, key: string): string {
   let left = text;
   for (;;) {
@@ -491,7 +491,7 @@ function unquote(text: string, start: number, end: number): string {
   }
 }
 
-/** Past the value that starts at `start`. Looks at brackets and strings only. */
+/** The position after the value that starts at `start`. Reads only brackets and strings. */
 function skipValue(text: string, start: number): number {
   let depth = 0;
   let at = start;
@@ -520,7 +520,7 @@ function skipString(text: string, start: number): number {
   return end;
 }
 
-/** Past the closing quote of the string that starts at `start`, or -1. */
+/** The position after the closing quote of the string that starts at `start`, or -1. */
 function endOfString(text: string, start: number): number {
   for (let quoteAt = text.indexOf('"', start + 1); quoteAt !== -1; quoteAt = text.indexOf('"', quoteAt + 1)) {
     let slashes = 0;

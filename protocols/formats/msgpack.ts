@@ -8,14 +8,14 @@ import { floatText, Numeral } from './values.ts';
  * MessagePack as kombu's `packb(use_bin_type=True)` writes it and `unpackb(raw=False)` reads it: nil, booleans, integers of
  * 64 bits, floats, UTF-8 strings, bytes, arrays, maps with string keys. No extension type is written, and none is read.
  *
- * msgpackr does the coding. It is made for JavaScript at both ends, so what Python tells apart is told apart here: `walk`
- * checks every byte before msgpackr sees it, and marks where floats stand.
+ * msgpackr encodes and decodes. It expects JavaScript at both ends, so the types that only Python distinguishes are handled here: `walk` checks every
+ * byte before msgpackr reads it, and marks the positions of floats.
  */
 
 export interface DecodeOptions {
-  /** Maps for maps, and a Numeral for a whole float, so that it is written as a float again. @default false */
+  /** Decode maps to Maps, and a whole float to a Numeral, so that it is written as a float again. @default false */
   readonly exact?: boolean;
-  /** Containers inside containers; at most 1024. @default 1000 */
+  /** Deepest nesting of containers; at most 1024. @default 1000 */
   readonly maxDepth?: number;
 }
 
@@ -23,7 +23,7 @@ export interface DecodeOptions {
 export function decode(bytes: Uint8Array, options: DecodeOptions = {}): unknown {
   const { exact = false } = options;
   const maxDepth = Math.min(options.maxDepth ?? MAX_DEPTH, DEEPEST);
-  // A view of our own: msgpackr leaves properties on the one it reads.
+  // A new view: msgpackr sets properties on the view that it reads.
   let source = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const floats = new Map<number, Numeral>();
   walk(source, maxDepth, (token, at) => {
@@ -32,7 +32,7 @@ export function decode(bytes: Uint8Array, options: DecodeOptions = {}): unknown 
     if (Number.isSafeInteger(value)) floats.set(at, new Numeral(floatText(value)));
   });
   if (floats.size > 0) source = Buffer.from(source);
-  // msgpackr gives 2 for 2.0. Bytes of the same size in its place show, by where they lie, which float it was.
+  // msgpackr returns 2 for 2.0. So each float is replaced by bytes of the same size, whose position then shows which float it was.
   for (const at of floats.keys()) {
     const size = source[at] === FLOAT_64 ? 7 : 3;
     source[at] = BIN_8;
@@ -69,7 +69,7 @@ export function encode(value: unknown): Buffer {
 const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: false, int64AsType: 'bigint' });
 const packr = new Packr({ useRecords: false, moreTypes: false, structuredClone: false, encodeUndefinedAsNil: true });
 
-/** No caller may ask for more: msgpack-python's own limit, and msgpackr calls itself for each level. */
+/** The highest `maxDepth`: msgpack-python's own limit, and msgpackr calls itself for each level. */
 const DEEPEST = 1024;
 
 const BIN_8 = 0xc4;
@@ -77,15 +77,15 @@ const BIN_16 = 0xc5;
 const BIN_32 = 0xc6;
 const FLOAT_32 = 0xca;
 const FLOAT_64 = 0xcb;
-/** The same nine bytes as a float64: token, length, seven bytes. */
+/** As many bytes as a float64, nine: token, length, seven bytes. */
 const FLOAT_PLACEHOLDER = Buffer.alloc(7);
 
 /**
- * One pass over the bytes, calling `visit` for each token. Throws where they are not exactly one value that Python could have
- * written: cut short, followed by more, nested too deep, with an extension type, a key that is no string, or broken UTF-8.
+ * One pass over the bytes, calling `visit` for each token. Throws unless they are exactly one value that Python could have written: where they are
+ * cut short, followed by more bytes, nested too deep, or contain an extension type, a key that is not a string, or broken UTF-8.
  */
 function walk(bytes: Buffer, maxDepth: number, visit: (token: number, at: number) => void): void {
-  /** How many items each open container still lacks; of a map, keys and values, so that an even number means a key. */
+  /** How many items each open container still needs. A map counts keys and values, so that an even number means a key. */
   const missing: number[] = [];
   const isMap: boolean[] = [];
   let at = 0;
@@ -105,7 +105,7 @@ function walk(bytes: Buffer, maxDepth: number, visit: (token: number, at: number
     at = end;
     if (kind === 'map' || kind === 'array') {
       if (missing.length >= maxDepth) throw tooDeep(maxDepth);
-      // Each item takes a byte at least: a false count is found before anything is allocated for it.
+      // Each item takes at least one byte: a wrong count is found before memory is allocated for it.
       if (size > bytes.length - at) throw undecodable('cut short', at);
       missing.push(size);
       isMap.push(kind === 'map');
@@ -216,7 +216,7 @@ function number(value: bigint): number | bigint {
   return Number.isSafeInteger(double) ? double : value;
 }
 
-/** Turns a value into what msgpackr writes as Python would, and notes each run of bytes: undefined, or the float it stands for. */
+/** Converts a value so that msgpackr writes it as Python would. Records each run of bytes: undefined, or the float in its place. */
 class Preparation {
   readonly #bins: (number | undefined)[];
   readonly #open: object[] = [];

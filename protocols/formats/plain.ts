@@ -1,4 +1,4 @@
-/** What the encoders of this folder call plain data, and how they name what is not. */
+/** Tests for the plain data that the encoders of this folder accept, and names of other values for error messages. */
 
 /** How deep containers may nest unless the caller says otherwise; about CPython's own recursion limit. */
 export const MAX_DEPTH: number = 1000;
@@ -7,7 +7,7 @@ export const MAX_DEPTH: number = 1000;
 export function isPlain(value: object): boolean {
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype !== null && prototype !== Object.prototype) {
-    // An object of another realm (vm, a test runner) is as plain as ours.
+    // An object of another realm (vm, a test runner) is plain, too.
     if (Object.getPrototypeOf(prototype) !== null || !Object.hasOwn(prototype as object, 'isPrototypeOf')) return false;
   }
   return typeof (value as { readonly toJSON?: unknown }).toJSON !== 'function';
@@ -22,7 +22,7 @@ export function typeName(value: unknown): string {
   return `${/^[AEIOU]/i.test(shown) ? 'an' : 'a'} ${shown}`;
 }
 
-/** Where a value stands, as code would reach it: `args[1].when`. Empty keys are left out. */
+/** The path of a value, as code would reach it: `args[1].when`. Empty keys are left out. */
 export function pathText(root: string, keys: readonly (string | number)[]): string {
   let path = root;
   for (const key of keys) {

@@ -5,7 +5,7 @@ import { MAX_DEPTH } from './plain.ts';
 import { Numeral } from './values.ts';
 
 /**
- * A value as it is written in Python's own source, as `ast.literal_eval` reads it. Nothing is evaluated.
+ * Parses a value in Python source syntax, as `ast.literal_eval` reads it. Nothing is evaluated.
  *
  *     value  = "None" | "True" | "False" | ["-" | "+"] number | 1*string | tuple | list | set | dict
  *     string = [prefix] quoted          prefix b, r, u and br; ' or ", also three of them
@@ -90,7 +90,7 @@ class Reader {
       const whole = BigInt(plain) * (negative ? -1n : 1n);
       return Number.isSafeInteger(Number(whole)) ? Number(whole) : whole;
     }
-    // Normal as JSON has it, so that it can be written as JSON: 1. and .5 are not.
+    // In JSON's form, so that it can be written as JSON: 1. and .5 are not.
     const float = Number(plain) * (negative ? -1 : 1);
     if (!Number.isFinite(float)) return float;
     return Number.isInteger(float) && Math.abs(float) < 1e16

@@ -12,14 +12,14 @@ import {
 import { DateTime, Decimal, floatText, isoText, Numeral, PlainDate, PlainTime, Uuid } from './values.ts';
 
 /**
- * Values as Python's `repr` shows them. For eyes only: what has no form in Python is shown as a person would expect. Never throws.
+ * Shows values as Python's `repr` does. For display only: a value without a form in Python is shown in a readable form. Never throws.
  *
  *     1 1.5 True None 'it' "it's" b'\x00' [1, 2] (1,) {'k': 'v'} {1, 2} datetime.date(2026, 1, 2) Decimal('1.50')
  *
- * A value that contains itself is `[...]` there, as in Python.
+ * A value that contains itself is shown as `[...]` at that place, as in Python.
  */
 export function pythonRepr(value: unknown, maxLength: number = Number.POSITIVE_INFINITY): string {
-  // A character outside the basic plane is one to Python and two here.
+  // A character outside the basic plane has length 1 in Python and 2 in JavaScript.
   const printer = new Printer(maxLength * 2);
   try {
     printer.print(value);
@@ -39,20 +39,20 @@ function cut(text: string, maxLength: number): string {
   return end < text.length ? `${text.slice(0, end)}...` : text;
 }
 
-/** A text in quotes, whole: in double quotes where that saves escaping, what does not print escaped. */
+/** A whole text in quotes: in double quotes where that saves escaping; characters that do not print are escaped. */
 export function reprText(text: string): string {
   const quote = quoteFor(text.includes("'"), text.includes('"'));
   return quote + escapeText(text, quote) + quote;
 }
 
-/** A number as JavaScript has it: an int where it is whole, unless `isFloat`. */
+/** A JavaScript number: an int where it is whole, unless `isFloat`. */
 export function reprNumber(value: number, isFloat = false): string {
   if (!isFloat && Number.isSafeInteger(value) && !Object.is(value, -0)) return `${value}`;
   if (Number.isFinite(value)) return floatText(value);
   return Number.isNaN(value) ? 'nan' : value > 0 ? 'inf' : '-inf';
 }
 
-/** A value that is no container: dates, decimals, classes and objects of Python's. Undefined for what is none of them. */
+/** A value that is not a container: dates, decimals, classes and objects of Python. Undefined for other values. */
 export function reprLeaf(value: object): string | undefined {
   if (value instanceof ZonedDateTime) return zonedRepr(value);
   if (value instanceof Date) return dateTimeRepr(value instanceof DateTime ? value.iso : isoText(value));
@@ -111,7 +111,7 @@ class Printer {
 
   #string(text: string): void {
     const quote = quoteFor(text.includes("'"), text.includes('"'));
-    // More than fits is not looked at.
+    // Text beyond the limit is not read.
     this.#add(quote + escapeText(text.slice(0, this.#most + 2), quote) + quote);
   }
 
@@ -138,7 +138,7 @@ class Printer {
     this.#add(`<${typeof name === 'string' && name !== '' ? name : 'object'} object>`);
   }
 
-  /** Exceptions are shown with their arguments by every Python. How others are shown only their class knows. */
+  /** Every Python shows exceptions with their arguments. For other objects, only their class defines the form. */
   #instance(object: PyObject): void {
     const name = object.global?.name ?? 'object';
     if (object.making === 'reduce' && /(?:Error|Exception|Warning|Interrupt|Exit)$/.test(name)) {
@@ -239,7 +239,7 @@ function timeDeltaRepr({ days, seconds, microseconds }: TimeDelta): string {
   return `datetime.timedelta(${parts.length === 0 ? '0' : parts.map(([name, size]) => `${name}=${size}`).join(', ')})`;
 }
 
-/** Seconds and microseconds are left out where they, and all after them, are zero. */
+/** Seconds and microseconds are left out where they, and all numbers after them, are zero. */
 function timeNumbers(time: string): string {
   const [, hour = '0', minute = '0', second = '0', fraction = '', zone] = TIME.exec(time) ?? [];
   const parts = [hour, minute, second, fraction.slice(0, 6).padEnd(6, '0')];

@@ -1,7 +1,7 @@
 /**
- * A JavaScript stack as a Python traceback, most recent call last; null when it has no frames. Under each `File` line, where Python
- * has the source, stands the frame as V8 writes it. Causes come first, as in Python. A traceback that is Python's already stays.
- * `lastLine` says what was raised: `ValueError: no such thing`.
+ * Converts a JavaScript stack to a Python traceback, most recent call last; null when it has no frames. Under each `File` line, where Python shows
+ * the source line, is the frame as V8 writes it. Causes come first, as in Python. A traceback that already has Python's form is kept. `lastLine` is
+ * the raised error: `ValueError: no such thing`.
  */
 export function pythonTraceback(stack: string, lastLine: string): string | null {
   if (stack.startsWith(HEADER)) return stack.endsWith('\n') ? stack : `${stack}\n`;

@@ -4,9 +4,9 @@ import { isPlain, pathText, typeName } from './plain.ts';
 import { Numeral } from './values.ts';
 
 /**
- * JSON as Ruby's json gem writes and reads it: no spaces, raw UTF-8, `"`, `\` and control characters escaped, no NaN, at most
- * a hundred containers inside each other. What Ruby would print otherwise than it reads, it would take for another job
- * when it looks for a member by its text; so we print as Ruby does.
+ * JSON as Ruby's json gem writes and reads it: no spaces, raw UTF-8, `"`, `\` and control characters escaped, no NaN, at most a hundred nested
+ * containers. Ruby finds a member of a set by its text. If Ruby would write a job in another form than the one stored, it would not find the job. So
+ * this writes exactly as Ruby does.
  *
  * Mirrors json/ext/generator (2.x) and Float#to_s.
  */
@@ -16,34 +16,34 @@ export const MAX_NESTING: number = 100;
 
 const DIGIT_RUN = /\d{16}/;
 
-/** What Ruby's `JSON.parse` gives, as plain values; integers beyond ±(2^53-1) are BigInt. A `__proto__` key is data. Throws WireError. */
+/** Parses JSON to plain values, as Ruby's `JSON.parse` does; integers beyond ±(2^53-1) are BigInt. A `__proto__` key is data. Throws WireError. */
 export function parse(text: string): unknown {
   if (DIGIT_RUN.test(text)) return parseJson(text, { maxDepth: MAX_NESTING });
   checkDepth(text, MAX_NESTING);
   try {
     return JSON.parse(text);
   } catch (cause) {
-    // It says where; and what Python would read, NaN, is no JSON to Ruby.
+    // This parser reports the position of the error. NaN, which Python reads, is not JSON for Ruby.
     parseJson(text, { maxDepth: MAX_NESTING });
     throw new WireError('json', 'undecodable', `not JSON: ${(cause as Error).message}`, { cause });
   }
 }
 
 export interface StringifyOptions {
-  /** What error messages call the outermost value: `args` makes `args[1].when`. @default 'value' */
+  /** The name of the outermost value in error messages: `args` makes `args[1].when`. @default 'value' */
   readonly at?: string;
-  /** Containers inside each other. @default 100 */
+  /** Deepest nesting of containers. @default 100 */
   readonly maxDepth?: number;
 }
 
 /**
- * A value as Ruby writes it. Strings, numbers, booleans, null, arrays, plain objects, Maps with string keys, BigInts and Numerals;
- * members that are undefined are left out, undefined elsewhere is null. Throws WireError `unencodable`, with the path, for everything else.
+ * Writes a value as Ruby does: strings, numbers, booleans, null, arrays, plain objects, Maps with string keys, BigInts and Numerals. Members that are
+ * undefined are left out; undefined elsewhere is null. Throws WireError `unencodable`, with the path, for everything else.
  */
 export function stringify(value: unknown, options: StringifyOptions = {}): string {
   const root = options.at ?? 'value';
   const keys: (string | number)[] = [];
-  // JSON.stringify is fastest, and right for what this walk finds simple.
+  // JSON.stringify is fastest, and correct for values that this walk finds simple.
   const simple = isSimple(value, options.maxDepth ?? MAX_NESTING, root, keys, []);
   return simple ? wellFormed(JSON.stringify(value) ?? 'null', root) : wellFormed(write(value), root);
 }
@@ -57,7 +57,7 @@ export function edit(text: string, changes: readonly Change[]): string {
 export function floatText(value: number): string {
   if (!Number.isFinite(value)) throw new WireError('json', 'unencodable', `${value} has no form in JSON`);
   const size = Math.abs(value);
-  // A whole one has its exponent sooner than one with a fraction.
+  // A whole number gets an exponent sooner than a number with a fraction.
   if (size !== 0 && (size >= (Number.isInteger(value) ? 1e15 : 1e16) || size < 1e-4)) {
     const [mantissa, exponent] = value.toExponential().split('e') as [string, string];
     const digits = exponent.slice(1);
@@ -68,7 +68,7 @@ export function floatText(value: number): string {
   return String(value);
 }
 
-/** Whether JSON.stringify says it as Ruby would. Throws for what has no form at all. */
+/** Whether JSON.stringify writes the value as Ruby would. Throws for a value that has no form in JSON. */
 function isSimple(value: unknown, left: number, root: string, keys: (string | number)[], open: object[]): boolean {
   switch (typeof value) {
     case 'string':
@@ -134,7 +134,7 @@ function isSimpleObject(value: object, left: number, root: string, keys: (string
   return simple;
 }
 
-/** What was looked at by isSimple: nothing here can fail. */
+/** Writes a value that isSimple has checked: nothing here can fail. */
 function write(value: unknown): string {
   if (typeof value === 'number') return numberText(value);
   if (typeof value === 'bigint') return value.toString();
@@ -153,7 +153,7 @@ function numberText(value: number): string {
 
 const LONE_SURROGATE = /(?<!\\)(?:\\\\)*\\ud[89a-f]/;
 
-/** JSON.stringify escapes half a surrogate pair, which Ruby reads as a string it cannot write again. */
+/** Throws for half a surrogate pair: JSON.stringify escapes it, and Ruby reads that as a string it cannot write again. */
 function wellFormed(text: string, root: string): string {
   if (text.includes('\\ud') && LONE_SURROGATE.test(text))
     throw new WireError(

@@ -1,11 +1,11 @@
 /**
- * Values that foreign systems have and JavaScript does not. Each keeps the text it came as, so that it goes back as the same
- * text; each compares and prints as a person would expect.
+ * Values of other languages for which JavaScript has no type. Each keeps its original text, so that it is written as the same text. Each compares and
+ * prints as a person would expect.
  */
 
 /**
- * A number whose text matters: `1.0` (which Python tells from `1`), `1e5`, a decimal with more digits than a double holds.
- * `new Numeral('2.0')`, or `float(2)`.
+ * A number whose text matters: `1.0` (which Python distinguishes from `1`), `1e5`, a decimal with more digits than a double holds. `new
+ * Numeral('2.0')`, or `float(2)`.
  */
 export class Numeral {
   readonly text: string;
@@ -20,7 +20,7 @@ export class Numeral {
   }
 }
 
-/** A number that Python shall read as a float even where it is whole: `float(2)` is written `2.0`. */
+/** A number that Python must read as a float even where it is whole: `float(2)` is written `2.0`. */
 export function float(value: number): Numeral {
   return new Numeral(
     Number.isInteger(value) && Math.abs(value) < 1e16 ? `${Object.is(value, -0) ? '-0' : value}.0` : floatText(value),
@@ -42,8 +42,8 @@ export function floatText(value: number): string {
 }
 
 /**
- * A Python `datetime`: a JavaScript Date (to the millisecond) that remembers its own text, so that microseconds, a missing
- * time zone and a foreign offset survive. A text without an offset is read as UTC, as Celery does.
+ * A Python `datetime`: a JavaScript Date (to the millisecond) that keeps its own text, so that microseconds, a missing time zone and the original
+ * offset are not lost. A text without an offset is read as UTC, as Celery does.
  */
 export class DateTime extends Date {
   readonly #iso: string;
@@ -53,7 +53,7 @@ export class DateTime extends Date {
     this.#iso = iso;
     this.#stamp = this.getTime();
   }
-  /** The text it came as; once a setter changed the time, the new time in Python's form. */
+  /** The original text; once a setter changed the time, the new time in Python's form. */
   get iso(): string {
     return this.getTime() === this.#stamp ? this.#iso : isoText(this);
   }
@@ -95,7 +95,7 @@ export class Decimal {
   }
 }
 
-/** A Python `UUID`: 32 hex digits, printed with its dashes. */
+/** A Python `UUID`: 32 hex digits, printed with dashes. */
 export class Uuid {
   readonly hex: string;
   constructor(text: string) {
@@ -118,7 +118,7 @@ export function isoText(date: Date): string {
 const ISO =
   /^(\d{4})-?(\d{2})-?(\d{2})(?:[T ](\d{2}):?(\d{2})(?::?(\d{2})(?:[.,](\d{1,9}))?)?)?\s?(Z|[+-]\d{2}(?::?\d{2}(?::?\d{2}(?:\.\d+)?)?)?)?$/i;
 
-/** Milliseconds since the epoch of an ISO 8601 text; a text without an offset is UTC. NaN where it is none. */
+/** Milliseconds since the epoch of an ISO 8601 text; a text without an offset is UTC. NaN where the text is not ISO 8601. */
 export function parseIso(text: string): number {
   const m = ISO.exec(text);
   if (!m) return Number.NaN;

@@ -19,21 +19,21 @@ import { isPlain, pathText, typeName } from './plain.ts';
 import { DateTime, floatText, isoText, Numeral, parseIso, PlainDate } from './values.ts';
 
 /**
- * YAML as PyYAML's `safe_load` and `safe_dump` mean it: version 1.1, whose plain scalars are not those of 1.2 (`yes`, `0o7`,
- * `1e3` and `12:30` all differ). The parser finds nodes; what a plain scalar means is decided here.
- * Mirrors yaml/resolver.py and yaml/constructor.py SafeConstructor (PyYAML 6.0).
+ * YAML as PyYAML's `safe_load` and `safe_dump` define it: version 1.1, whose plain scalars differ from those of 1.2 (`yes`, `0o7`, `1e3` and `12:30`
+ * all differ). The parser finds nodes; the meaning of a plain scalar is decided here. Mirrors yaml/resolver.py and yaml/constructor.py
+ * SafeConstructor (PyYAML 6.0).
  */
 
 export interface DecodeOptions {
-  /** Maps for mappings, and a Numeral for a whole float, so that it is written as a float again. @default false */
+  /** Decode mappings to Maps, and a whole float to a Numeral, so that it is written as a float again. @default false */
   readonly exact?: boolean;
-  /** Collections inside collections; at most 250. @default 250 */
+  /** Deepest nesting of collections; at most 250. @default 250 */
   readonly maxDepth?: number;
 }
 
 /**
- * The one document in this text. Large integers are BigInt, timestamps DateTime or PlainDate, `!!binary` a Buffer, `!!set` a
- * Set, `!!omap` and `!!pairs` arrays of pairs. Every other tag is a WireError.
+ * Decodes the one document in this text. Large integers are BigInt, timestamps DateTime or PlainDate, `!!binary` a Buffer, `!!set` a Set, `!!omap`
+ * and `!!pairs` arrays of pairs. Every other tag is a WireError.
  */
 export function decode(text: string, options: DecodeOptions = {}): unknown {
   const { exact = false, maxDepth = DEEPEST } = options;
@@ -63,7 +63,7 @@ const PARSE_OPTIONS = {
 } as const;
 
 const TAG = 'tag:yaml.org,2002:';
-/** How many nodes all aliases of a document may stand for. They share their values here; those who walk them later do not. */
+/** How many nodes all aliases of a document may expand to. The decoded value shares these nodes, but code that walks it visits each of them again. */
 const MAX_ALIASED_NODES = 1_000_000;
 
 const NULL = /^(?:~|null|Null|NULL|)$/;
@@ -85,9 +85,9 @@ interface Anchored {
 class Construction {
   readonly #exact: boolean;
   readonly #maxDepth: number;
-  /** Undefined while the node is being read: an alias to it from inside would be a circle. */
+  /** Undefined while the node is being read: an alias to it from inside would be a cycle. */
   readonly #anchors = new Map<string, Anchored | undefined>();
-  /** What a merge key may point at. */
+  /** The mappings that a merge key may refer to. */
   readonly #entries = new Map<string, ReadonlyMap<unknown, unknown>>();
   #depth = 0;
   #nodes = 0;
@@ -326,25 +326,25 @@ function plainObject(entries: ReadonlyMap<unknown, unknown>): Record<string, unk
 }
 
 /**
- * Tokens are read without recursion, and nodes made of them with it: near the end of the stack V8 does not throw there but
- * ends the process. So the depth is known before.
+ * Tokens are read without recursion, and nodes are made from them with recursion. Near the end of the stack V8 does not throw there but ends the
+ * process. So the depth is checked first.
  */
 function tokensOf(text: string, maxDepth: number): CST.Token[] {
   const parser = new Parser();
   const tokens: CST.Token[] = [];
   for (const lexeme of new Lexer().lex(text)) {
     tokens.push(...parser.next(lexeme));
-    // On the stack stand the document, the open collections and the token being read.
+    // The stack contains the document, the open collections and the token being read.
     if (parser.stack.length > maxDepth + 2) throw tooDeep(maxDepth);
   }
   tokens.push(...parser.end());
   return tokens;
 }
 
-/** No caller may ask for more: the parser's recursion takes several frames a level, and PyYAML's own ends below 500. */
+/** The highest `maxDepth`: the parser's recursion takes several frames for each level, and PyYAML's own limit is below 500. */
 const DEEPEST = 250;
 
-/** The document in these tokens; undefined where there is none. */
+/** The document in these tokens; undefined where there is no document. */
 function compose(tokens: readonly CST.Token[]): Document.Parsed | undefined {
   const documents = [...new Composer(PARSE_OPTIONS).compose(tokens)];
   for (const { errors } of documents) {
@@ -420,7 +420,7 @@ class Emission {
     if (typeof name === 'object' && name !== null) throw this.#unencodable('', `${typeName(name)} as a key`);
     const key = this.write(name, '');
     const value = this.write(item, typeof name === 'number' ? name : String(name));
-    // PyYAML looks no further than 1024 characters for the colon of a key that is not announced.
+    // PyYAML searches only 1024 characters for the colon of a key without `?`.
     return `${key.length > 128 ? '? ' : ''}${key}: ${value}`;
   }
 
@@ -445,7 +445,7 @@ function floatForm(value: number): string {
   return text.includes('.') ? text : text.replace('e', '.0e');
 }
 
-/** JSON's escapes are YAML's, but for the characters that JSON writes as two. */
+/** JSON's escapes are valid in YAML, except for characters that JSON writes as two escapes. */
 function quote(text: string): string {
   return JSON.stringify(text).replace(/[\u{7f}-\u{10ffff}]/gu, (character) => {
     const code = character.codePointAt(0) as number;

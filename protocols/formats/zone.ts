@@ -1,24 +1,24 @@
 import { WireError } from '../errors.ts';
 
 /**
- * A time zone, for schedules. A wall time is what a clock there shows, as the milliseconds since 1970 that the
- * same digits would be in UTC: adding to it is what Python does when it adds to a datetime with a zone.
+ * A time zone, for schedules. A wall time is the time that a clock in the zone shows, as the milliseconds since 1970 that the same digits would be in
+ * UTC. Adding to it is what Python does when it adds to a datetime with a zone.
  */
 export interface Zone {
-  /** Its IANA name: `Europe/Berlin`. */
+  /** The IANA name: `Europe/Berlin`. */
   readonly name: string;
-  /** What a clock there shows at this moment. */
+  /** The wall time at this moment. */
   toWall(ms: number): number;
   /**
-   * When a clock there shows this, as Python's zoneinfo with fold=0 has it: the first time where it does so twice, and with the
-   * offset from before the change where it never does.
+   * The moment of a wall time, as Python's zoneinfo with fold=0 defines it. A wall time that occurs twice is the first of the two moments. A wall
+   * time that never occurs gets the offset from before the change.
    */
   fromWall(wallMs: number): number;
 }
 
 export const utc: Zone = { name: 'UTC', toWall: (ms) => ms, fromWall: (wallMs) => wallMs };
 
-/** The zone of an IANA name, from the runtime's own tables. Throws WireError `timezone` for a name they do not have. */
+/** The zone of an IANA name, from the runtime's own tables. Throws WireError `timezone` for an unknown name. */
 export function zoneOf(name: string): Zone {
   if (name === 'UTC') return utc;
   let found = zones.get(name);
@@ -28,7 +28,7 @@ export function zoneOf(name: string): Zone {
 
 const zones = new Map<string, Zone>();
 
-/** No zone changes its offset twice within so long. */
+/** No zone changes its offset twice within this time. */
 const DAY_MS = 86_400_000;
 
 class IntlZone implements Zone {

@@ -34,19 +34,19 @@ import {
 } from './values.ts';
 
 export interface DecodeOptions {
-  /** A RubyHash for every hash, which keeps the order of keys that look like numbers. @default false */
+  /** Decode every hash to a RubyHash, which keeps the order of keys that look like numbers. @default false */
   readonly exact?: boolean;
-  /** Containers inside containers, of the JSON. @default 1000 */
+  /** Deepest nesting of containers in the JSON. @default 1000 */
   readonly maxDepth?: number;
-  /** Gives what a serializer of the application made a meaning of your own. Undefined leaves it a SerializedObject. */
+  /** Converts the output of a serializer of the application to a value of your own. Undefined leaves it a SerializedObject. */
   readonly deserialize?: (object: SerializedObject) => unknown;
 }
 
 /**
- * The arguments of a job: JSON as `parse` or `parseExact` gave it, to values. Mirrors arguments.rb `deserialize` of Active Job 8.1. The
- * keywords of a call are its last argument, a hash whose `hashKind` is `keywords`: see `splitKeywords`.
+ * Decodes the arguments of a job: JSON as `parse` or `parseExact` returned it. Mirrors arguments.rb `deserialize` of Active Job 8.1. The keywords of
+ * a call are its last argument, a hash whose `hashKind` is `keywords`: see `splitKeywords`.
  *
- * What Rails would fail to read is a WireError `undecodable`; what names a serializer that is not Rails' own is a SerializedObject.
+ * Data that Rails would fail to read is a WireError `undecodable`. Data with the name of a serializer that is not Rails' own is a SerializedObject.
  */
 export function decodeArguments(list: unknown, options: DecodeOptions = {}): unknown[] {
   if (list === undefined || list === null) return [];
@@ -54,7 +54,7 @@ export function decodeArguments(list: unknown, options: DecodeOptions = {}): unk
   return new Reader(options, 'arguments').list(list, 0);
 }
 
-/** The arguments of a call, apart from its keywords. */
+/** Splits the arguments of a call into positional arguments and keywords. */
 export function splitKeywords(list: readonly unknown[]): {
   readonly args: readonly unknown[];
   readonly kwargs: Readonly<Record<string, unknown>>;
@@ -64,15 +64,15 @@ export function splitKeywords(list: readonly unknown[]): {
   return { args: list.slice(0, -1), kwargs: last as Readonly<Record<string, unknown>> };
 }
 
-/** One argument. */
+/** Decodes one argument. */
 export function decodeArgument(value: unknown, options: DecodeOptions = {}): unknown {
   return new Reader(options, 'argument').value(value, 0);
 }
 
-/** What was written by somebody else in another form than Rails': it goes back as it came. */
+/** The original JSON of values that other software wrote in another form than Rails: they are written back in that form. */
 const origins = new WeakMap<object, object>();
 
-/** The JSON that this value came as, where Rails would have written it in another way; not once the value has changed. */
+/** The original JSON of this value, where Rails would have written it in another way; undefined once the value has changed. */
 export function originOf(value: object): object | undefined {
   const origin = origins.get(value);
   return origin !== undefined && value instanceof DateTime && value.iso !== memberOf(origin, 'value')
@@ -81,7 +81,7 @@ export function originOf(value: object): object | undefined {
 }
 
 function came<T extends object>(value: T, raw: object): T {
-  // The ends of a range may change.
+  // The begin and the end of a range are objects that may change.
   if (!(value instanceof RubyRange) || (!isObject(value.begin) && !isObject(value.end))) origins.set(value, raw);
   return value;
 }
@@ -99,7 +99,7 @@ class Reader {
   readonly #maxDepth: number;
   readonly #deserialize: DecodeOptions['deserialize'];
   readonly #root: string;
-  /** Where it is, for an error message. */
+  /** The path of the present value, for error messages. */
   readonly #path: (string | number)[] = [];
 
   constructor({ exact = false, maxDepth = MAX_DEPTH, deserialize }: DecodeOptions, root: string) {
@@ -119,7 +119,7 @@ class Reader {
     if (Array.isArray(value)) return this.list(value, depth);
     this.#deeper(depth);
     const members: ReadonlyMap<string, unknown> = value instanceof Map ? value : new Map(Object.entries(value));
-    // In arguments.rb's order: a record is an object of this one key, and any `_aj_serialized` is an object of a serializer.
+    // In the order of arguments.rb: a record is an object with only this one key, and an object with `_aj_serialized` belongs to a serializer.
     if (members.size === 1 && members.has(GLOBAL_ID)) return this.#record(members.get(GLOBAL_ID));
     if (members.has(SERIALIZED)) return this.#serialized(value, members, depth);
     return this.#hash(members, depth);
@@ -140,7 +140,7 @@ class Reader {
     return mark(hash, { kind, symbols, came: { keys: Object.keys(hash), marks } });
   }
 
-  /** arguments.rb `deserialize_hash`: the first mark that says something is taken away, with those before it that say nothing. */
+  /** arguments.rb `deserialize_hash`: removes the first mark that has a meaning, and the marks before it that have none. */
   #markers(members: ReadonlyMap<string, unknown>): Mark & Pick<NonNullable<Mark['came']>, 'marks'> {
     const marks: (readonly [string, unknown, number])[] = [];
     let kind: HashKind = 'bare';
@@ -234,7 +234,7 @@ class Reader {
     throw this.#wrong(`the value of ${name} is a text, not ${shown(value)}`);
   }
 
-  /** Undefined where it is a time beyond JavaScript's forms; throws where it is none to Ruby either. */
+  /** Undefined for a time that JavaScript cannot represent; throws for a text that Ruby cannot read as a time either. */
   #time(name: string, value: unknown): string | undefined {
     const iso = this.#text(name, value);
     if (!isRubyTime(iso)) throw this.#wrong(`not a time: ${shown(iso)}`);

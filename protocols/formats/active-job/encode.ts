@@ -36,27 +36,27 @@ import {
 
 export interface EncodeOptions {
   /**
-   * The oldest Rails that shall read it. What that version does not know is refused: a RubyRange before 7.0, a Decimal before 7.1.
-   * @default what every version from 6.1 on reads
+   * The oldest version of Rails that must read it. A value that this version does not know is refused: a RubyRange before 7.0, a Decimal before 7.1.
+   * @default the values that every version from 6.1 on reads
    */
   readonly rails?: RailsVersion;
   /**
-   * Containers inside containers. Ruby's JSON reads no text deeper than 100, and a job has three around its list of arguments.
-   * @default 97
+   * Deepest nesting of containers. Ruby's JSON reads no text deeper than 100, and a job has three containers around its list of arguments. @default
+   * 97
    */
   readonly maxDepth?: number;
-  /** Asked for every object that has no form of its own; what it returns is written. Undefined: an error. */
+  /** Called for every object that has no form here. Its return value is written. Undefined: an error. */
   readonly serialize?: (value: object) => SerializedObject | undefined;
-  /** What error messages call the arguments. @default 'args' */
+  /** The name of the arguments in error messages. @default 'args' */
   readonly at?: string;
 }
 
 /**
- * The arguments of a job, as JSON: values for `stringify`. Mirrors arguments.rb `serialize` of Active Job 8.1. `kwargs` are the keywords of
+ * Encodes the arguments of a job as JSON: values for `stringify`. Mirrors arguments.rb `serialize` of Active Job 8.1. `kwargs` are the keywords of
  * the call.
  *
- * A Date is a Time in UTC, a plain object a hash with texts for keys (`symbolKeys` makes it one with symbols), a Map the same, undefined
- * is nil. What Ruby could not read again is a WireError `unencodable` that names the argument.
+ * A Date becomes a Time in UTC. A plain object becomes a hash with texts for keys (`symbolKeys` makes a hash with symbols), and so does a Map.
+ * undefined becomes nil. A value that Ruby could not read again is a WireError `unencodable` that names the argument.
  */
 export function encodeArguments(
   args: readonly unknown[],
@@ -65,12 +65,12 @@ export function encodeArguments(
 ): unknown[] {
   const writer = new Writer(options);
   const list = writer.list(args, 0);
-  // Keywords that came empty go back so.
+  // Empty keywords that were decoded are written again.
   if (entriesOf(kwargs).length > 0 || hashKind(kwargs) === 'keywords') list.push(writer.keywords(kwargs));
   return list;
 }
 
-/** One argument. */
+/** Encodes one argument. */
 export function encodeArgument(value: unknown, options: EncodeOptions = {}): unknown {
   return new Writer({ at: 'value', ...options }).value(value, 0);
 }
@@ -93,7 +93,7 @@ class Writer {
 
   list(items: readonly unknown[], depth: number): unknown[] {
     this.#deeper(depth);
-    // Not `map`: a hole in an array is nil too.
+    // Not `map`: a hole in an array becomes nil, too.
     return Array.from(items, (item, index) => this.#at(index, item, depth + 1));
   }
 
@@ -227,7 +227,7 @@ class Writer {
     return made;
   }
 
-  /** Ruby's parser refuses half of a surrogate pair, and with it the whole job. */
+  /** Ruby's parser refuses half of a surrogate pair, and then it refuses the whole job. */
   #text(text: string): string {
     if (!LONE_SURROGATE.test(text)) return text;
     throw this.#refused('a text with half of a surrogate pair, which Ruby cannot read');
@@ -259,7 +259,7 @@ class Writer {
 
 const LONE_SURROGATE = /\p{Surrogate}/u;
 
-/** A time of ours keeps its text; that of another system is UTC where it names no offset. */
+/** A RubyTime keeps its text. A DateTime of another system is in UTC where its text has no offset. */
 function timeText(value: Date): string {
   if (!(value instanceof DateTime) || !isRubyTime(value.iso)) return nanosText(value);
   const isOurs = value instanceof RubyTime || value instanceof RubyDateTime || value instanceof TimeWithZone;
@@ -268,7 +268,7 @@ function timeText(value: Date): string {
 
 const OFFSET = /(?:Z|[+-]\d{2}:?\d{2})$/i;
 
-/** Containers inside containers of JSON as it stands. */
+/** The depth of nested containers in JSON. */
 function depthOf(raw: unknown, limit: number): number {
   if (typeof raw !== 'object' || raw === null || raw instanceof Numeral || limit === 0) return 0;
   const items: Iterable<unknown> = raw instanceof Map ? raw.values() : Object.values(raw);
@@ -281,7 +281,7 @@ function serialized(name: string, members: Readonly<Record<string, unknown>>): o
   return { [SERIALIZED]: name, ...members };
 }
 
-/** Where all keys were symbols, a new key is one too. */
+/** Where all keys of the decoded hash were symbols, a new key is a symbol, too. */
 function symbolsAmong(keys: readonly string[], own: Mark | undefined): string[] {
   if (own === undefined) return [];
   const before = own.came?.keys;

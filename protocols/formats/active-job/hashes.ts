@@ -1,16 +1,16 @@
 /**
- * Ruby's hashes. What a hash has beyond its keys and values: which of its keys are symbols, whether it is the keywords of a call, whether
- * both forms of a key find a value. A plain object does not show it, and remembers it: passed on as it is, it is the same hash again.
- * A copy (`{ ...hash }`) has forgotten it.
+ * Ruby's hashes. Beside keys and values a hash has this: which of its keys are symbols, whether it is the keywords of a call, and whether both forms
+ * of a key find a value. A plain object does not show this, but it is remembered for the object: passed on unchanged, it becomes the same hash again.
+ * For a copy (`{ ...hash }`) it is not remembered.
  */
 
 /**
- * `hash`: a Hash. `keywords`: the keywords of a call. `indifferent`: ActiveSupport's HashWithIndifferentAccess. `bare`: an object that
- * somebody else wrote, without Rails' marks; Ruby reads a hash of texts.
+ * `hash`: a Hash. `keywords`: the keywords of a call. `indifferent`: ActiveSupport's HashWithIndifferentAccess. `bare`: an object that other software
+ * wrote, without Rails' marks; Ruby reads it as a hash with texts for keys.
  */
 export type HashKind = 'hash' | 'keywords' | 'indifferent' | 'bare';
 
-/** A hash that says what it is, and keeps the order of its keys. */
+/** A hash that contains its kind, and keeps the order of its keys. */
 export class RubyHash extends Map<string, unknown> {
   readonly kind: HashKind;
   /** The keys that are symbols. */
@@ -26,7 +26,7 @@ export class RubyHash extends Map<string, unknown> {
   }
 }
 
-/** `{ a: 1 }` as Ruby's `{a: 1}`, with symbols for keys. As it stands TypeScript's `{ a: 1 }` is Ruby's `{"a" => 1}`. */
+/** `{ a: 1 }` as Ruby's `{a: 1}`, with symbols for keys. Without this, TypeScript's `{ a: 1 }` becomes Ruby's `{"a" => 1}`. */
 export function symbolKeys(members: Readonly<Record<string, unknown>> | ReadonlyMap<string, unknown>): RubyHash {
   const entries = entriesOf(members);
   return new RubyHash(
@@ -51,7 +51,7 @@ export function keywordHash(members: Readonly<Record<string, unknown>> | Readonl
   );
 }
 
-/** What is known of a hash: of one that was decoded, or that was made a RubyHash; undefined for any other object. */
+/** The kind of a hash that was decoded, or that was made a RubyHash; undefined for any other object. */
 export function hashKind(hash: object): HashKind | undefined {
   return markOf(hash)?.kind;
 }
@@ -64,10 +64,10 @@ export function symbolsOf(hash: object): ReadonlySet<string> {
 export interface Mark {
   readonly kind: HashKind;
   readonly symbols: ReadonlySet<string>;
-  /** How it came; undefined where Rails would have written it so. */
+  /** Its decoded form; undefined where Rails would have written the same form. */
   readonly came?: {
     readonly keys: readonly string[];
-    /** The marks among the members, each with its place. */
+    /** The marks among the members, each with its position. */
     readonly marks: readonly (readonly [key: string, value: unknown, at: number])[];
   };
 }
@@ -94,7 +94,7 @@ export function toJson(entries: readonly (readonly [string, unknown])[]): object
   return entries.some(([key]) => INDEX.test(key)) ? new Map(entries) : toObject(entries);
 }
 
-/** Members as a plain object; `__proto__` is a member like others. */
+/** Members as a plain object; `__proto__` is an ordinary member. */
 export function toObject(entries: Iterable<readonly [string, unknown]>): Record<string, unknown> {
   const made: Record<string, unknown> = {};
   for (const [key, value] of entries) {

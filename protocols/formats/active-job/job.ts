@@ -9,44 +9,44 @@ import { nanosText, secondsText } from './times.ts';
 export interface ActiveJob {
   /** `job_class` */
   readonly jobClass: string;
-  /** `job_id`: the same over all runs that Active Job itself asks for. Undefined where it is missing; Ruby goes on without. */
+  /** `job_id`: the same in all runs that Active Job itself requests. Undefined where it is missing; Ruby accepts that. */
   readonly jobId: string | undefined;
-  /** `provider_job_id`: what the system beneath called the run before. */
+  /** `provider_job_id`: the id of the previous run in the system that runs the job. */
   readonly providerJobId: string | undefined;
   /** `queue_name`, with its prefix. */
   readonly queueName: string | undefined;
-  /** Lower is sooner, where a system heeds it. */
+  /** A lower number runs sooner, where the system uses priorities. */
   readonly priority: number | undefined;
   /** As JSON: for `decodeArguments`. */
   readonly arguments: readonly unknown[];
   /** Runs before this one, as Active Job counts them. */
   readonly executions: number;
-  /** Runs by the errors they ended with: `[Net::OpenTimeout]`. Keys are texts of Ruby, and may be anything. */
+  /** The number of runs by the errors with which they ended: `[Net::OpenTimeout]`. Keys are texts of Ruby, and may be anything. */
   readonly exceptionExecutions: ReadonlyMap<string, number>;
   readonly locale: string | undefined;
   /** A zone's name: `Europe/Paris`. */
   readonly timezone: string | undefined;
-  /** `2026-11-21T00:13:59.005778187Z`, before Rails 7.1 without a fraction. */
+  /** `2026-11-21T00:13:59.005778187Z`; before Rails 7.1 without a fraction. */
   readonly enqueuedAt: string | undefined;
-  /** When it was meant to run; from Rails 7.1 on. */
+  /** The time at which it was due; from Rails 7.1 on. */
   readonly scheduledAt: string | undefined;
-  /** Where an interrupted job goes on; from Rails 8.1 on. */
+  /** Where an interrupted job continues; from Rails 8.1 on. */
   readonly continuation: Continuation | undefined;
-  /** How often it has gone on. */
+  /** How often it has continued. */
   readonly resumptions: number | undefined;
-  /** Every field as it came, these and others. */
+  /** Every field as decoded: these fields and all others. */
   readonly fields: ReadonlyMap<string, unknown>;
 }
 
-/** continuation.rb: steps that are done, and the one that is not, with its cursor. */
+/** continuation.rb: the steps that are done, and the present step with its cursor. */
 export interface Continuation {
   readonly completed: readonly string[];
   readonly current: { readonly step: string; readonly cursor: unknown } | undefined;
 }
 
 /**
- * A job's data: JSON as `parse` or `parseExact` gave it. As lenient as Ruby: only `job_class` must be there, and a text of
- * another type is none. What Ruby would stumble over is a WireError `undecodable` that names the field.
+ * Reads a job's data: JSON as `parse` or `parseExact` returned it. As lenient as Ruby: only `job_class` must be present, and a text field of another
+ * type counts as missing. A value on which Ruby would fail is a WireError `undecodable` that names the field.
  */
 export function readJob(data: unknown): ActiveJob {
   const fields = fieldsOf(data);
@@ -72,7 +72,7 @@ export function readJob(data: unknown): ActiveJob {
   };
 }
 
-/** What to enqueue. */
+/** A job to enqueue. */
 export interface NewJob {
   readonly jobClass: string;
   /** A UUID. */
@@ -109,12 +109,12 @@ export function writeJob(job: NewJob, options: EncodeOptions = {}): object {
   ]);
 }
 
-/** What is other in the next run of a job; what is left out stays. */
+/** The fields that differ in the next run of a job; a field that is left out stays. */
 export interface NextRun {
   readonly enqueuedAt: Date;
-  /** When it shall run; undefined: as soon as it can. */
+  /** When it is due; undefined: at once. */
   readonly scheduledAt?: Date | undefined;
-  /** What the system beneath called the run that ended. */
+  /** The id of the run that ended, in the system that runs the job. */
   readonly providerJobId?: string | undefined;
   readonly executions?: number;
   readonly exceptionExecutions?: ReadonlyMap<string, number>;
@@ -126,7 +126,7 @@ export interface NextRun {
 
 /**
  * The data of a job that Active Job itself runs again (exceptions.rb `retry_job`, continuable.rb): the same id and arguments, as JSON for
- * `stringify`. Times are written as those that were there. Fields that are not Rails' own stay, which Rails would drop.
+ * `stringify`. Times are written in the form of the times in the old data. Fields that are not Rails' own are kept; Rails would drop them.
  */
 export function nextRun(job: ActiveJob, next: NextRun): object {
   const fields = new Map(job.fields);
@@ -146,14 +146,14 @@ export function nextRun(job: ActiveJob, next: NextRun): object {
   return toJson([...fields]);
 }
 
-/** Under which key `exception_executions` counts the errors of one `retry_on`: `[Net::OpenTimeout, Errno::ECONNRESET]`. */
+/** The key under which `exception_executions` counts the errors of one `retry_on`: `[Net::OpenTimeout, Errno::ECONNRESET]`. */
 export function exceptionsKey(classes: readonly string[]): string {
   return `[${classes.join(', ')}]`;
 }
 
 /**
- * Seconds until the next run of a `retry_on`. `wait` is seconds, or `polynomially_longer` (before Rails 7.1 called
- * `exponentially_longer`), where `executions` are the runs that ended so, the last one with them. `random` is in [0, 1).
+ * Seconds until the next run of a `retry_on`. `wait` is seconds, or `polynomially_longer` (`exponentially_longer` before Rails 7.1). `executions` is
+ * the number of runs that ended with these errors, including the last one. `random` is in [0, 1).
  */
 export function retryWait(
   wait: number | 'polynomially_longer',

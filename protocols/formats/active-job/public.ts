@@ -1,4 +1,7 @@
-/** What users of Sidekiq and of Resque need of Active Job, beside the client: the kinds of its arguments, and a job as it was handed over. */
+/**
+ * The parts of Active Job that users of Sidekiq and of Resque need, beside the client: the types of its arguments, and the data of the job that a
+ * handler got.
+ */
 export { float, Numeral } from '../values.ts';
 export {
   type ActiveJob,

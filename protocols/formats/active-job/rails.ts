@@ -1,10 +1,10 @@
 import { WireError } from '../../errors.ts';
 
-/** The versions of Rails that differ in what they read or write. */
+/** The versions of Rails whose formats differ, in reading or in writing. */
 export const railsVersions = ['6.1', '7.0', '7.1', '7.2', '8.0', '8.1'] as const;
 export type RailsVersion = (typeof railsVersions)[number];
 
-/** True where this version is known and is at least `since`. Of a version that is not known, nothing newer than 6.1 is. */
+/** True where this version is given and is at least `since`. Where no version is given, 6.1 is assumed. */
 export function isSince(rails: RailsVersion | undefined, since: RailsVersion): boolean {
   return rails !== undefined && railsVersions.indexOf(rails) >= railsVersions.indexOf(since);
 }
@@ -25,7 +25,7 @@ export function shown(value: unknown): string {
       typeof one === 'bigint' ? String(one) : one instanceof Map ? Object.fromEntries(one) : one,
     );
   } catch {
-    // Too deep, or not JSON at all.
+    // The value is nested too deep, or is not JSON.
   }
   text ??= String(value);
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;

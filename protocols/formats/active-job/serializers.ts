@@ -6,7 +6,7 @@ export const SYMBOL_KEYS = '_aj_symbol_keys';
 export const KEYWORDS = '_aj_ruby2_keywords';
 export const INDIFFERENT = '_aj_hash_with_indifferent_access';
 
-/** Keys that no hash of the application may have: Rails refuses them too. */
+/** Keys that a hash of the application must not have: Rails refuses them, too. */
 export const RESERVED: ReadonlySet<string> = new Set([GLOBAL_ID, SERIALIZED, SYMBOL_KEYS, KEYWORDS, INDIFFERENT]);
 
 export const SYMBOL = 'ActiveJob::Serializers::SymbolSerializer';
@@ -19,7 +19,7 @@ export const MODULE = 'ActiveJob::Serializers::ModuleSerializer';
 export const RANGE = 'ActiveJob::Serializers::RangeSerializer';
 export const BIG_DECIMAL = 'ActiveJob::Serializers::BigDecimalSerializer';
 
-/** What Rails writes beside the name, in its order. One that has more, less or another order is kept as it came. */
+/** The members that Rails writes beside the name, in its order. An object with more or fewer members, or in another order, is kept as decoded. */
 export const MEMBERS: ReadonlyMap<string, readonly string[]> = new Map([
   [SYMBOL, ['value']],
   [DURATION, ['value', 'parts']],

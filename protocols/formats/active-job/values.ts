@@ -1,8 +1,8 @@
 import { DateTime } from '../values.ts';
 
 /**
- * What Ruby passes to an Active Job and JavaScript has no form for. All of it is data: nothing is looked up, nothing is called. Each
- * keeps the text it came as.
+ * Values that Ruby passes to an Active Job and for which JavaScript has no type. All of them are data: no name is looked up, and no code is called.
+ * Each keeps its original text.
  */
 
 /** A Ruby symbol: `new RubySymbol('daily')` is `:daily`. */
@@ -28,7 +28,7 @@ export class RubyModule {
 }
 
 /**
- * A record of a Rails application, by its name: `gid://shop/Order/42`. The other side loads it; here it is the name only.
+ * A reference to a record of a Rails application: `gid://shop/Order/42`. The Rails application loads the record; here there is only the reference.
  *
  *     new GlobalId('shop', 'Order', 42)     GlobalId.parse('gid://shop/Order/42')
  */
@@ -62,7 +62,7 @@ export class GlobalId {
     this.params = new Map(Object.entries(params));
   }
 
-  /** Undefined where the text is no GlobalID. */
+  /** Undefined where the text is not a GlobalID. */
   static parse(uri: string): GlobalId | undefined {
     const [, app, model, path, query] = GID.exec(uri) ?? [];
     if (app === undefined || model === undefined || path === undefined) return undefined;
@@ -75,7 +75,7 @@ export class GlobalId {
       made.params = new Map(pairs(query));
       return made as GlobalId;
     } catch {
-      // A percent sign without its two digits.
+      // A percent sign without two digits after it.
       return undefined;
     }
   }
@@ -130,11 +130,10 @@ export class TimeWithZone extends DateTime {
 export type DurationUnit = 'years' | 'months' | 'weeks' | 'days' | 'hours' | 'minutes' | 'seconds';
 
 /**
- * Rails' `Duration`: `Duration.of({ months: 1, days: 3 })`. A month added to a date is a month, whatever its days; its seconds are an
- * average.
+ * Rails' `Duration`: `Duration.of({ months: 1, days: 3 })`. A month added to a date is a calendar month. Its seconds are those of an average month.
  */
 export class Duration {
-  /** A number, or a Numeral or bigint where a number would not be the same. */
+  /** A number; a Numeral or bigint where a number would lose something. */
   readonly seconds: unknown;
   /** In the order they were given. */
   readonly parts: readonly (readonly [unit: string, amount: unknown])[];
@@ -155,7 +154,7 @@ export class Duration {
   }
 }
 
-/** ActiveSupport::Duration: a year is 365.2425 days, a month its twelfth part. */
+/** ActiveSupport::Duration: a year is 365.2425 days, a month is a twelfth of that. */
 const SECONDS: Readonly<Record<DurationUnit, number>> = {
   years: 31_556_952,
   months: 2_629_746,
@@ -166,7 +165,7 @@ const SECONDS: Readonly<Record<DurationUnit, number>> = {
   seconds: 1,
 };
 
-/** A Ruby range: `new RubyRange(1, 5)` is `1..5`, `new RubyRange(1, 5, true)` is `1...5`; null is an open end. */
+/** A Ruby range: `new RubyRange(1, 5)` is `1..5`, `new RubyRange(1, 5, true)` is `1...5`; null is an open begin or end. */
 export class RubyRange<T = unknown> {
   readonly begin: T | null;
   readonly end: T | null;
@@ -179,7 +178,7 @@ export class RubyRange<T = unknown> {
 }
 
 /**
- * What a serializer of the application made, as it made it: `new SerializedObject('MoneySerializer', { cents: 5 })`. The members are JSON,
+ * The output of a serializer of the application, unchanged: `new SerializedObject('MoneySerializer', { cents: 5 })`. The members are JSON, and
  * nothing in them is decoded.
  */
 export class SerializedObject {
