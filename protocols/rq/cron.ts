@@ -9,21 +9,21 @@ import { type Webhook, webhookRecord } from './options.ts';
 import { dateText } from './times.ts';
 
 /**
- * What `rq cron` shows of itself. Source: rq/cron.py, rq/cron_scheduler_registry.py (2.10).
+ * The keys by which `rq cron` shows itself. Source: rq/cron.py, rq/cron_scheduler_registry.py (2.10).
  *
  * | key | type | content |
  * |---|---|---|
- * | `rq:cron_schedulers` | zset | names; the score is the last sign of life, seconds since the epoch |
+ * | `rq:cron_schedulers` | zset | names; the score is the last heartbeat, seconds since the epoch |
  * | `rq:cron_scheduler:<name>` | hash | hostname, pid, name, created_at, config_file, cron_jobs (JSON) |
- * | `jobglot:rq:cron:<entry>` | string | ours: when an entry was last enqueued, milliseconds since the epoch |
+ * | `jobglot:rq:cron:<entry>` | string | jobglot only: when an entry was last enqueued, milliseconds since the epoch |
  *
- * RQ has no lock: two processes enqueue everything twice. Ours agree on the last key, in the step that enqueues.
+ * RQ has no lock, so two processes enqueue everything twice. jobglot checks and sets the last key in the step that enqueues.
  */
 export const SCHEDULERS = 'rq:cron_schedulers';
 export const cronSchedulerKey = (name: string): string => `rq:cron_scheduler:${name}`;
 export const cronEntryKey = (entry: string): string => `jobglot:rq:cron:${entry}`;
 
-/** One entry, as it was registered. */
+/** A cron entry, as it was registered. */
 export interface CronEntry {
   readonly funcName: string;
   readonly queueName: string;
@@ -38,13 +38,13 @@ export interface CronEntry {
   readonly webhooks?: readonly Webhook[] | undefined;
 }
 
-/** When an entry was enqueued last, and when it is next; milliseconds since the epoch. */
+/** When an entry was last enqueued, and when it is due next; milliseconds since the epoch. */
 export interface CronTimes {
   readonly latest: number | undefined;
   readonly next: number | undefined;
 }
 
-/** One that counts seconds and was never enqueued is due at once. Source: rq/cron.py CronJob.get_next_enqueue_time, should_run. */
+/** When the entry is due next. An interval entry that was never enqueued is due immediately. Source: rq/cron.py CronJob.get_next_enqueue_time, should_run. */
 export function nextTime({ schedule }: CronEntry, latest: number | undefined, now: Date): number {
   if ('cron' in schedule) return nextAfter(schedule.cron, latest === undefined ? now : new Date(latest)).getTime();
   return latest === undefined ? now.getTime() : latest + schedule.interval * 1000;
@@ -73,7 +73,7 @@ export function cronRecord(entry: CronEntry, { latest, next }: CronTimes): Reado
   return record;
 }
 
-/** rq/utils.py safe_json_dumps */
+/** Source: rq/utils.py safe_json_dumps. */
 function safeJson(value: unknown): string {
   try {
     return json.stringify(value);
@@ -91,8 +91,8 @@ export interface CronScheduler {
 }
 
 /**
- * A sign of life, with all there is to show: whoever cleaned up meanwhile has taken away nothing for long. The hash is kept for
- * 60 seconds at first, and for 120 later. Source: rq/cron.py register_birth, heartbeat, save_jobs_data.
+ * A heartbeat. It writes everything again, so that it restores what another process's cleaning has removed. The hash is kept for 60
+ * seconds at first, and for 120 later. Source: rq/cron.py register_birth, heartbeat, save_jobs_data.
  */
 export function beat(
   scheduler: CronScheduler,
@@ -114,12 +114,12 @@ export function beat(
   };
 }
 
-/** Its hash expires by itself, as RQ's. Source: rq/cron.py register_death. */
+/** Removes the scheduler from the list. Its hash expires, as in RQ. Source: rq/cron.py register_death. */
 export function death(name: string): Exchange<void> {
   return { commands: [['ZREM', SCHEDULERS, name]], atomic: false, read: () => undefined };
 }
 
-/** When entries were last enqueued, by any process. */
+/** When each entry was last enqueued by any process. */
 export function latestTimes(entries: readonly string[]): Exchange<readonly (number | undefined)[]> {
   return {
     commands: entries.length === 0 ? [] : [['MGET', ...entries.map(cronEntryKey)]],
@@ -130,10 +130,10 @@ export function latestTimes(entries: readonly string[]): Exchange<readonly (numb
 }
 
 /**
- * Enqueues the job of an entry, unless another process has done so: then says when that was. One step, so that a run is neither
- * lost nor doubled, whichever process dies where; and asked again after a lost answer, it tells its own time.
+ * Enqueues the job of an entry. If another process has already done so, it returns the time of that run instead. It is one step, so a run is
+ * neither lost nor doubled when a process dies. If it is called again after a lost reply, it returns the time of its own run.
  *
- * KEYS the entry, `rq:queues`, the queue, the hash. ARGV what counts as before it, its time, milliseconds the entry is
+ * KEYS the entry, `rq:queues`, the queue, the hash. ARGV latest time of an earlier run, time of this run, milliseconds the entry is
  * remembered, id, ttl, key of the queue, fields.
  */
 export const ENQUEUE_RUN: Script = {
@@ -152,16 +152,16 @@ return 0
 };
 
 export interface Run {
-  /** Of the entry: the same in every process that has it. */
+  /** The entry's name. It is the same in every process that has the entry. */
   readonly entry: string;
-  /** Milliseconds since the epoch. A run that was enqueued at this time or before is another. */
+  /** Milliseconds since the epoch. A run that was enqueued at this time or before is an earlier run. */
   readonly before: number;
   readonly at: number;
-  /** How long the entry is remembered: more than its longest pause, where that is known. */
+  /** How long the entry is remembered: longer than the longest time between two runs, if that is known. */
   readonly rememberMs: number;
 }
 
-/** Undefined: it is enqueued. Otherwise when it was, by whoever. */
+/** Enqueues a run. Undefined: this call enqueued it. Otherwise the time at which it was enqueued already. */
 export function enqueueRun(
   { entry, before, at, rememberMs }: Run,
   { job, queue }: NewJob,

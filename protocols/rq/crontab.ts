@@ -9,9 +9,9 @@ import { WireError } from '../errors.ts';
  *     value      = number | jan ... dec | sun ... sat          Sunday is 0 and 7
  *     day        also l, the last one;   weekday also 2#3, the third Tuesday, and l5, the last Friday
  *
- * A range may wrap around (`fri-mon`, `22-4`), and `10/5` is `10-59/5`. Where both day and weekday say something, either is
- * enough. Not read: years, W, H and R; and what versions of croniter take for different things: a range from a value to itself,
- * and a day beside some weekdays of a month.
+ * A range may wrap around (`fri-mon`, `22-4`), and `10/5` is `10-59/5`. If both day and weekday are restricted, a date that matches one of
+ * them is enough. Years, W, H and R are not supported. Two forms are refused because versions of croniter read them differently: a range
+ * from a value to itself, and a day of month together with some weekdays of a month.
  */
 export interface Crontab {
   readonly text: string;
@@ -23,11 +23,11 @@ export interface Crontab {
   readonly days: ReadonlySet<number> | undefined;
   readonly lastDay: boolean;
   readonly weekdays: ReadonlySet<number> | undefined;
-  /** Weekdays of which only some in a month count: `5` is the last one too. */
+  /** Weekdays of which only some in a month count: the first to the fifth, or the last. */
   readonly nth: ReadonlyMap<number, ReadonlySet<number | 'last'>>;
 }
 
-/** Throws WireError `bad-option` naming the field. */
+/** Reads an expression. Throws WireError `bad-option` with the field's name. */
 export function crontab(text: string): Crontab {
   const trimmed = text.trim().toLowerCase();
   const fields = (Object.hasOwn(ALIASES, trimmed) ? (ALIASES[trimmed] as string) : trimmed).split(/\s+/);
@@ -50,7 +50,7 @@ export function crontab(text: string): Crontab {
     hours: read(text, HOUR, hour).values,
     months: read(text, MONTH, month).values,
     seconds: read(text, SECOND, second).values,
-    // A list of all is as good as `*`, unless the other says something without any `*`.
+    // A list of all values counts as `*`, unless the other field has no `*`.
     days:
       day === '*' || day === '?' || (days.values.size === 31 && !days.lastDay && weekday.includes('*'))
         ? undefined
@@ -64,7 +64,7 @@ export function crontab(text: string): Crontab {
   };
 }
 
-/** The first moment after this that it names. Throws WireError `bad-option` where there is none in the next fifty years. */
+/** The first time after `after` that the expression matches. Throws WireError `bad-option` if there is none in the next fifty years. */
 export function nextAfter(tab: Crontab, after: Date): Date {
   let at = (Math.floor(after.getTime() / 1000) + 1) * 1000;
   const end = after.getTime() + FIFTY_YEARS_MS;
@@ -168,7 +168,7 @@ function rangeOf(text: string, spec: FieldSpec, item: string): readonly number[]
   const high = spec === DAY && to === 'l' ? 31 : valueOf(text, spec, to);
   if (low === high) throw bad(text, `${spec.name}: '${item}' begins where it ends; write '${from}', or '*'`);
   if (low < high) return steps(low, high, step);
-  // croniter counts on over the end of the field; only for long steps it begins anew.
+  // croniter goes on counting past the end of the field. Only for long steps it starts again at the beginning.
   const first = steps(low, spec.most, step);
   const after = spec.most - (first.at(-1) as number);
   const skip =

@@ -2,12 +2,12 @@ import { Buffer } from 'node:buffer';
 import { pythonRepr } from '../formats/python-repr.ts';
 
 /**
- * A call as Python would write it: what a job is described as where nobody says otherwise. Source: rq/utils.py get_call_string
+ * A call as Python would write it. It is the default description of a job. Source: rq/utils.py get_call_string
  * (2.10).
  *
  *     jobs.add(1, b=[1, 2])
  *
- * Each argument is cut to `maxLength` characters; those with names are sorted, as texts, behind the others.
+ * Each argument is cut to `maxLength` characters. Keyword arguments come last, sorted as texts.
  */
 export function callString(
   funcName: string,
@@ -23,10 +23,10 @@ export function callString(
   return `${funcName}(${[...args.map((arg) => pythonRepr(arg, maxLength)), ...texts].join(', ')})`;
 }
 
-/** rq/job.py Job.get_call_string */
+/** Source: rq/job.py Job.get_call_string. */
 const MAX_ARGUMENT = 75;
 
-/** Python's order of texts, which differs from JavaScript's outside the basic plane. */
+/** Python's order of texts. It differs from JavaScript's for characters outside the basic plane. */
 function byCodePoints(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }

@@ -10,31 +10,31 @@ import { type JobSettings, webhookRecord } from './options.ts';
 import { dumps, type SerializerName } from './serializers.ts';
 import { dueScore, epochSeconds } from './times.ts';
 
-/** What a new job is made of, beside its options. */
+/** The data of a new job, except its options. */
 export interface Making {
   readonly call: Call;
   readonly id: string;
   readonly queue: string;
   readonly serializer: SerializerName;
   readonly now: Date;
-  /** When it goes into its queue. @default now */
+  /** When the job goes into its queue. @default now */
   readonly due?: Date | undefined;
 }
 
-/** A job to be registered: its hash, and where it goes once what it depends on has ended. */
+/** A job to register: its hash, and its place once its dependencies have ended. */
 export interface NewJob {
   readonly job: JobHash;
   readonly queue: string;
   readonly atFront: boolean;
   readonly due: Date | undefined;
   readonly unique: boolean;
-  /** Somebody chose its id: there may have been a job of it before. */
+  /** The caller chose the id, so an earlier job may have had it. */
   readonly named: boolean;
 }
 
 /**
- * A job as RQ's `create_job` makes it. Throws WireError `bad-queue`, `bad-option`, and `unencodable`, `too-deep` or `too-large` for
- * what the serializer cannot hold. Source: rq/queue.py create_job, _prepare_for_queue, enqueue_at; rq/job.py create (2.10).
+ * Makes a job as RQ's `create_job` does. Throws WireError `bad-queue`, `bad-option`, and `unencodable`, `too-deep` or `too-large` for
+ * values that the serializer cannot write. Source: rq/queue.py create_job, _prepare_for_queue, enqueue_at; rq/job.py create (2.10).
  */
 export function newJob(settings: JobSettings, making: Making): NewJob {
   const { call, id, now, due, serializer } = making;
@@ -76,7 +76,7 @@ export function newJob(settings: JobSettings, making: Making): NewJob {
   return {
     job,
     queue,
-    // What Python forgets in `enqueue` and heeds in `enqueue_many`: a dependency's flag counts when it has ended already, too.
+    // The flag of a dependency counts even if the dependency has already ended. Python ignores it in `enqueue` and applies it in `enqueue_many`.
     atFront: settings.atFront || settings.enqueueAtFront === true,
     due,
     unique: settings.unique,
@@ -88,7 +88,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 function checkDue(due: Date, { dependencyIds, ttl }: JobSettings, now: Date): void {
   if (!Number.isFinite(due.getTime())) throw new WireError('rq', 'bad-option', 'at must be a valid Date');
-  // RQ stores what such a job depends on, and runs it when it is due, whatever became of that.
+  // RQ stores the dependencies of such a job, but runs it when it is due, even if they have not ended.
   if (dependencyIds.length > 0)
     throw new WireError('rq', 'bad-option', 'dependsOn cannot be had with in or at: RQ would not wait for it');
   if (ttl !== undefined && due.getTime() - now.getTime() >= ttl * 1000)
@@ -96,8 +96,8 @@ function checkDue(due: Date, { dependencyIds, ttl }: JobSettings, now: Date): vo
 }
 
 /**
- * Jobs that depend on others of the same batch behind those; else in their order. Throws WireError `bad-option` for a circle, which
- * would wait for itself for ever, and for an id that is there twice.
+ * Orders a batch so that a job comes after the jobs it depends on. Otherwise the order is kept. Throws WireError `bad-option` for a circle
+ * of dependencies, whose jobs would wait for ever, and for an id that occurs twice.
  */
 export function inOrder(jobs: readonly NewJob[]): readonly NewJob[] {
   const byId = new Map(jobs.map((one) => [one.job.id, one]));
@@ -126,25 +126,25 @@ export function inOrder(jobs: readonly NewJob[]): readonly NewJob[] {
   throw new WireError('rq', 'bad-option', `dependsOn: ${circle.slice(0, 5).join(', ')} wait for each other`);
 }
 
-/** What became of a job: where it is, or that another job of its id was there and it is nowhere. */
+/** The state of a new job. `duplicate`: a job with its id existed, so this job was not registered. */
 export interface Registered {
   readonly state: 'queued' | 'scheduled' | 'deferred' | 'duplicate';
-  /** The last result of a job that had this id before: `<milliseconds>-<number>`. */
+  /** The id of the last result of an earlier job with this id: `<milliseconds>-<number>`. */
   readonly after: string | undefined;
 }
 
 /**
- * Registers jobs, in one step each with all that belongs to it: the hash, what it waits for, its place in queue or schedule, its
- * group. Nobody sees a job half registered, and nothing it depends on ends between the look and the wait.
+ * Registers jobs. Each job is registered in one step with its hash, its dependencies, its place in queue or schedule, and its group. No
+ * other process sees a job half registered, and no dependency ends between the check and the registration.
  *
- * What it depends on: gone or finished counts as met; failed too, where failures are allowed, so that a job does not wait for what
- * has happened already (Python's does, for ever). A `ttl` counts from now; a job without one is kept, also where one of its id was
- * about to expire.
+ * A dependency is met if it is gone or finished. A failed one is met too if failures are allowed, so that the job does not wait for
+ * something that has already happened. (A job of Python waits for ever then.) A `ttl` counts from now. A job without a `ttl` does not
+ * expire, even if an earlier job with its id was about to expire.
  *
  * Mirrors rq/queue.py enqueue_job, setup_dependencies, schedule_job, enqueue_many; rq/job.py register_dependency,
- * dependencies_are_met; rq/scripts.py; rq/group.py enqueue_many (2.10), which takes four to six round trips for it.
+ * dependencies_are_met; rq/scripts.py; rq/group.py enqueue_many (2.10). Python needs four to six round trips for the same.
  *
- * KEYS rq:queues. ARGV score of what is deferred, then per job: id, queue, where (R, L, or its score), ttl, unique, named, failures
+ * KEYS rq:queues. ARGV score for deferred jobs, then per job: id, queue, where (R, L, or its score), ttl, unique, named, failures
  * allowed, group, number of dependencies, dependencies, number of fields, fields.
  * Returns per job 0 duplicate, 1 queued, 2 scheduled, 3 deferred, and the id of its last result or an empty text.
  */
@@ -230,12 +230,12 @@ return out
 `,
 };
 
-/** The score of what waits for other jobs. `+inf` where workers of RQ 2.0 to 2.7 clean up: those fail what has another. */
+/** The score of deferred jobs. Use `+inf` if workers of RQ 2.0 to 2.7 clean the registries: they fail deferred jobs with another score. */
 export type DeferredScore = 'now' | '+inf';
 
 /**
- * Makes jobs: their hashes, and each into its queue, its registry or the sets of what it waits for, all in one script. The reply is in the order of `jobs`, and says what
- * became of each. `deferredScore` is that of what waits for other jobs. Source: rq/queue.py enqueue_job, enqueue_many, setup_dependencies.
+ * Registers jobs in one script: it writes their hashes and puts each job into its queue, its registry or the sets of its dependencies. The reply has the
+ * state of each job, in the order of `jobs`. `deferredScore` is the score of deferred jobs. Source: rq/queue.py enqueue_job, enqueue_many, setup_dependencies.
  */
 export function register(
   jobs: readonly NewJob[],

@@ -6,12 +6,12 @@ import { type Call, type JobHash, readCall, readJob } from './message.ts';
 import { readResult } from './result.ts';
 import { inflate, loads, sniff } from './serializers.ts';
 
-/** What some bytes of an RQ system are. */
+/** The explanation of some bytes of an RQ system. */
 export type Explanation = AnyExplanation<'job' | 'call' | 'result' | 'value' | 'traceback' | 'unknown'>;
 
 /**
- * Explains what RQ keeps: a job's hash or a result, as `redis-cli --no-raw` prints them, or one of their values, as it is or in
- * base64. Nothing in it is imported or called. Never throws.
+ * Explains data of RQ: a job hash or a result, as `redis-cli --no-raw` prints it, or one of their values, plain or in base64. Nothing
+ * in it is imported or called. Never throws.
  */
 export function explain(bytes: Uint8Array | string): Explanation {
   const input =
@@ -32,7 +32,7 @@ function explained(input: Buffer): Explanation {
     if (printed.length > 1) return explainJob(printed);
     return explainValue(printed[0] as Buffer);
   }
-  // redis-cli ends what it prints with a line end, which is no part of it.
+  // redis-cli adds a line end, which is not part of the value.
   const whole = explainValue(input);
   if (whole.kind !== 'unknown' || input.at(-1) !== 0x0a) return whole;
   return explainValue(input.subarray(0, -1));
@@ -186,7 +186,7 @@ function wireName(name: string): string {
 }
 
 function explainResult(texts: readonly Buffer[]): Explanation {
-  // XREVRANGE shows the entry's id before its fields.
+  // XREVRANGE prints the entry's id before its fields.
   const flat = texts.length % 2 === 1 ? texts.slice(1) : texts;
   const id = texts.length % 2 === 1 ? String(texts[0]) : '0-0';
   const entry = readResult(id, flat);
@@ -215,7 +215,7 @@ function explainResult(texts: readonly Buffer[]): Explanation {
   };
 }
 
-/** `data`, `meta`, a return value, a traceback: deflated or not, in base64 or not. */
+/** Explains `data`, `meta`, a return value or a traceback, deflated or not, in base64 or not. */
 function explainValue(bytes: Buffer): Explanation {
   const decoded = base64(bytes) ?? bytes;
   const plain = inflate(decoded);
@@ -256,7 +256,7 @@ function base64(bytes: Buffer): Buffer | undefined {
   const chars = bytes.toString('latin1').trim();
   if (chars.length < 4 || chars.length % 4 !== 0 || !/^[A-Za-z0-9+/]+={0,2}$/.test(chars)) return undefined;
   const decoded = Buffer.from(chars, 'base64');
-  // Pickle or zlib; a JSON number is base64, too.
+  // Only pickle, zlib or JSON counts as decoded base64: a JSON number is valid base64 too.
   return decoded[0] === 0x80 || decoded[0] === 0x78 || /^["[{]/.test(decoded.toString('latin1', 0, 1))
     ? decoded
     : undefined;

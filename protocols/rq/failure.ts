@@ -1,5 +1,5 @@
 /**
- * What a failed run left as text, taken apart: a Python traceback, or a sentence of RQ's own.
+ * The parsed text of a failed run: a Python traceback, or a sentence of RQ's own.
  *
  *     Traceback (most recent call last):
  *       File "...", line 7, in charge
@@ -8,24 +8,24 @@
 export interface ReadFailure {
   /** The class, without its module: `OutOfStock`. */
   readonly type: string;
-  /** `shop.errors`, or `builtins` where Python leaves it out. */
+  /** `shop.errors`, or `builtins` if Python leaves the module out. */
   readonly module: string | undefined;
   readonly message: string;
 }
 
-/** Takes the text of a failure apart. What is neither a traceback nor one of RQ's sentences is a message of the type that it names. Never throws. */
+/** Parses the text of a failure. If it is not a traceback, the whole text is the message, and the type is the error class that it names. Never throws. */
 export function readFailure(text: string): ReadFailure {
   const trimmed = text.trimEnd();
   if (/^\s*(?:Traceback \(most recent call last\)|File "):?/.test(trimmed) || /\n {2,}(?:File "|at )/.test(trimmed)) {
     const raised = exceptionText(trimmed);
     if (raised !== undefined) return raised;
   }
-  // rq/registry.py, rq/worker/base.py and rq/intermediate_queue.py say it in words.
+  // rq/registry.py, rq/worker/base.py and rq/intermediate_queue.py write a sentence instead of a traceback.
   const named = /\b((?:[A-Z]\w*)(?:Error|Exception))\b/.exec(trimmed)?.[1];
   return { type: named ?? 'JobFailed', module: named === undefined ? undefined : 'rq.exceptions', message: trimmed };
 }
 
-/** What stands behind the last frame. A message may have lines of its own, and they may be indented. */
+/** The text after the last frame. A message may have several lines, and they may be indented. */
 function exceptionText(text: string): ReadFailure | undefined {
   const lines = text.split('\n');
   const lastFrame = lines.findLastIndex((line) => /^ +(?:File "|at )/.test(line));

@@ -1,4 +1,4 @@
-/** RQ on the wire, as pure data: job hashes, serializers, results, transitions, what a worker shows of itself. */
+/** RQ's wire format as pure data: job hashes, serializers, results, transitions, the data of a worker. */
 export type { Disposition, Failure, Job, Moment, Outcome, Transition } from '../job.ts';
 export type { Command, Exchange, Script } from '../redis.ts';
 export { WireError } from '../errors.ts';

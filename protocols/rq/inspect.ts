@@ -7,24 +7,24 @@ import { LOOKING, RELEASING } from './lua.ts';
 import { dateText, readDate } from './times.ts';
 
 /**
- * What a person looks at and does, in bounded steps: a page of a registry or of a list, the jobs of a page, and changes by id. Reading changes nothing: RQ's
- * own registries clean up before they are listed. A key of another type is read as an empty one.
+ * What an inspector reads and changes, in bounded steps: a page of a registry or of a list, the jobs of a page, and changes by id. Reading changes
+ * nothing, while RQ's own registries clean up before they are listed. A key of the wrong type is read as an empty key.
  */
 
-/** Where the next page begins: behind this member. `at` is its score, or its place in a list. */
+/** The next page begins after this member. `at` is its score, or its position in a list. */
 export interface PagePosition {
   readonly member: string;
   readonly at: string;
 }
 
 export interface PageEntry extends PagePosition {
-  /** As it is stored: an id, or `id:execution` of what runs. Not always UTF-8. */
+  /** The member as it is stored: an id, or `id:execution` for a running job. Not always UTF-8. */
   readonly bytes: Buffer;
 }
 
 /**
- * Members of a sorted set behind a member. Where that member is gone or has another score: from the first member of its score on, so that none is left
- * out. KEYS the set. ARGV asc or desc, score, member, how many.
+ * Members of a sorted set after a given member. If that member is gone or has another score, the page begins at the first member with the given score,
+ * so that none is left out. KEYS the set. ARGV asc or desc, score, member, count.
  */
 export const ZSET_PAGE: Script = {
   name: 'zset-page',
@@ -43,8 +43,8 @@ return redis.call(down and 'ZREVRANGE' or 'ZRANGE', KEYS[1], start, start + ARGV
 };
 
 /**
- * Entries of a list behind one of them. An entry that is gone was taken from the head, and so was all before it: then from the head on. Redis before 6.0.6
- * cannot search a list: there the place counts. KEYS the list. ARGV place, entry, how many. Returns the first place, entries.
+ * Entries of a list after a given entry. If that entry is gone, it was taken from the head together with all entries before it, so the page begins at the
+ * head. Redis before 6.0.6 cannot search a list, so its position is used. KEYS the list. ARGV position, entry, count. Returns the first position, entries.
  */
 export const LIST_PAGE: Script = {
   name: 'list-page',
@@ -96,15 +96,15 @@ function memberBytes(behind: PagePosition | undefined): Buffer {
   return Buffer.from(behind?.member ?? '', 'latin1');
 }
 
-/** Everything about one job that one look can give. */
+/** Everything about one job that one read returns. */
 export interface JobFacts {
-  /** The hash, flat; empty where there is none. */
+  /** The hash, flat; empty if it does not exist. */
   readonly hash: readonly Buffer[];
   /** The latest result: its id and its fields. */
   readonly result: readonly [id: Buffer, fields: readonly Buffer[]] | undefined;
 }
 
-/** Hashes and the latest result of each. KEYS per job its hash and its results. */
+/** The hash and the latest result of each job. KEYS per job its hash and its results. */
 export const FACTS: Script = {
   name: 'facts',
   keys: 'variable',
@@ -144,7 +144,7 @@ export function jobFacts(ids: readonly string[]): Exchange<readonly JobFacts[]> 
   };
 }
 
-/** When a scheduled job is due; undefined where it is not scheduled. */
+/** When a scheduled job is due; undefined if it is not scheduled. */
 export function dueAt(id: string, queue: string): Exchange<Date | undefined> {
   return {
     commands: [['ZSCORE', keys.registryKey('scheduled', queue), id]],
@@ -153,10 +153,10 @@ export function dueAt(id: string, queue: string): Exchange<Date | undefined> {
   };
 }
 
-/** A queue at a glance. */
+/** A short summary of a queue. */
 export interface QueueFacts {
   readonly size: number;
-  /** When the job at its head came into it. */
+  /** When the job at the head was enqueued. */
   readonly oldest: Date | undefined;
   readonly quarantined: number;
 }
@@ -198,14 +198,14 @@ export function queueFacts(queues: readonly string[]): Exchange<readonly QueueFa
   };
 }
 
-/** What a change by id found. `elsewhere`: the job is there, but not where the change takes it from. */
+/** The result of a change by id. `elsewhere`: the job exists, but not in the place that the change takes it from. */
 export type Changed = 'done' | 'gone' | 'elsewhere';
 
 const CHANGED: Readonly<Record<number, Changed>> = { 1: 'done', 0: 'gone', 2: 'elsewhere' };
 
 /**
- * Puts scheduled jobs into their queue now, as the scheduler does when they are due. KEYS rq:scheduled:Q. ARGV queue, date, ids. Returns per id 1 done, 0
- * there is no such job, 2 it is not scheduled. Mirrors rq/scheduler.py enqueue_scheduled_jobs (2.10).
+ * Puts scheduled jobs into their queue now, as the scheduler does when they are due. KEYS rq:scheduled:Q. ARGV queue, date, ids. Returns per id 1 done,
+ * 0 the job does not exist, 2 it is not scheduled. Mirrors rq/scheduler.py enqueue_scheduled_jobs (2.10).
  */
 export const RUN_SCHEDULED: Script = {
   name: 'run-scheduled',
@@ -244,8 +244,8 @@ export function runScheduled(queue: string, ids: readonly string[], now: Date): 
 }
 
 /**
- * Takes ids out of the quarantine of a queue, and puts them at the tail of the queue where asked. KEYS the quarantine, its reasons, the queue, rq:queues.
- * ARGV 1 to put them into the queue, ids. Returns per id 1 done, 0 it is not there.
+ * Takes ids out of the quarantine of a queue, and puts them at the tail of the queue if asked. KEYS the quarantine, its reasons, the queue, rq:queues.
+ * ARGV 1 to put them into the queue, ids. Returns per id 1 done, 0 not found.
  */
 export const UNQUARANTINE: Script = {
   name: 'unquarantine',
@@ -294,7 +294,7 @@ export function unquarantine(
   };
 }
 
-/** The reasons of the entries of a quarantine, from a place on. */
+/** The reasons of the entries of a quarantine, from a position on. */
 export function quarantineReasons(queue: string, first: number, count: number): Exchange<readonly string[]> {
   return {
     commands: [['LRANGE', keys.quarantineReasonsKey(queue), first, first + count - 1]],
@@ -303,7 +303,7 @@ export function quarantineReasons(queue: string, first: number, count: number): 
   };
 }
 
-/** Whether somebody listens to the commands for each of these workers: a worker that lives does. */
+/** Whether the command channel of each of these workers has a subscriber. A live worker subscribes to its channel. */
 export function listening(workers: readonly string[]): Exchange<readonly boolean[]> {
   return {
     commands: workers.length === 0 ? [] : [['PUBSUB', 'NUMSUB', ...workers.map(keys.commandChannel)]],
@@ -312,7 +312,7 @@ export function listening(workers: readonly string[]): Exchange<readonly boolean
   };
 }
 
-/** A worker without a hash is only a name on lists: it leaves them. */
+/** Removes a worker without a hash from the lists. Only its name is left there. */
 export function forgetWorker(worker: string, queues: readonly string[]): Exchange<void> {
   const key = keys.workerKey(worker);
   return {
@@ -322,13 +322,13 @@ export function forgetWorker(worker: string, queues: readonly string[]): Exchang
   };
 }
 
-/** One entry of a cron scheduler, as it is listed. */
+/** One entry that a cron scheduler lists. */
 export interface ListedCronJob {
   readonly scheduler: string;
   readonly record: Readonly<Record<string, unknown>>;
 }
 
-/** The names of `rq cron` processes that live, Python's and jobglot's. */
+/** The names of the live cron schedulers, of Python and of jobglot. */
 export function cronSchedulers(): Exchange<readonly string[]> {
   return {
     commands: [['ZRANGE', SCHEDULERS, 0, -1]],
@@ -337,7 +337,7 @@ export function cronSchedulers(): Exchange<readonly string[]> {
   };
 }
 
-/** What they list. A list that cannot be read is left out. */
+/** The entries that these schedulers list. A list that cannot be read is left out. */
 export function cronJobs(schedulers: readonly string[]): Exchange<readonly ListedCronJob[]> {
   return {
     commands: schedulers.map((name): Command => ['HGET', cronSchedulerKey(name), 'cron_jobs']),
@@ -360,8 +360,8 @@ export function cronJobs(schedulers: readonly string[]): Exchange<readonly Liste
 }
 
 /**
- * Jobs of the package rq-scheduler, with the time each is due next in seconds: their `meta` says when they come again. Source: rq_scheduler/scheduler.py
- * (0.13).
+ * Jobs of the package rq-scheduler, each with its next due time in seconds. Their `meta` holds the interval or the cron expression. Source:
+ * rq_scheduler/scheduler.py (0.13).
  */
 export function schedulerPackageJobs(
   limit: number,
@@ -376,7 +376,7 @@ export function schedulerPackageJobs(
   };
 }
 
-/** A hash as `redis-cli --no-raw` prints it, which `explain` reads. */
+/** A hash in the form that `redis-cli --no-raw` prints and `explain` reads. */
 export function printedHash(flat: readonly Buffer[]): Buffer {
   const width = String(flat.length).length;
   return Buffer.from(
@@ -385,7 +385,7 @@ export function printedHash(flat: readonly Buffer[]): Buffer {
   );
 }
 
-/** sdscatrepr of Redis: what does not print is escaped, byte for byte. */
+/** Redis's sdscatrepr: bytes that are not printable are escaped one by one. */
 function escaped(bytes: Buffer): string {
   return bytes.toString('latin1').replaceAll(/[\\"\u0000-\u001f\u007f-\u00ff]/g, (one) => {
     const simple = ESCAPES[one];

@@ -6,15 +6,15 @@ import { type BrokenField, type JobHash, type JobStatus, readJob } from './messa
 import { readResult, type StoredEntry } from './result.ts';
 import { dateText, epochSeconds } from './times.ts';
 
-/** One job: reading it, and what a person may do to it. Each change is one script; what it would change must be there. */
+/** Reading one job, and changing it as a person may. Each change is one script, and changes only a job that exists. */
 
 export interface FetchedJob {
   readonly job: JobHash;
-  /** Fields that RQ's own readers would raise over. */
+  /** Fields over which RQ's own readers would raise. */
   readonly broken: readonly BrokenField[];
 }
 
-/** Jobs by id, in their order; undefined where there is none. Source: rq/job.py fetch_many. */
+/** Jobs by id, in the order of `ids`; undefined for a job that does not exist. Source: rq/job.py fetch_many. */
 export function fetchJobs(ids: readonly string[]): Exchange<readonly (FetchedJob | undefined)[]> {
   return {
     commands: ids.map((id): Command => ['HGETALL', keys.jobKey(id)]),
@@ -31,7 +31,7 @@ export function status(id: string): Exchange<JobStatus | undefined> {
   };
 }
 
-/** The stored results of a job, the newest first. Throws WireError for one that cannot be read. Source: rq/results.py all. */
+/** The stored results of a job, the newest first. Throws WireError for a result that cannot be read. Source: rq/results.py all. */
 export function results(id: string, count?: number): Exchange<readonly StoredEntry[]> {
   const some = count === undefined ? [] : ['COUNT', count];
   return {
@@ -45,9 +45,9 @@ function readEntries(reply: unknown): readonly StoredEntry[] {
   return (reply as readonly (readonly [Buffer, readonly Buffer[]])[]).map(([id, flat]) => readResult(String(id), flat));
 }
 
-/** What a waiter must know of a job. */
+/** The part of a job that decides whether the wait for its result ends. */
 export interface Progress {
-  /** Undefined: the job is gone, or it was never there. */
+  /** Undefined: the job is gone, or never existed. */
   readonly status: JobStatus | undefined;
   readonly latest: StoredEntry | undefined;
   /** RQ before 1.12, and any RQ on Redis before 5, keep results in the hash. */
@@ -55,11 +55,11 @@ export interface Progress {
   readonly legacyExcInfo: Buffer | undefined;
 }
 
-/** Two reads a job, in the plain: a connection that tracks keys is told when either changes. */
+/** Two plain reads for each job, so that a connection that tracks keys is notified when one of them changes. */
 export function progress(ids: readonly string[]): Exchange<readonly (Progress | Error)[]> {
   return {
     commands: ids.flatMap((id): Command[] => [
-      // What ends a job writes both in one step: the status is read first, so that a newer result only makes it come true.
+      // A worker writes both in one step. The status is read first, so a result that is newer than the status only confirms it.
       ['HMGET', keys.jobKey(id), 'status', 'result', 'exc_info'],
       ['XREVRANGE', keys.resultsKey(id), '+', '-', 'COUNT', 1],
     ]),
@@ -81,7 +81,7 @@ export function progress(ids: readonly string[]): Exchange<readonly (Progress | 
   };
 }
 
-/** Ids of what a job waits for, and of what waits for it. */
+/** The ids of a job's dependencies and of its dependents. */
 export function relatives(id: string): Exchange<{ readonly dependencies: string[]; readonly dependents: string[] }> {
   return {
     commands: [
@@ -96,7 +96,7 @@ export function relatives(id: string): Exchange<{ readonly dependencies: string[
   };
 }
 
-/** Where it is in its queue: 0 is next, undefined is not there. Redis 6.0.6 and newer. Source: rq/queue.py get_job_position. */
+/** The job's position in its queue: 0 runs next, undefined is not in the queue. Redis 6.0.6 and newer. Source: rq/queue.py get_job_position. */
 export function position(id: string, queue: string): Exchange<number | undefined> {
   return {
     commands: [['LPOS', keys.queueKey(queue), id]],
@@ -105,7 +105,7 @@ export function position(id: string, queue: string): Exchange<number | undefined
   };
 }
 
-/** Writes fields of a job that is there; false where it is not. KEYS the hash. ARGV fields. */
+/** Writes fields of a job if it exists. Returns 0 if it does not. KEYS the hash. ARGV fields. */
 export const UPDATE: Script = {
   name: 'update',
   keys: 1,
@@ -116,7 +116,7 @@ return 1
 `,
 };
 
-/** Source: rq/job.py save_meta, which brings a deleted job back with nothing but its meta; this does not. */
+/** Writes the meta of a job that exists. Source: rq/job.py save_meta, which brings a deleted job back with only its meta; this does not. */
 export function saveMeta(id: string, meta: Uint8Array): Exchange<boolean> {
   return {
     commands: [callScript(UPDATE, [keys.jobKey(id)], ['meta', meta])],
@@ -125,7 +125,7 @@ export function saveMeta(id: string, meta: Uint8Array): Exchange<boolean> {
   };
 }
 
-/** Lua that several changes share. */
+/** Lua that several scripts share. */
 const SHARED = `${RELEASING}
 -- Out of its queue and every registry; what runs of it counts as nobody's any more.
 local function take_off(id, queue)
@@ -143,16 +143,16 @@ local function take_off(id, queue)
 end
 `;
 
-/** What a cancellation means to others. */
+/** What a cancellation does to other jobs. */
 export interface CancelOptions {
-  /** Let the jobs go that wait for this one. @default false */
+  /** Release the jobs that wait for this one. @default false */
   readonly enqueueDependents?: boolean;
-  /** Take it out of the lists of what waits for its dependencies. @default false */
+  /** Remove the job from the `dependents` sets of its dependencies. @default false */
   readonly removeFromDependencies?: boolean;
 }
 
 /**
- * Cancels a job. Returns how many dependents were let go, or why nothing was done: it is gone, or canceled already.
+ * Cancels a job. Returns how many dependents were released, or why nothing was done: the job is gone, or already canceled.
  * Mirrors rq/job.py cancel (2.10). KEYS the hash. ARGV id, date, seconds, enqueue dependents, remove from dependencies.
  */
 export const CANCEL: Script = {
@@ -193,9 +193,9 @@ export function cancel(
 export type Requeued = 'queued' | 'gone' | 'elsewhere';
 
 /**
- * Puts jobs of a registry into their queues again. What the last run left is taken away; a lifetime that its end has set, too,
- * where Python lets the job expire in its queue. `gone`: only the id was left, and it is taken off. `elsewhere`: it is not in
- * the registry. Mirrors rq/registry.py requeue (2.10). KEYS the registry. ARGV queue, date, at front, ids.
+ * Puts jobs of a registry into their queues again. The fields of the last run are removed. The expiry that the end of the run set is
+ * removed too; with Python the job can expire in its queue. `gone`: only the id was left, and it is removed. `elsewhere`: the job is
+ * not in the registry. Mirrors rq/registry.py requeue (2.10). KEYS the registry. ARGV queue, date, at front, ids.
  */
 export const REQUEUE: Script = {
   name: 'requeue',
@@ -239,7 +239,7 @@ export function requeue(
   atFront = false,
 ): Exchange<readonly Requeued[]> {
   if (ids.length === 0) return { commands: [], atomic: false, read: () => [] };
-  // The last to be put in front is the first to run.
+  // The id that is pushed to the front last runs first.
   const order = atFront ? [...ids].reverse() : ids;
   return {
     commands: [
@@ -255,16 +255,16 @@ export function requeue(
   };
 }
 
-/** What a deletion takes along. */
+/** What is deleted together with the job. */
 export interface DeleteOptions {
-  /** Delete what waits for it, too; and what waits for that. @default false */
+  /** Also delete the job's dependents, and the dependents of those. @default false */
   readonly deleteDependents?: boolean;
 }
 
 /**
- * Deletes a job with all that belongs to it: its place in queue and registries, its runs, its results, and its name in group
- * and dependencies. Python leaves the last three. Returns how many jobs there were. What waits for it and is not deleted goes
- * on waiting, as in RQ. Mirrors rq/job.py delete, delete_dependents (2.10). KEYS the hash. ARGV id, delete dependents.
+ * Deletes a job with everything that belongs to it: its place in queue and registries, its runs, its results, and its id in its group
+ * and in the sets of its dependencies. Python leaves the last three. Returns how many jobs were deleted. A dependent that is not deleted
+ * goes on waiting, as in RQ. Mirrors rq/job.py delete, delete_dependents (2.10). KEYS the hash. ARGV id, delete dependents.
  */
 export const DELETE: Script = {
   name: 'delete',

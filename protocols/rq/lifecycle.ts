@@ -9,60 +9,60 @@ import { type ResultEntry, type ResultType, writeResult } from './result.ts';
 import { deflate, dumps, type SerializerName } from './serializers.ts';
 import { dateText, dueScore, epochSeconds } from './times.ts';
 
-/** One run of a job: what was claimed, and by whom. */
+/** One run of a job: the claimed job and its worker. */
 export interface Execution {
   readonly job: JobHash;
   /** Undefined for a run of RQ 1. */
   readonly execution: string | undefined;
-  /** Where the job was found. */
+  /** The queue the job was found in. */
   readonly queue: string;
   readonly worker: string;
-  /** Undefined where it is not known: somebody else's run. */
+  /** Undefined if it is not known, for a run of another worker. */
   readonly startedAt: Date | undefined;
 }
 
-/** What a worker decides where the job does not. */
+/** The worker's settings, used where the job has none of its own. */
 export interface RqPolicy {
-  /** Of the job: what it returns is written as it was called. */
+  /** The serializer of the job. The result is written with the serializer of the call. */
   readonly serializer: SerializerName;
-  /** Seconds; -1 is for ever, 0 not at all. */
+  /** Seconds; -1 keeps it for ever, 0 does not keep it. */
   readonly resultTtl: number;
   readonly failureTtl: number;
-  /** Also into the hash of the job, for readers that know no results stream: RQ before 1.12. @default false */
+  /** Write results into the job hash too, for readers without the results stream: RQ before 1.12. @default false */
   readonly resultsInHash?: boolean;
-  /** The task's own policy, for a job that brings no `retry`; `delayMs` before the retry of this number, 1 being the first. */
+  /** The task's own policy, for a job without `retry`. `delayMs` returns the delay before a retry; the first retry has the number 1. */
   readonly retry?: { readonly max: number | null; readonly delayMs: (retry: number) => number };
 }
 
-/** What becomes of a job, and what is to be written for it. */
+/** The disposition of a job, and the settlement to write for it. */
 export interface RqTransition extends Transition<Settlement> {
-  /** Why the value that was returned is not what is stored. */
+  /** Why another value than the returned one is stored. */
   readonly unwritable?: WireError;
 }
 
-/** Seconds a finished job is kept that does not say. Source: rq/defaults.py. */
+/** Seconds a finished job without `result_ttl` is kept. Source: rq/defaults.py. */
 export const DEFAULT_RESULT_TTL = 500;
 
-/** Seconds a failed job is kept that does not say: a year. Source: rq/defaults.py. */
+/** Seconds a failed job without `failure_ttl` is kept: a year. Source: rq/defaults.py. */
 export const DEFAULT_FAILURE_TTL = 31_536_000;
 
-/** What a run that ended otherwise than by its handler is told as. */
+/** The failure text of a stopped job. */
 export const STOPPED = 'Job stopped by user, work-horse terminated.';
 
 /**
- * What one run came to, in the terms of RQ. Mirrors rq/worker/base.py handle_job_success, handle_job_failure, handle_job_retry.
+ * Maps the outcome of one run to RQ's terms. Mirrors rq/worker/base.py handle_job_success, handle_job_failure, handle_job_retry.
  *
  * | outcome | status | registry | result | then |
  * |---|---|---|---|---|
- * | success | finished | finished | 1, with the value | dependents; again where it repeats |
+ * | success | finished | finished | 1, with the value | releases dependents; queued again if it repeats |
  * | error, timeout with retries left | queued or scheduled | – | – | |
- * | error, timeout, fail, replace, reject | failed | failed | 2, with the traceback | dependents that allow it |
+ * | error, timeout, fail, replace, reject | failed | failed | 2, with the traceback | releases dependents that allow failures |
  * | retry | queued or scheduled | – | 4, with a Retry | |
- * | retry beyond the limit | failed | failed | 5, with that Retry | dependents that allow it |
- * | discard | the job is deleted | – | – | dependents |
- * | reject with requeue | queued | – | – | back to the tail, as it was |
- * | postpone | scheduled | scheduled | – | as it was before the run; due at a whole second, never early |
- * | unknown | queued | – | – | to the tail of its queue or of another one, as it was |
+ * | retry beyond the limit | failed | failed | 5, with that Retry | releases dependents that allow failures |
+ * | discard | the job is deleted | – | – | releases dependents |
+ * | reject with requeue | queued | – | – | at the tail, with its fields as before the run |
+ * | postpone | scheduled | scheduled | – | with its fields as before the run; due at a whole second, never early |
+ * | unknown | queued | – | – | at the tail of its queue or of another queue, with its fields as before the run |
  * | cancelled | stopped | failed | 2 | |
  */
 export function settle(run: Execution, outcome: Outcome, policy: RqPolicy, now: Date): RqTransition {
@@ -106,7 +106,7 @@ export function settle(run: Execution, outcome: Outcome, policy: RqPolicy, now: 
   }
 }
 
-/** The job as it was before the run, back in its queue: no attempt is counted. */
+/** Puts the job back into a queue, as it was before the run. No attempt is counted. */
 export function giveBack(run: Execution, now: Date, where: 'head' | 'tail', queue: string = run.queue): Settlement {
   return {
     ...ending(run, now),
@@ -118,8 +118,8 @@ export function giveBack(run: Execution, now: Date, where: 'head' | 'tail', queu
 }
 
 /**
- * The job as it was before the run, in the schedule: a scheduler moves it to its queue when it is due, as it moves one that `enqueue_in` has made. Its
- * `ttl` begins again then: RQ lets a job expire in its queue, not in the schedule. Source: rq/queue.py schedule_job, rq/scheduler.py (2.10).
+ * Puts the job into the schedule, as it was before the run. A scheduler moves it to its queue when it is due, like a job of `enqueue_in`. Its `ttl`
+ * begins again then, because RQ lets a job expire in its queue and not in the schedule. Source: rq/queue.py schedule_job, rq/scheduler.py (2.10).
  */
 function postponed(run: Execution, delayMs: number, now: Date): Transition<Settlement> {
   const at = new Date(now.getTime() + delayMs);
@@ -139,7 +139,7 @@ function postponed(run: Execution, delayMs: number, now: Date): Transition<Settl
   };
 }
 
-/** The fields that a claim writes, as they were before it. */
+/** The fields that a claim writes, with their values before the claim. */
 function untouched(job: JobHash, queue: string): [string, string][] {
   return [
     ['origin', queue],
@@ -150,7 +150,7 @@ function untouched(job: JobHash, queue: string): [string, string][] {
 }
 
 /**
- * A run whose worker is gone. Fails it, or runs it again where the job has retries left. Source: rq/registry.py
+ * Ends a run whose worker is gone. It fails the job, or runs it again if the job has retries left. Source: rq/registry.py
  * StartedJobRegistry.cleanup.
  */
 export function abandoned(run: Execution, policy: RqPolicy, now: Date, before: number): Transition<Settlement> {
@@ -162,13 +162,13 @@ export function abandoned(run: Execution, policy: RqPolicy, now: Date, before: n
   return { ...transition, write: { ...write, abandonedBefore: before } };
 }
 
-/** A job without what a run wrote over, which is not known: that of a run nobody here saw begin. */
+/** The job without the fields that the claim overwrote. Their old values are unknown, because this process did not claim the run. */
 export function unstarted(job: JobHash): JobHash {
   const { startedAt: _, workerName: __, lastHeartbeat: ___, ...rest } = job;
   return rest;
 }
 
-/** Ids that name no job: nothing is written but that. */
+/** For an id that names no job. It only puts the id into quarantine. */
 export function quarantined(run: Execution, reason: string, now: Date): Settlement {
   return { ...ending(run, now), fields: [], ttl: undefined, aside: reason, seconds: 0 };
 }
@@ -207,7 +207,7 @@ function succeeded(run: Execution, value: unknown, policy: RqPolicy, now: Date):
   return { disposition: { state: 'succeeded' }, write, ...(unwritable === undefined ? {} : { unwritable }) };
 }
 
-/** The list of intervals is taken from its end. Source: rq/repeat.py schedule, get_interval. */
+/** The index of the interval counts from the end of the list. Source: rq/repeat.py schedule, get_interval. */
 function repeated(
   run: Execution,
   now: Date,
@@ -220,7 +220,7 @@ function repeated(
   return { fields: [['repeats_left', String(left - 1)], ...next.fields], next: next.next };
 }
 
-/** What the job itself brings comes first: its `retry`. The task's policy is for jobs that bring none. */
+/** The job's own `retry` comes first. The task's policy applies to jobs without a `retry`. */
 function failedOrAgain(
   run: Execution,
   error: Failure,
@@ -237,7 +237,7 @@ function failedOrAgain(
   return failed(run, excString(error), policy, now);
 }
 
-/** The interval is looked up by what is left, counted from the end of the list. Source: rq/job.py get_retry_interval. */
+/** The index of the interval is the number of retries left, counted from the end of the list. Source: rq/job.py get_retry_interval. */
 function again(run: Execution, job: JobHash, now: Date): Transition<Settlement> {
   const left = job.retriesLeft as number;
   const intervals = job.retryIntervals ?? [];
@@ -262,11 +262,11 @@ function retried(
   };
 }
 
-/** How often a handler may ask to be run again where its task has no `retry`. */
+/** How often a handler may throw `Retry` if its task has no `retry`. */
 const DEFAULT_MAX_RETRIES = 3;
 
 /**
- * As a job that returns `Retry(max, interval)`, `max` being that of the task. Source: rq/worker/base.py handle_job_retry, rq/job.py
+ * Treats the job like a Python job that returns `Retry(max, interval)`. `max` is the task's. Source: rq/worker/base.py handle_job_retry, rq/job.py
  * _handle_retry_result.
  */
 function returnedRetry(
@@ -281,7 +281,7 @@ function returnedRetry(
   const count = before + 1;
   const max = policy.retry === undefined ? DEFAULT_MAX_RETRIES : policy.retry.max;
   const delayMs = asked ?? policy.retry?.delayMs(count) ?? 0;
-  // Without a limit it is one further each time, since Python's has one.
+  // Python's Retry needs a limit. If the task has none, the limit is the current count, so it grows each time.
   const value = retryObject(max ?? count, Math.ceil(delayMs / 1000), policy.serializer);
   const what = {
     ...(value === undefined ? {} : { returnValue: value }),
@@ -303,7 +303,7 @@ function returnedRetry(
       ...ending(run, now),
       fields,
       ttl: job.ttl,
-      // Without a limit of the job's own Python leaves this stream for ever.
+      // Python keeps this stream for ever if the job has no `failure_ttl`.
       result: { entry: entry(run, now, 'retried', what), ttl: seconds(job.failureTtl ?? policy.failureTtl) },
       next: next.next,
       counted: 'failed',
@@ -311,7 +311,7 @@ function returnedRetry(
   };
 }
 
-/** What a run that is over leaves in the hash. */
+/** The fields of the hash that every ended run sets. */
 function ended(now: Date): [string, string][] {
   const date = dateText(now);
   return [
@@ -321,8 +321,8 @@ function ended(now: Date): [string, string][] {
 }
 
 /**
- * What the last run came to as fields of the hash, where RQ before 1.12 looks for it, and newer ones' `job.result` where the stream has no
- * success. What an earlier run left there goes. Source: rq/job.py to_dict, restore (1.10).
+ * The result of the last run as fields of the hash. RQ before 1.12 reads it there. In newer RQ, `job.result` reads it there if the stream has no
+ * success. The fields of an earlier run are removed. Source: rq/job.py to_dict, restore (1.10).
  */
 function inHash(
   policy: RqPolicy,
@@ -336,7 +336,7 @@ function inHash(
   ];
 }
 
-/** Into the queue now, or into the schedule: at a whole second, and never before the time. */
+/** Puts the job into the queue now, or into the schedule. The due time is a whole second and never early. */
 function nextRun(
   run: Execution,
   delayMs: number,
@@ -372,7 +372,7 @@ function failed(
       ...ending(run, now),
       fields: [...ended(now), ['status', status], ...inHash(policy, { excText })],
       ttl,
-      // Python leaves the stream for ever where the job has no limit of its own; the worker's is as long as the job is kept.
+      // Python keeps the stream for ever if the job has no `failure_ttl`. jobglot keeps it as long as the job.
       result: { entry: result, ttl },
       registry: { name: 'failed', score: ttl < 0 ? ttl : epochSeconds(now) + ttl },
       ended: status,
@@ -399,7 +399,7 @@ function entry(
   });
 }
 
-/** As Redis takes it: any negative one is for ever, and none is longer than 30,000 years. */
+/** A ttl that Redis accepts: every negative ttl becomes -1 (for ever), and the longest is 30,000 years. */
 function seconds(ttl: number): number {
   return ttl < 0 ? -1 : Math.min(ttl, 1e12);
 }
@@ -407,7 +407,7 @@ function seconds(ttl: number): number {
 /** What RQ stores in place of a value that it cannot serialize. */
 export const UNSERIALIZABLE = 'Unserializable return value';
 
-/** No bytes for None. */
+/** Returns no bytes for None. */
 function returned(
   value: unknown,
   serializer: SerializerName,
@@ -421,7 +421,7 @@ function returned(
   }
 }
 
-/** Python's `Retry(max, interval)`. JSON has no form for it; nor has Python's own worker then. */
+/** Python's `Retry(max, interval)`. JSON cannot hold it, and Python's own worker cannot write it as JSON either. */
 function retryObject(max: number, interval: number, serializer: SerializerName): Buffer | undefined {
   if (serializer === 'json') return dumps('json', UNSERIALIZABLE);
   const retry = new PyObject(new PyGlobal('rq.job', 'Retry'), new Tuple(), 'new');
@@ -429,13 +429,13 @@ function retryObject(max: number, interval: number, serializer: SerializerName):
   return dumps('pickle', retry);
 }
 
-/** How RQ tells of a job that ran too long. */
+/** The failure that RQ reports for a job that ran too long. */
 export function timedOut(limitMs: number): Failure {
   const message = `Task exceeded maximum timeout value (${limitMs / 1000} seconds)`;
   return { type: 'JobTimeoutException', module: 'rq.timeouts', message, traceback: '' };
 }
 
-/** A traceback that ends in the line Python's would end in: `ValueError: no such thing`. */
+/** A traceback with the same last line as Python's: `ValueError: no such thing`. */
 export function excString(failure: Failure): string {
   const { type, module, message } = failure;
   const name = module === undefined || module === 'builtins' ? type : `${module}.${type}`;
@@ -443,7 +443,7 @@ export function excString(failure: Failure): string {
   return pythonTraceback(failure.traceback, line) ?? `Traceback (most recent call last):\n${line}\n`;
 }
 
-/** How long a job that was given back may still wait. */
+/** Seconds that a job that was given back may still wait. */
 function remaining(job: JobHash, now: Date): number | undefined {
   if (job.ttl === undefined || job.ttl <= 0) return undefined;
   const waited = job.enqueuedAt === undefined ? 0 : (now.getTime() - job.enqueuedAt.getTime()) / 1000;

@@ -1,6 +1,6 @@
 /**
- * Lua that looks before others write: a command that meets a key of another type ends its script in the middle, and what was written stays.
- * `wrong` is the key, where it is of another type than it should be.
+ * Lua that checks types before a script writes. A command that meets a key of the wrong type ends its script in the middle, and earlier writes
+ * stay. `wrong` returns the key if it has the wrong type. `refuse` returns the error.
  */
 export const LOOKING: string = `
 local kinds = {}
@@ -18,11 +18,12 @@ end
 `;
 
 /**
- * Lua that several scripts begin with.
+ * Lua at the beginning of several scripts.
  *
- * `keep` gives a job and its two sets a time to live. `push` puts it into a queue. `release` lets the jobs go that waited for this one to
- * end as it did, and for nothing else any more: to the head of their own queues where they say so. Of what a job waits for, what is not
- * there any more is not waited for. One that could not be put into its queue, since a key is of another type, goes on waiting. Mirrors rq/job.py cleanup, dependencies_are_met; rq/queue.py push_job_id, enqueue_dependents.
+ * `keep` sets the expiry of a job and its two sets. `push` puts a job into a queue. `release` puts dependents of a job into their own queues, at
+ * the head if their `enqueue_at_front` is set. It releases a dependent if the job ended as the dependent needs and no other dependency is open.
+ * A dependency that no longer exists is not waited for. A dependent goes on waiting if it cannot be put into its queue because a key has the
+ * wrong type. Mirrors rq/job.py cleanup, dependencies_are_met; rq/queue.py push_job_id, enqueue_dependents.
  */
 export const RELEASING: string = `${LOOKING}local function keep(id, ttl)
   -- Of other people's making: an EXPIRE that is refused would end the script in the middle, a negative one delete the job.

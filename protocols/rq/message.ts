@@ -7,10 +7,10 @@ import { deflate, dumps, inflate, type LoadOptions, loads, type SerializerName, 
 import { dateText, readDate } from './times.ts';
 
 /**
- * A job as RQ keeps it: the hash `rq:job:J`. Source: rq/job.py to_dict and restore, 2.10; read are those of 1.10 and newer too.
+ * A job as RQ stores it: the hash `rq:job:J`. Source: rq/job.py to_dict and restore, 2.10. Jobs of RQ 1.10 and newer can be read.
  *
- * Every value is text or bytes; None is an empty text in the fields that are always there, and a missing field elsewhere. RQ reads
- * strictly: one broken integer, date or status, and its readers raise. `readJob` is as strict, and says which fields they are.
+ * Every value is text or bytes. None is an empty text in the fields that are always written, and a missing field elsewhere. RQ reads
+ * strictly: its readers raise over one broken integer, date or status. `readJob` is as strict, and returns the names of the broken fields.
  */
 export interface JobHash {
   readonly id: string;
@@ -39,18 +39,18 @@ export interface JobHash {
   readonly repeatsLeft?: number;
   /** Seconds. */
   readonly repeatIntervals?: readonly number[];
-  /** RQ before 1.12: what it returned, serialized. */
+  /** The return value, serialized, written by RQ before 1.12. */
   readonly result?: Buffer;
-  /** RQ before 1.12: the traceback, deflated. */
+  /** The traceback, deflated, written by RQ before 1.12. */
   readonly excInfo?: Buffer;
-  /** Seconds; -1 is without a limit. */
+  /** Seconds; -1 means no limit. */
   readonly timeout?: number;
   readonly successCallbackTimeout?: number;
   readonly failureCallbackTimeout?: number;
   readonly stoppedCallbackTimeout?: number;
   /** JSON, as it is on the wire. */
   readonly webhooks?: string;
-  /** Seconds; -1 is for ever, 0 is not at all. */
+  /** Seconds; -1 keeps it for ever, 0 does not keep it. */
   readonly resultTtl?: number;
   readonly failureTtl?: number;
   readonly status?: JobStatus;
@@ -63,13 +63,13 @@ export interface JobHash {
   /** RQ after 2.12. */
   readonly rateLimitKey?: string;
   readonly rateLimitConcurrency?: number;
-  /** Ours: runs that ended in an exception and were retried; RQ does not count them. */
+  /** jobglot only: runs that ended in an exception and were retried. RQ does not count them. */
   readonly attempts?: number;
-  /** Fields that nobody here knows, as they are. */
+  /** Unknown fields, unchanged. */
   readonly unknown?: ReadonlyMap<string, Buffer>;
 }
 
-/** All that the field `status` may say; RQ's readers raise over anything else. Source: rq/job.py JobStatus. */
+/** All values of the field `status`. RQ's readers raise over any other value. Source: rq/job.py JobStatus. */
 export const STATUSES = [
   'created',
   'queued',
@@ -80,7 +80,7 @@ export const STATUSES = [
   'scheduled',
   'stopped',
   'canceled',
-  // RQ after 2.12; never written by us.
+  // RQ after 2.12. jobglot never writes them.
   'rate_limited',
   'ready_to_enqueue',
 ] as const;
@@ -88,7 +88,7 @@ export const STATUSES = [
 /** The field `status` of a job. */
 export type JobStatus = (typeof STATUSES)[number];
 
-/** A field that RQ's readers raise over. */
+/** A field over which RQ's readers raise. */
 export interface BrokenField {
   readonly field: string;
   readonly reason: string;
@@ -101,16 +101,16 @@ type Draft = Mutable<JobHash> & { unknown?: Map<string, Buffer> };
 interface Field {
   readonly name: string;
   readonly read: (draft: Draft, value: Buffer) => void;
-  /** Undefined: not written. */
+  /** Undefined: the field is not written. */
   readonly write: (job: JobHash) => string | number | Buffer | undefined;
 }
 
-/** Thrown by a field's reader, and told in `broken`. */
+/** Thrown by a field's reader. Its message becomes the reason in `broken`. */
 class Broken extends Error {}
 
 /**
- * The reply of HGETALL as a job, and the fields that cannot be read; those are left out of it. Undefined where there is no such
- * job: no fields at all, or no `data`.
+ * Reads the reply of HGETALL as a job. Fields that cannot be read are left out of the job and returned in `broken`. Returns undefined
+ * if there is no such job: the hash has no fields, or no `data`.
  */
 export function readJob(
   id: string,
@@ -134,12 +134,12 @@ export function readJob(
       broken.push({ field: name, reason: error.message });
     }
   }
-  // An empty `data` is a job whose call cannot be read; a missing one is none.
+  // With an empty `data` the job exists, but its call cannot be read. With a missing `data` there is no job.
   if (draft.data === NOTHING) return undefined;
   return { job: draft, broken };
 }
 
-/** All the fields of a job as HSET takes them, in RQ's order; unknown ones last. */
+/** All fields of a job as arguments of HSET, in RQ's order. Unknown fields come last. */
 export function writeJob(job: JobHash): (string | Buffer)[] {
   const flat: (string | Buffer)[] = [];
   for (const { name, write } of FIELDS) {
@@ -181,7 +181,7 @@ function date(name: string, key: Key<Date>, always = false): Field {
   };
 }
 
-/** `strict`: RQ reads the field also where it is empty, and raises. */
+/** `strict`: RQ reads the field even if it is empty, and raises. `zero: false`: the value 0 is not written. */
 function int(name: string, key: Key<number>, { strict = false, zero = true } = {}): Field {
   return {
     name,
@@ -195,7 +195,7 @@ function int(name: string, key: Key<number>, { strict = false, zero = true } = {
   };
 }
 
-/** As 0 or 1; Python's `bool(int(text))`. `only`: not written where it is false. */
+/** A flag as 0 or 1, read like Python's `bool(int(text))`. `only`: not written if it is false. */
 function flag(name: string, key: Key<boolean>, { strict = false, only = false } = {}): Field {
   return {
     name,
@@ -241,7 +241,7 @@ const FIELDS: readonly Field[] = [
   {
     name: 'data',
     read(draft, value) {
-      // A Buffer of its own, so that an empty one is told from a missing one.
+      // A Buffer other than NOTHING, so that an empty `data` differs from a missing one.
       draft.data = value;
     },
     write: (job) => job.data,
@@ -276,7 +276,7 @@ const FIELDS: readonly Field[] = [
   int('failure_callback_timeout', 'failureCallbackTimeout', { strict: true }),
   int('stopped_callback_timeout', 'stoppedCallbackTimeout', { strict: true }),
   {
-    // What cannot be read here RQ leaves out, with a warning.
+    // RQ ignores webhooks that it cannot read, and logs a warning.
     name: 'webhooks',
     read(draft, value) {
       if (value.length > 0) draft.webhooks = value.toString('utf8');
@@ -296,7 +296,7 @@ const FIELDS: readonly Field[] = [
     write: (job) => job.status ?? 'created',
   },
   {
-    // RQ before 1.10 knew one dependency; newer ones write both, and read this where the other is missing.
+    // RQ before 1.10 had one dependency. Newer versions write both fields, and read this one if the other is missing.
     name: 'dependency_id',
     read(draft, value) {
       if (value.length > 0) draft.dependencyIds ??= [utf8(value)];
@@ -332,14 +332,14 @@ function utf8(value: Buffer): string {
   return value.toString('utf8');
 }
 
-// What Python's int() takes of a text.
+// The texts that Python's int() accepts.
 const INTEGER = /^\s*[+-]?\d+(?:_\d+)*\s*$/;
 
 function integer(value: Buffer): number {
   const digits = value.toString('latin1');
   const number = INTEGER.test(digits) ? Number(digits.replaceAll('_', '')) : Number.NaN;
   if (!Number.isSafeInteger(number)) throw new Broken(`${shown(value)} is no whole number`);
-  // Number('-0') is not what Python's int is.
+  // Number('-0') is -0; Python's int is 0.
   return number === 0 ? 0 : number;
 }
 
@@ -356,23 +356,23 @@ function shown(value: Buffer): string {
   return JSON.stringify(value.toString('latin1', 0, 60));
 }
 
-/** What a job calls: a function by its dotted name, or by its bare name on an instance. */
+/** The call of a job: a function by its dotted name, or a method by its bare name on an instance. */
 export interface Call {
   readonly funcName: string;
-  /** What the method is bound to; null for a function. */
+  /** The object of a method; null for a function. */
   readonly instance: unknown;
   readonly args: readonly unknown[];
   readonly kwargs: Readonly<Record<string, unknown>>;
 }
 
-/** A call, and how it was serialized. */
+/** A call and its serializer. */
 export interface ReadCall extends Call {
   readonly serializer: SerializerName;
 }
 
 /**
- * The call of a job. Throws WireError `undecodable`, `too-large` or `too-deep`. Nothing in it is imported or called: objects of
- * Python's classes are PyObject.
+ * Reads the call of a job. Throws WireError `undecodable`, `too-large` or `too-deep`. Nothing in it is imported or called. Objects of
+ * Python classes become PyObject.
  */
 export function readCall(data: Uint8Array, options: LoadOptions = {}): ReadCall {
   const bytes = inflate(data, options.limits?.maxBytes);
@@ -400,20 +400,20 @@ function noCall(missing: string): WireError {
   return new WireError('rq', 'undecodable', `the job's data has not ${missing}`);
 }
 
-/** `data` of a call. Throws WireError for arguments that the serializer has no form for. */
+/** Writes a call as `data`. Throws WireError for arguments that the serializer cannot write. */
 export function writeCall(serializer: SerializerName, call: Call): Buffer {
   const { funcName, instance, args, kwargs } = call;
-  // Python's enqueue makes a tuple of the arguments; a list stays one where somebody asked for it with a Tuple of their own.
+  // Python's enqueue passes the arguments as a tuple, so an array becomes a Tuple. A Tuple is written as it is.
   const list = serializer === 'pickle' && !(args instanceof Tuple) ? Tuple.from(args) : args;
   return deflate(dumps(serializer, Tuple.of(funcName, instance, list, kwargs), 'call'));
 }
 
-/** Seconds; what a queue gives to a job that says nothing. */
+/** Seconds; the timeout of a job without one. */
 const DEFAULT_TIMEOUT = 180;
 
-/** The job in the words all systems share. `queue` is where it was found. `headers` are its `meta`, where that can be read. */
+/** The job in the form that all systems share. `queue` is the queue it was found in. `headers` is its `meta`, if that can be read. */
 export function toJob(job: JobHash, call: Call, queue: string, options: LoadOptions = {}): Job {
-  // Source: rq/worker/base.py perform_job; 0 is as good as none.
+  // Source: rq/worker/base.py perform_job; 0 counts as no timeout given.
   const timeout = job.timeout || DEFAULT_TIMEOUT;
   const headers = job.meta === undefined ? undefined : headersOf(job.meta, options);
   return {
@@ -429,7 +429,7 @@ export function toJob(job: JobHash, call: Call, queue: string, options: LoadOpti
   };
 }
 
-/** Undefined for a meta that cannot be read, or has keys that are no texts: the job runs all the same, as in RQ. */
+/** Undefined for a meta that cannot be read, or that has keys other than texts. The job still runs, as in RQ. */
 function headersOf(meta: Buffer, options: LoadOptions): Job['headers'] {
   try {
     return namedArguments(loads(meta, options));
@@ -438,7 +438,7 @@ function headersOf(meta: Buffer, options: LoadOptions): Job['headers'] {
   }
 }
 
-/** Which run this is, the first being 1. RQ counts runs that returned a Retry; we count those that failed. */
+/** The number of this run; the first is 1. RQ counts runs that returned a Retry, and jobglot counts runs that failed. */
 export function attemptOf(job: JobHash): number {
   return 1 + (job.numberOfRetries ?? 0) + (job.attempts ?? 0);
 }

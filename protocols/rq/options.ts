@@ -2,110 +2,110 @@ import { WireError } from '../errors.ts';
 import { isJobId } from './keys.ts';
 
 /**
- * What `enqueue` takes, in RQ's own words, and the fields of the job hash that follow from it. Sources: rq/queue.py parse_args,
+ * The options of `enqueue`, with RQ's own names, and the fields of the job hash that follow from them. Sources: rq/queue.py parse_args,
  * create_job; rq/job.py Retry, Callback, Dependency; rq/repeat.py; rq/webhook.py; rq/utils.py parse_timeout (2.10).
  *
  *     duration  = seconds | digits | digits unit            5.9 is 5, '90', '3m', '1H'; units d h m s
- *     ids       = 1*( letter | digit | "_" | "-" )           of ASCII; RQ 2.8 and later can fetch no others
+ *     ids       = 1*( letter | digit | "_" | "-" )           of ASCII; RQ 2.8 and later can fetch no other ids
  */
 export interface JobOptions {
   /** @default a new UUID */
   readonly jobId?: string;
-  /** How long a run may take: seconds, or '10m'; -1 is without limit. @default 180 */
+  /** How long a run may take: seconds, or '10m'; -1 means no limit. @default 180 */
   readonly jobTimeout?: Duration;
-  /** How long a result is kept: seconds, or '1h'; 0 keeps none, -1 for ever. @default the worker's, 500 */
+  /** How long a result is kept: seconds, or '1h'; 0 keeps none, -1 keeps it for ever. @default the worker's, 500 */
   readonly resultTtl?: Duration;
-  /** How long a failure is kept; -1 for ever. @default the worker's, one year */
+  /** How long a failure is kept; -1 keeps it for ever. @default the worker's, one year */
   readonly failureTtl?: Duration;
-  /** How long it may wait to be run; then it is dropped. @default for ever */
+  /** How long the job may wait to be run. Then it is dropped. @default for ever */
   readonly ttl?: Duration;
   /** @default the call as Python writes it: `jobs.add(1, b=2)` */
   readonly description?: string;
-  /** Run it when these have ended: ids, jobs, or `{ jobs, allowFailure, enqueueAtFront }`, one or several. */
+  /** Run the job when these have ended: one or several of ids, jobs, or `{ jobs, allowFailure, enqueueAtFront }`. */
   readonly dependsOn?: DependsOn;
-  /** Put it at the head of its queue. @default false */
+  /** Put the job at the head of its queue. @default false */
   readonly atFront?: boolean;
-  /** What the job carries beside its arguments; its handler may change it. */
+  /** Data of the job besides its arguments. Its handler may change it. */
   readonly meta?: Readonly<Record<string, unknown>> | ReadonlyMap<string, unknown>;
   readonly retry?: RetryOptions;
   readonly repeat?: RepeatOptions;
-  /** The function to call with (job, connection, result) when it has succeeded. */
+  /** The function to call with (job, connection, result) when the job has succeeded. */
   readonly onSuccess?: CallbackOptions | string;
   /** The function to call with (job, connection, type, value, traceback) at each failed run. */
   readonly onFailure?: CallbackOptions | string;
-  /** The function to call with (job, connection) when it was stopped. */
+  /** The function to call with (job, connection) when the job was stopped. */
   readonly onStopped?: CallbackOptions | string;
-  /** Requests to send when it has ended. RQ 2.10 and later. */
+  /** Requests to send when the job has ended. RQ 2.10 and later. */
   readonly webhooks?: readonly WebhookOptions[];
-  /** Refuse it when a job of this `jobId` is there, in whatever state. @default false */
+  /** Do not enqueue the job if a job with this `jobId` exists, in any state. @default false */
   readonly unique?: boolean;
-  /** The group it belongs to. RQ 2.0 and later. */
+  /** The job's group. RQ 2.0 and later. */
   readonly group?: string;
 }
 
 /** Seconds, or a text: `'90'`, `'3m'`, `'1h'`. */
 export type Duration = number | string;
 
-/** Run it again after it failed: RQ's `Retry`. */
+/** Run the job again after it failed: RQ's `Retry`. */
 export interface RetryOptions {
   /** How many runs after the first. */
   readonly max: number;
-  /** Seconds before each; of a list, the last `max` are taken in turn. @default 0 */
+  /** Seconds before each run. Of a list, the last `max` entries are used in order. @default 0 */
   readonly interval?: number | readonly number[];
   /** @default false */
   readonly enqueueAtFront?: boolean;
 }
 
-/** Run it again after it succeeded: RQ's `Repeat`. */
+/** Run the job again after it succeeded: RQ's `Repeat`. */
 export interface RepeatOptions {
   /** How many successful runs after the first. */
   readonly times: number;
-  /** Seconds before each; a list is taken from its end, as RQ does. @default 0 */
+  /** Seconds before each run. A list is used from its end, as in RQ. @default 0 */
   readonly interval?: number | readonly number[];
 }
 
 /** A callback with a time limit of its own: RQ's `Callback`. */
 export interface CallbackOptions {
-  /** Its dotted name, as workers know it. A Python worker ends on a name that it cannot import. */
+  /** The function's dotted name, as workers know it. A Python worker ends on a name that it cannot import. */
   readonly func: string;
   /** @default 60 */
   readonly timeout?: Duration;
 }
 
-/** An address to call when the job has ended so. */
+/** A URL to request when the job has ended with `jobStatus`. */
 export interface WebhookOptions {
   readonly url: string;
   readonly jobStatus: 'finished' | 'failed';
-  /** A POST brings the job's id, function, status and times as JSON. @default 'GET' */
+  /** A POST sends the job's id, function, status and times as JSON. @default 'GET' */
   readonly method?: 'GET' | 'POST';
   readonly headers?: Readonly<Record<string, string>>;
   /** Seconds. @default 10 */
   readonly timeout?: number;
 }
 
-/** A job by its id, or anything that has one. */
+/** A job id, or an object that has one. */
 export type JobReference = string | { readonly id: string };
 
-/** Jobs to wait for, and how: RQ's `Dependency`. */
+/** Jobs to wait for, with options: RQ's `Dependency`. */
 export interface DependencyOptions {
   readonly jobs: JobReference | readonly JobReference[];
-  /** Run it also where one of them failed. Counts for all dependencies of the job. @default false */
+  /** Run the job even if one of them failed. This applies to all dependencies of the job. @default false */
   readonly allowFailure?: boolean;
-  /** Put it at the head of its queue then. @default false */
+  /** Put the job at the head of its queue when it is released. @default false */
   readonly enqueueAtFront?: boolean;
 }
 
-/** What a job waits for: jobs, ids of jobs, or `Dependency`s. */
+/** The dependencies of a job: jobs, ids of jobs, or `Dependency`s. */
 export type DependsOn = JobReference | DependencyOptions | readonly (JobReference | DependencyOptions)[];
 
-/** A callback as the job's hash names it. */
+/** A callback as it is stored in the job hash. */
 export interface Callback {
   readonly name: string;
   /** Seconds. */
   readonly timeout: number;
 }
 
-/** A webhook as the job's hash has it; `timeout` is in seconds. */
+/** A webhook as it is stored in the job hash; `timeout` is in seconds. */
 export interface Webhook {
   readonly url: string;
   readonly jobStatus: 'finished' | 'failed';
@@ -114,18 +114,18 @@ export interface Webhook {
   readonly timeout: number;
 }
 
-/** The options as the job hash has them. What is undefined has no field. */
+/** The options as they are stored in the job hash. An undefined option has no field. */
 export interface JobSettings {
   readonly id: string | undefined;
   readonly timeout: number;
   readonly resultTtl: number | undefined;
   readonly failureTtl: number | undefined;
   readonly ttl: number | undefined;
-  /** Empty: to be made from the call. */
+  /** Empty: it is made from the call. */
   readonly description: string;
   readonly dependencyIds: readonly string[];
   readonly allowDependencyFailures: boolean | undefined;
-  /** Where a job goes that is not put into its queue at once: one that waits for others, or for its time. */
+  /** Whether a deferred or scheduled job goes to the head of its queue later. */
   readonly enqueueAtFront: boolean | undefined;
   readonly atFront: boolean;
   readonly meta: JobOptions['meta'];
@@ -142,13 +142,13 @@ export interface JobSettings {
   readonly groupId: string | undefined;
 }
 
-/** Seconds a job may run that does not say. Source: rq/defaults.py. */
+/** Seconds a job without a timeout may run. Source: rq/defaults.py. */
 export const DEFAULT_TIMEOUT = 180;
 
-/** Seconds a callback may take that does not say. Source: rq/defaults.py. */
+/** Seconds a callback without a timeout may take. Source: rq/defaults.py. */
 export const CALLBACK_TIMEOUT = 60;
 
-/** Checks the options and puts them into the terms of the hash. Throws WireError `bad-option` naming the option. */
+/** Checks the options and converts them to the terms of the job hash. Throws WireError `bad-option` with the option's name. */
 export function jobSettings(options: JobOptions, defaultTimeout: number = DEFAULT_TIMEOUT): JobSettings {
   const { retry, repeat, atFront = false } = options;
   const dependencies = dependenciesOf(options.dependsOn);
@@ -161,7 +161,7 @@ export function jobSettings(options: JobOptions, defaultTimeout: number = DEFAUL
     description: text('description', options.description ?? ''),
     dependencyIds: dependencies.ids,
     allowDependencyFailures: dependencies.allowFailure,
-    // Python forgets at_front of a job that waits for others.
+    // Python ignores at_front of a job that waits for other jobs.
     enqueueAtFront: dependencies.ids.length > 0 && atFront ? true : dependencies.enqueueAtFront,
     atFront: flag('atFront', atFront),
     meta: metaOf(options.meta),
@@ -184,12 +184,12 @@ export function jobSettings(options: JobOptions, defaultTimeout: number = DEFAUL
   return settings;
 }
 
-/** Seconds of a duration, as rq/utils.py parse_timeout reads it. Throws WireError `bad-option`. */
+/** A duration in seconds, as rq/utils.py parse_timeout reads it. Throws WireError `bad-option`. */
 export function parseDuration(option: string, value: Duration): number {
   const seconds = typeof value === 'number' ? Math.trunc(value) : secondsOf(value);
   if (seconds === undefined || !Number.isFinite(seconds))
     throw bad(option, `must be seconds, or digits and a unit (d, h, m, s) such as '1h' or '23m', not ${shown(value)}`);
-  // Where Python's own alarm ends.
+  // The limit of Python's own alarm.
   if (Math.abs(seconds) > MAX_SECONDS) throw bad(option, `must be at most ${MAX_SECONDS} seconds, not ${seconds}`);
   return seconds === 0 ? 0 : seconds;
 }
@@ -199,7 +199,7 @@ function jobId(option: string, id: unknown): string {
   throw bad(option, `must be letters, digits, - and _ only, not ${shown(id)}`);
 }
 
-/** The JSON that the hash has of webhooks: `[{"url": ..., "job_status": ..., "method": ..., "headers": ..., "timeout": 10}]`. */
+/** A webhook as JSON in the job hash: `[{"url": ..., "job_status": ..., "method": ..., "headers": ..., "timeout": 10}]`. */
 export function webhookRecord({
   url,
   jobStatus,
@@ -247,7 +247,7 @@ function dependenciesOf(given: DependsOn | undefined): {
   let enqueueAtFront: boolean | undefined;
   for (const one of listOf(given)) {
     if (typeof one === 'object' && 'jobs' in one) {
-      // A flag of one counts for all; a plain job has none to give.
+      // A flag of one dependency counts for all. A plain job has no flags.
       allowFailure = flag('dependsOn.allowFailure', one.allowFailure ?? false) || (allowFailure ?? false);
       enqueueAtFront = flag('dependsOn.enqueueAtFront', one.enqueueAtFront ?? false) || (enqueueAtFront ?? false);
       const jobs = listOf(one.jobs);
@@ -279,7 +279,7 @@ function callback(option: string, given: CallbackOptions | string | undefined): 
   const { func, timeout } = typeof given === 'string' ? { func: given } : given;
   if (typeof func !== 'string' || !DOTTED.test(func))
     throw bad(option, `must name a function: 'app.callbacks.done', not ${shown(func)}`);
-  // 0 is the default to Python too.
+  // Python too reads 0 as the default.
   const seconds = (timeout === undefined ? 0 : parseDuration(`${option}.timeout`, timeout)) || CALLBACK_TIMEOUT;
   if (seconds < 0) throw bad(`${option}.timeout`, `must be above 0, not ${seconds}`);
   return { name: func, timeout: seconds };
@@ -304,7 +304,7 @@ function webhook({ url, jobStatus, method = 'GET', headers, timeout = 10 }: Webh
 
 function intervals(option: string, given: number | readonly number[] = 0): readonly number[] {
   const list = listOf<number>(given);
-  // An empty list ends a Python worker when it takes the first.
+  // A Python worker ends when it reads the first interval of an empty list.
   if (list.length === 0) throw bad(option, 'cannot be empty');
   for (const interval of list) {
     if (!Number.isSafeInteger(interval) || interval < 0 || interval > MAX_SECONDS)

@@ -5,25 +5,25 @@ import { settle, type WorkerChange } from './redis.ts';
 import type { WorkerCommand } from './workers.ts';
 import { dateText, epochSeconds, epochText } from './times.ts';
 
-/** What RQ shows of a worker: the hash `rq:worker:W`. Source: rq/worker/base.py serialize, register_birth. */
+/** The fields that RQ shows of a worker: the hash `rq:worker:W`. Source: rq/worker/base.py serialize, register_birth. */
 export interface WorkerRecord {
   readonly name: string;
   readonly queues: readonly string[];
   readonly birth: Date;
   readonly pid: number;
   readonly hostname: string;
-  /** `address:port` of its connection. */
+  /** `address:port` of the worker's connection. */
   readonly ipAddress: string;
   readonly version: string;
-  /** Of what runs it: `node v22.1.0`. */
+  /** The runtime of the worker: `node v22.1.0`. */
   readonly pythonVersion: string;
 }
 
 export type WorkerState = 'started' | 'idle' | 'busy' | 'suspended';
 
 /**
- * Registers a worker, unless one of its name lives: then false. KEYS rq:worker:W, rq:workers, rq:worker:W:executions, then rq:workers:Q. ARGV ttl, 1 to take the
- * name of one that is known to be dead, then the hash.
+ * Registers a worker. Returns 0 if a worker of this name lives. KEYS rq:worker:W, rq:workers, rq:worker:W:executions, then rq:workers:Q. ARGV ttl, 1 to take
+ * over the name of a worker that is known to be dead, then the hash.
  */
 export const BIRTH: Script = {
   name: 'birth',
@@ -49,7 +49,7 @@ export function birth(record: WorkerRecord, ttl: number, now: Date, takeOver = f
   };
 }
 
-/** In RQ's order. */
+/** The fields of the hash, in RQ's order. */
 export function workerFields(record: WorkerRecord, now: Date): string[] {
   return [
     ['birth', dateText(record.birth)],
@@ -68,7 +68,7 @@ function workerKeys(record: WorkerRecord): string[] {
   return [keys.workerKey(name), keys.WORKERS, keys.workerExecutionsKey(name), ...queues.map(keys.workersKey)];
 }
 
-/** Takes a worker off the lists; its hash is kept for a minute, as RQ does. Source: rq/worker/base.py register_death. */
+/** Removes a worker from the lists. Its hash is kept for a minute, as in RQ. Source: rq/worker/base.py register_death. */
 export function unregister(worker: string, queues: readonly string[], now: Date): Exchange<void> {
   const key = keys.workerKey(worker);
   return {
@@ -83,7 +83,7 @@ export function unregister(worker: string, queues: readonly string[], now: Date)
   };
 }
 
-/** A run that goes on. */
+/** A run that is still running. */
 export interface Beat {
   readonly id: string;
   readonly execution: string;
@@ -91,12 +91,12 @@ export interface Beat {
 }
 
 /**
- * One sign of life for a worker and all it runs. A worker that was forgotten meanwhile (its hash expired) is registered again; a
- * run that was taken from it is not, and neither is a job that was deleted. Mirrors rq/worker/base.py maintain_heartbeats.
+ * One heartbeat for a worker and all its runs. A worker whose hash has expired is registered again. A run that was taken from the
+ * worker is not restored, and neither is a deleted job. Mirrors rq/worker/base.py maintain_heartbeats.
  *
  * KEYS rq:worker:W, rq:workers, rq:worker:W:executions, then rq:workers:Q. ARGV date, epoch, seconds, ttl of the runs, ttl of the worker, state, current job, working time, fields of
  * the worker, their number before them, then per run: id, execution, queue.
- * Returns the numbers of the runs that are not ours any more.
+ * Returns the indexes of the runs that are no longer ours.
  */
 export const HEARTBEAT: Script = {
   name: 'heartbeat',
@@ -143,14 +143,14 @@ export interface HeartbeatOptions {
   readonly currentJob: string | undefined;
   /** Seconds that `currentJob` has run. */
   readonly workingTime: number;
-  /** Seconds that its runs are alive by it. */
+  /** Seconds that the heartbeat keeps the runs alive. */
   readonly ttl: number;
-  /** Seconds that the worker is. Python's: `worker_ttl` and 60, while it runs something the monitoring interval and 60. */
+  /** Seconds that the heartbeat keeps the worker alive. Python uses `worker_ttl` plus 60, or the monitoring interval plus 60 while a job runs. */
   readonly workerTtl: number;
   readonly now: Date;
 }
 
-/** The runs that are not ours any more. */
+/** Sends the heartbeat. Returns the runs that are no longer ours. */
 export function heartbeat(runs: readonly Beat[], options: HeartbeatOptions): Exchange<readonly Beat[]> {
   const { record, state, currentJob, workingTime, ttl, workerTtl, now } = options;
   const fields = workerFields(record, now);
@@ -174,13 +174,13 @@ export function heartbeat(runs: readonly Beat[], options: HeartbeatOptions): Exc
   };
 }
 
-/** Tells of a change of the worker. Of one that Redis has forgotten nothing is told before its next sign of life. */
+/** Writes a change of the worker's state. If the worker's hash has expired, nothing is written before its next heartbeat. */
 export function show(change: WorkerChange | undefined): Exchange<void> {
   if (change === undefined) return { commands: [], atomic: false, read: () => undefined };
   return { ...settle([], change, new Date(0)), read: () => undefined };
 }
 
-/** A worker that runs its last jobs shows since when. Source: rq/worker/base.py set_shutdown_requested_date. */
+/** Writes when the shutdown of the worker was requested, while it runs its last jobs. Source: rq/worker/base.py set_shutdown_requested_date. */
 export function shutdownRequested(worker: string, now: Date): Exchange<void> {
   return {
     commands: [['HSET', keys.workerKey(worker), 'shutdown_requested_date', dateText(now)]],
@@ -189,7 +189,7 @@ export function shutdownRequested(worker: string, now: Date): Exchange<void> {
   };
 }
 
-/** Whether the worker of this name is one of ours, and how many connections are called as its are. */
+/** Whether the worker of this name is a jobglot worker, and the number of connections with its connection name. */
 export function whoIs(
   worker: string,
   connection: string,
@@ -209,7 +209,7 @@ export function whoIs(
   };
 }
 
-/** `address:port` of this connection, as RQ shows it; undefined where the server does not say. */
+/** `address:port` of this connection, as RQ shows it; undefined if the server does not report it. */
 export function clientAddress(): Exchange<string | undefined> {
   return {
     commands: [['CLIENT', 'INFO']],
@@ -218,7 +218,7 @@ export function clientAddress(): Exchange<string | undefined> {
   };
 }
 
-/** The runs that Redis has under this worker's name: `J:E` each. */
+/** The runs that Redis lists for this worker, each as `J:E`. */
 export function ownExecutions(worker: string): Exchange<readonly string[]> {
   return {
     commands: [['SMEMBERS', keys.workerExecutionsKey(worker)]],
@@ -228,8 +228,8 @@ export function ownExecutions(worker: string): Exchange<readonly string[]> {
 }
 
 /**
- * What was published on `rq:pubsub:W`. Undefined for what is no command that we know: it is left out, as RQ does, and what is no
- * JSON too, over which RQ stops listening. Source: rq/command.py.
+ * Reads a message from `rq:pubsub:W`. Undefined for an unknown command, which is ignored, as in RQ. Text that is not JSON is ignored
+ * too; RQ stops listening over it. Source: rq/command.py.
  */
 export function readCommand(text: string): WorkerCommand | undefined {
   let read: unknown;

@@ -3,11 +3,11 @@ import { callScript, type Command, type Exchange, type Script } from '../redis.t
 import * as keys from './keys.ts';
 import { epochSeconds } from './times.ts';
 
-/** Queues and their registries: how many, which, and emptying them. Looking changes nothing: RQ's own counts clean up first. */
+/** Queues and their registries: counting, listing and emptying. Reading changes nothing, while RQ's own counts clean the registries first. */
 
 export type Counts = Readonly<Record<'queued' | Exclude<keys.RegistryName, 'wip'> | 'started', number>>;
 
-/** The names of all queues there were jobs in. A member that is no key of a queue is left out. */
+/** The names of all queues that have had jobs. A member that is not the key of a queue is left out. */
 export function queueNames(): Exchange<readonly string[]> {
   return {
     commands: [['SMEMBERS', keys.QUEUES]],
@@ -20,7 +20,7 @@ export function queueNames(): Exchange<readonly string[]> {
   };
 }
 
-/** How many jobs each queue has, by what became of them. What is kept no longer is not counted, as if it were cleaned up. */
+/** How many jobs each queue has in each state. Expired entries are not counted, as if they were already cleaned up. */
 export function counts(queues: readonly string[], now: Date): Exchange<readonly Counts[]> {
   const seconds = epochSeconds(now);
   return {
@@ -53,7 +53,7 @@ const REGISTRIES: readonly keys.RegistryName[] = ['wip', 'finished', 'failed', '
 const EXPIRING: readonly keys.RegistryName[] = ['finished', 'failed'];
 const WIDTH = 1 + REGISTRIES.length + EXPIRING.length;
 
-/** Ids of a queue, the next to run first. */
+/** The ids of a queue. The job that runs next is first. */
 export function queuedIds(queue: string, offset = 0, length = -1): Exchange<readonly string[]> {
   const end = length < 0 ? -1 : offset + length - 1;
   return {
@@ -66,16 +66,16 @@ export function queuedIds(queue: string, offset = 0, length = -1): Exchange<read
 /** A job in a registry. */
 export interface RegistryEntry {
   readonly id: string;
-  /** Of what runs. */
+  /** The run, for a running job. */
   readonly execution?: string;
   /**
-   * Milliseconds since the epoch: when it is due (scheduled), is forgotten (finished, failed), counts as abandoned (wip), came in
-   * (deferred, canceled). Infinity: never.
+   * Milliseconds since the epoch at which the job is due (scheduled), expires (finished, failed), counts as abandoned (wip), or was
+   * added (deferred, canceled). Infinity: never.
    */
   readonly at: number;
 }
 
-/** What a registry lists, in the order of its times. */
+/** The entries of a registry, in the order of their times. */
 export function registryEntries(
   registry: keys.RegistryName,
   queue: string,
@@ -92,7 +92,7 @@ export function registryEntries(
       const entries: RegistryEntry[] = [];
       for (let at = 0; at < flat.length; at += 2) {
         const score = String(flat[at + 1]);
-        // RQ writes -1 where a failure is kept for ever.
+        // RQ writes -1 if a failure is kept for ever.
         const seconds = score === 'inf' || score === '-1' ? Number.POSITIVE_INFINITY : Number(score);
         const member = String(flat[at]);
         const { id, execution } =
@@ -105,8 +105,8 @@ export function registryEntries(
 }
 
 /**
- * Takes up to so many jobs off a queue and deletes them, with their results, which Python leaves. Returns how many were taken; to
- * be called until that is less. Mirrors rq/queue.py empty (2.10). KEYS the queue. ARGV how many.
+ * Takes up to a number of jobs off a queue and deletes them with their results. Python leaves the results. Returns how many jobs were
+ * taken. Call it until it returns less than the number. Mirrors rq/queue.py empty (2.10). KEYS the queue. ARGV the number.
  */
 export const EMPTY: Script = {
   name: 'empty',
@@ -124,7 +124,7 @@ return #ids
 `,
 };
 
-/** A script holds up everybody: this many at once. */
+/** Jobs in one script. The number is limited because Redis runs nothing else during a script. */
 export const EMPTY_BATCH = 1000;
 
 export function empty(queue: string): Exchange<number> {
@@ -135,7 +135,7 @@ export function empty(queue: string): Exchange<number> {
   };
 }
 
-/** The queue itself, which has been emptied or whose ids are to be forgotten. Source: rq/queue.py delete. */
+/** Removes the queue itself, with the ids that are still in it. Source: rq/queue.py delete. */
 export function forgetQueue(queue: string): Exchange<void> {
   return {
     commands: [
@@ -155,7 +155,7 @@ export function groupNames(): Exchange<readonly string[]> {
   };
 }
 
-/** Ids of a group, those of jobs that are gone too. */
+/** The ids of a group, including ids of jobs that are gone. */
 export function groupIds(group: string): Exchange<readonly string[]> {
   return {
     commands: [['SMEMBERS', keys.groupKey(group)]],

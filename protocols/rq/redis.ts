@@ -6,16 +6,16 @@ import { type JobHash, readJob } from './message.ts';
 import { dateText, epochSeconds, epochText } from './times.ts';
 
 /**
- * RQ's transitions as round trips. Each is one script, over as many jobs as there are: what Python does in three transactions and
- * some single commands, nobody sees half done. Scripts move bytes and look into none of them.
+ * RQ's transitions as round trips. Each is one script that handles many jobs. Python needs three transactions and some single commands
+ * for the same. Here no other process sees a transition half done. Scripts move values as bytes and do not parse them.
  */
 
-/** How a worker is told apart, and how long it counts as alive without a word of it. */
+/** Identifies a worker, and says how long it counts as alive without a heartbeat. */
 export interface Claimant {
   readonly worker: string;
-  /** Executions are called this and then twelve hex digits. */
+  /** The id of an execution is this prefix and twelve hex digits. */
   readonly prefix: string;
-  /** Seconds after which a run counts as abandoned. Python's: the monitoring interval and 60. */
+  /** Seconds without a heartbeat after which a run counts as abandoned. Python uses the monitoring interval plus 60. */
   readonly ttl: number;
 }
 
@@ -24,13 +24,13 @@ export interface ClaimOptions extends Claimant {
   /** The number of the first execution. */
   readonly number: number;
   readonly now: Date;
-  /** `order`: what is in the first queue comes first. `turns`: one of each queue in turn. */
+  /** `order`: takes all jobs of the first queue first. `turns`: takes one job of each queue in turn. */
   readonly strategy: 'order' | 'turns';
-  /** Stop after so many bytes of hashes. */
+  /** Stop after this many bytes of hashes. */
   readonly batchBytes: number;
 }
 
-/** One run of a job, started. */
+/** One run of a job that was started. */
 export interface Claimed {
   readonly queue: string;
   readonly id: string;
@@ -39,31 +39,31 @@ export interface Claimed {
   readonly fields: readonly Buffer[];
 }
 
-/** Why an id is none of a job that can be started. */
+/** Why the job of an id cannot be started. */
 export type QuarantineCode = 'bad-id' | 'not-a-hash';
 
 export interface ClaimReply {
-  /** `rq suspend` was called: nothing was taken. */
+  /** `rq suspend` was called, so no job was taken. */
   readonly suspended: boolean;
   readonly claimed: readonly Claimed[];
-  /** Ids that are none of a job; they are kept in quarantine. */
+  /** Ids that name no job. They are kept in quarantine. */
   readonly aside: readonly { readonly queue: string; readonly id: Buffer; readonly code: QuarantineCode }[];
-  /** How many ids were taken off that had no job any more: their `ttl` passed, or they were deleted. */
+  /** How many ids were removed because their job no longer exists: its `ttl` passed, or it was deleted. */
   readonly gone: number;
-  /** Every queue was seen empty. */
+  /** Every queue was empty. */
   readonly drained: boolean;
-  /** Queues one of whose keys is of another type; nothing is taken from them. */
+  /** Queues with a key of the wrong type. No job is taken from them. */
   readonly wrongType: readonly string[];
 }
 
 /**
- * Takes up to `max` jobs and starts them, in one step: there is no moment at which an id is in this process only, so the
- * intermediate list is not needed. What runs is listed as Python lists it, and under `rq:worker:W:executions` as RQ after 2.12
- * does. Mirrors rq/queue.py dequeue_any, rq/executions.py create, rq/worker/base.py prepare_job_execution, rq/job.py perform.
+ * Takes up to `max` jobs and starts them, in one step. At no moment is an id only in this process, so the intermediate list is not
+ * needed. Running jobs are listed as Python lists them, and under `rq:worker:W:executions` as RQ after 2.12 lists them. Mirrors
+ * rq/queue.py dequeue_any, rq/executions.py create, rq/worker/base.py prepare_job_execution, rq/job.py perform.
  *
- * The ids are read first and taken off last: a script that ends in an error has lost none.
+ * The script reads the ids first and removes them last. A script that ends in an error has therefore lost no id.
  *
- * KEYS rq:suspended, rq:worker:W:executions, then per queue its list, `rq:wip:Q`, the quarantine and its reasons.
+ * KEYS rq:suspended, rq:worker:W:executions, then for each queue its list, `rq:wip:Q`, the quarantine and its reasons.
  * ARGV max, prefix, number, date, epoch, deadline, ttl, worker, strategy, bytes, then the queues' names.
  * Returns [suspended, claimed, aside, gone, drained, wrong_type]; claimed is flat: queue number, id, hash; aside: queue number, id, code;
  * wrong_type: queue numbers.
@@ -189,7 +189,7 @@ return {0, claimed, aside, gone, drained, wrong_type}
 `,
 };
 
-/** As many as a script may hand on as arguments in one go. */
+/** The number of jobs a script can pass as arguments of one call. */
 export const MOST_CLAIMED = 2000;
 
 export function claim(queues: readonly string[], options: ClaimOptions): Exchange<ClaimReply> {
@@ -243,7 +243,7 @@ export function executionName(prefix: string, number: number): string {
   return prefix + number.toString(16).padStart(12, '0');
 }
 
-/** Whether there is anything to claim. Nothing but a look: a connection that tracks keys is told when the answer changes. */
+/** Whether there is a job to claim. It only reads, so that a connection that tracks keys is notified when the answer changes. */
 export const LOOK: Script = {
   name: 'look',
   keys: 'variable',
@@ -266,71 +266,72 @@ export function anyWaiting(queues: readonly string[]): Exchange<boolean> {
   };
 }
 
-/** What becomes of one run, whatever it was: a script carries it out word by word. */
+/** What to write for the end of one run. A script writes it exactly. */
 export interface Settlement {
   readonly id: string;
-  /** Undefined for a run of RQ 1, which has no name. */
+  /** Undefined for a run of RQ 1, which has no execution id. */
   readonly execution: string | undefined;
-  /** Where it was found. */
+  /** The queue the job was found in. */
   readonly queue: string;
-  /** Settle it only if its deadline was not after this: it is somebody else's, who is gone. @default it is ours */
+  /** Set for a run of a worker that is gone: settle it only if its deadline was not after this. @default the run is our own */
   readonly abandonedBefore?: number;
-  /** Fields of the hash to set. What is undefined is taken away. */
+  /** Fields of the hash to set. A field with an undefined value is removed. */
   readonly fields: readonly (readonly [name: string, value: string | Uint8Array | undefined])[];
   /** Seconds the hash is kept: 0 deletes the job, -1 keeps it for ever, undefined leaves it as it is. */
   readonly ttl: number | undefined;
   /** One entry of the results, flat, and the seconds the results are kept; -1 is for ever. */
   readonly result?: { readonly entry: readonly string[]; readonly ttl: number | undefined };
   readonly registry?: { readonly name: 'finished' | 'failed'; readonly score: number | '+inf' };
-  /** Into a queue again, or into the schedule. */
+  /** Where the job goes next: into a queue, or into the schedule. */
   readonly next?:
     { readonly push: 'head' | 'tail'; readonly queue: string } | { readonly at: number; readonly queue: string };
-  /** How it ended, for the jobs that wait for it. Undefined while it has not. */
+  /** How the job ended, for its dependents. Undefined if it has not ended. */
   readonly ended?: 'finished' | 'failed' | 'stopped';
-  /** Why it failed, for its webhooks. */
+  /** Why it failed, for the job's webhooks. */
   readonly excString?: string;
-  /** For the worker's counters. */
+  /** Which counter of the worker is increased. */
   readonly counted?: 'successful' | 'failed';
   /** Seconds it ran. */
   readonly seconds: number;
-  /** It is no job: the id goes into quarantine, for this reason. */
+  /** The id names no job: it goes into quarantine with this reason. */
   readonly aside?: string;
 }
 
-/** What the worker is now, written with what it has settled. */
+/** The worker's new state, written together with the runs it settles. */
 export interface WorkerChange {
   readonly worker: string;
   readonly state?: string;
-  /** Null: it runs none. */
+  /** Null: it runs no job. */
   readonly currentJob?: string | null;
 }
 
 /**
- * What a settlement found. `done`; or the run was no longer ours, and nothing was written: the job's status then, undefined
- * where the job is gone; or it cannot be written.
+ * The result of a settlement. `done`: it was written. `NotOurs`: the run was no longer ours, and nothing was written.
+ * `WrongType`: it cannot be written.
  */
 export type Settled = 'done' | NotOurs | WrongType;
 
+/** The run was no longer ours. `status` is the job's status now, undefined if the job is gone. */
 export interface NotOurs {
   readonly status: string | undefined;
 }
-/** A key that it would have to write to is of another type, so nothing of it was written. It can be settled once that is mended. */
+/** A key to write to has the wrong type, so nothing was written. The run can be settled once the key is repaired. */
 export interface WrongType {
   readonly wrongType: string;
 }
 
 /**
- * Ends runs. A run that was taken from us (its job was given to somebody else, cancelled or deleted) is not written; a job that
- * was deleted meanwhile does not come back. Dependents are released in the step that writes the status they wait for.
+ * Ends runs. If a run was taken from us (its job was given to another worker, cancelled or deleted), its end is not written. A job
+ * that was deleted meanwhile does not come back. Dependents are released in the step that writes the status they wait for.
  * Mirrors rq/worker/base.py handle_job_success, handle_job_failure, handle_job_retry; rq/job.py retry, _handle_success,
  * _handle_failure, cleanup, dependencies_are_met; rq/queue.py enqueue_dependents; rq/repeat.py schedule.
  *
- * Also for a run of another worker that is gone: then its deadline decides, and not whose it is.
+ * It also ends runs of another worker that is gone. Then the script checks the run's deadline, and not its worker.
  *
- * KEYS rq:worker:W, rq:worker:W:executions. ARGV date, seconds, state, current job ('-' for none, empty leaves it), worker, number of items, then per item:
+ * KEYS rq:worker:W, rq:worker:W:executions. ARGV date, seconds, state, current job ('-' for none, empty for no change), worker, number of items, then per item:
  * id, execution, queue, abandoned before, ttl, result ttl, registry, score, next (H, T, or a score), next queue, ended, counted, seconds, aside,
- * number of fields, fields, number of result fields, result fields. Empty texts are what is not wanted.
- * Returns per item 1, or the status of a job that was not ours, or 0 where the job is gone, or in a list the key of a wrong type.
+ * number of fields, fields, number of result fields, result fields. An empty text means that the value is not given.
+ * Returns per item 1, or the job's status if the run was not ours, or 0 if the job is gone, or a list with the key of the wrong type.
  */
 export const SETTLE: Script = {
   name: 'settle',
@@ -442,7 +443,7 @@ return out
 export function settle(settlements: readonly Settlement[], by: WorkerChange, now: Date): Exchange<readonly Settled[]> {
   const commands: Command[] = [];
   let at = 0;
-  // Once also for none, where there is something to tell of the worker.
+  // Runs once even without settlements, to write the change of the worker.
   do {
     const some = settlements.slice(at, at + SETTLED_AT_ONCE);
     at += some.length;
@@ -464,7 +465,7 @@ export function settle(settlements: readonly Settlement[], by: WorkerChange, now
   };
 }
 
-/** A script holds up everybody else: a hundred jobs take about two milliseconds. */
+/** Redis runs nothing else during a script. A hundred jobs take about two milliseconds. */
 const SETTLED_AT_ONCE = 100;
 
 type Argument = string | number | Uint8Array;
@@ -481,7 +482,7 @@ function addSettlement(args: Argument[], settlement: Settlement): void {
   args.push(entry.length, ...entry);
 }
 
-/** One job as it is now; undefined where there is none. */
+/** One job as it is now; undefined if it does not exist. */
 export function fetchJob(id: string): Exchange<JobHash | undefined> {
   return {
     commands: [['HGETALL', keys.jobKey(id)]],

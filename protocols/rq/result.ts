@@ -4,29 +4,29 @@ import { deflate, inflate, type LoadOptions, loads } from './serializers.ts';
 import { epochText, readEpoch } from './times.ts';
 
 /**
- * One entry of the stream `rq:results:J`: what one run came to. Source: rq/results.py serialize and restore, 2.10.
+ * One entry of the stream `rq:results:J`: the result of one run. Source: rq/results.py serialize and restore, 2.10.
  *
  * | field | value |
  * |---|---|
  * | `type` | 1 successful, 2 failed, 3 stopped (never written), 4 retried, 5 max retries exceeded |
- * | `worker_name` | empty for what no worker ran |
+ * | `worker_name` | empty for a run without a worker |
  * | `exc_string` | base64(zlib(text)) |
  * | `return_value` | base64(serialized); missing for None |
  * | `execution_id`, `execution_started_at`, `execution_ended_at` | hex, seconds since the epoch |
  *
- * The milliseconds of the entry's own id are when it was made, so it is always added under `*`.
+ * The entry's id holds the time of the result in milliseconds, so the entry is always added with the id `*`.
  */
 export type ResultType = 'successful' | 'failed' | 'stopped' | 'retried' | 'max_retries_exceeded';
 
 const TYPES: readonly ResultType[] = ['successful', 'failed', 'stopped', 'retried', 'max_retries_exceeded'];
 
-/** What a run came to: an entry of the stream `rq:results:J`. */
+/** The result of a run: an entry of the stream `rq:results:J`. */
 export interface ResultEntry {
   readonly type: ResultType;
   readonly workerName: string;
   /** Serialized; undefined for None. */
   readonly returnValue?: Buffer;
-  /** The traceback, or another text that says why. */
+  /** The traceback, or another text with the reason. */
   readonly excString?: string;
   readonly executionId?: string;
   /** Milliseconds since the epoch. */
@@ -34,7 +34,7 @@ export interface ResultEntry {
   readonly endedAt?: number;
 }
 
-/** The fields as XADD takes them, in RQ's order. */
+/** The fields as arguments of XADD, in RQ's order. */
 export function writeResult(entry: ResultEntry): string[] {
   const flat = ['type', String(TYPES.indexOf(entry.type) + 1), 'worker_name', entry.workerName];
   if (entry.excString !== undefined)
@@ -46,14 +46,14 @@ export function writeResult(entry: ResultEntry): string[] {
   return flat;
 }
 
-/** An entry as the stream has it. */
+/** An entry as it is stored in the stream. */
 export interface StoredEntry extends ResultEntry {
   /** `<milliseconds>-<number>`. */
   readonly id: string;
   readonly createdAt: Date;
 }
 
-/** Throws WireError for what RQ's reader would raise over. The value stays serialized: `readReturnValue`. */
+/** Reads an entry. Throws WireError if RQ's reader would raise. The value stays serialized; `readReturnValue` reads it. */
 export function readResult(id: string, flat: readonly Buffer[], maxBytes?: number): StoredEntry {
   const fields = new Map<string, Buffer>();
   for (let at = 0; at + 1 < flat.length; at += 2)
@@ -79,7 +79,7 @@ export function readResult(id: string, flat: readonly Buffer[], maxBytes?: numbe
   };
 }
 
-/** What the run returned: null where nothing is stored. Throws WireError where it cannot be read. */
+/** The return value of the run; null if none is stored. Throws WireError if it cannot be read. */
 export function readReturnValue(entry: ResultEntry, options: LoadOptions = {}): unknown {
   return entry.returnValue === undefined ? null : loads(entry.returnValue, options);
 }

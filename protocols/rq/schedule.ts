@@ -5,8 +5,8 @@ import { RELEASING } from './lua.ts';
 import { dateText, epochSeconds } from './times.ts';
 
 /**
- * The scheduler: one process at a time puts the jobs of a queue that are due into it. Who it is says `rq:scheduler-lock:Q`: its name
- * since RQ 2.10, its pid before. Source: rq/scheduler.py, 2.10.
+ * The scheduler: one process at a time moves the due jobs of a queue into it. `rq:scheduler-lock:Q` names this process: by its name since
+ * RQ 2.10, by its pid before. Source: rq/scheduler.py, 2.10.
  */
 export interface SchedulerRecord {
   readonly name: string;
@@ -19,16 +19,16 @@ export interface SchedulerRecord {
 /** Seconds. Source: rq/scheduler.py, interval + 60. */
 const LOCK_TTL = 61;
 
-/** Jobs of one queue in one go: a script holds up everybody else. */
+/** Jobs of one queue in one script. The number is limited because Redis runs nothing else during a script. */
 export const SCHEDULED_AT_ONCE = 500;
 
 /**
- * One tick over all queues: takes the locks that nobody has, keeps those that are ours, and puts what is due into its queue. Python
- * reads and writes in separate trips, so that a lock it lost in between does not stop it.
+ * One tick over all queues. It takes the free locks, renews our own locks, and moves due jobs into their queues. Python reads and writes
+ * in separate round trips, so it goes on even if it lost the lock in between.
  *
  * KEYS rq:scheduler:<name>, then per queue the lock, rq:scheduled:Q, rq:queue:Q. ARGV name, lock ttl, seconds, date, limit, number of fields, fields
  * of the scheduler, then the queues' names.
- * Returns [queues that are ours, jobs put into their queues, 1 where more are due, keys of another type].
+ * Returns [number of queues whose lock is ours, number of jobs moved, 1 if more are due, keys of the wrong type].
  */
 export const TICK: Script = {
   name: 'tick',
@@ -78,11 +78,11 @@ return {held, put, more, odd}
 };
 
 export interface Ticked {
-  /** How many queues are ours. */
+  /** How many queues this scheduler holds the lock of. */
   readonly held: number;
   readonly put: number;
   readonly more: boolean;
-  /** Keys that are of another type: nothing was done for their queues. */
+  /** Keys of the wrong type. Nothing was done for their queues. */
   readonly wrongType: readonly string[];
 }
 
@@ -119,7 +119,7 @@ export function tick(record: SchedulerRecord, now: Date): Exchange<Ticked> {
   };
 }
 
-/** Gives up the locks that are ours, and nobody else's. KEYS rq:scheduler:<name>, then locks. ARGV name. */
+/** Releases our own locks, and no other scheduler's. KEYS rq:scheduler:<name>, then locks. ARGV name. */
 export const RESIGN: Script = {
   name: 'resign',
   keys: 'variable',

@@ -5,10 +5,10 @@ import * as json from '../formats/json.ts';
 import * as pickle from '../formats/pickle/index.ts';
 
 /**
- * What RQ puts in `data`, `meta` and results. Nothing in Redis names the serializer: both sides must be told, or look at the first
- * byte.
+ * The encoding of `data`, `meta` and results. Redis does not store the name of the serializer. Both sides are configured with it, or
+ * recognize it by the first byte.
  *
- *     data           zlib(serialized)           bytes that are not zlib are taken as they are
+ *     data           zlib(serialized)           bytes that are not zlib are read as they are
  *     meta, result   serialized
  *     return_value   base64(serialized)         in results
  *     exc_string     base64(zlib(UTF-8))        in results
@@ -19,7 +19,7 @@ import * as pickle from '../formats/pickle/index.ts';
  */
 export type SerializerName = 'pickle' | 'json';
 
-/** What is refused as too large. */
+/** Values beyond these limits are refused. */
 export interface SerializerLimits {
   /** Bytes of one value once inflated. @default 64 MiB */
   readonly maxBytes: number;
@@ -27,10 +27,10 @@ export interface SerializerLimits {
   readonly maxDepth: number;
 }
 
-/** Those of whoever names none. */
+/** The limits that apply if none are given. */
 export const defaultLimits: SerializerLimits = { maxBytes: 64 * 2 ** 20, maxDepth: 1000 };
 
-/** Throws WireError `unencodable`, `too-deep` or `too-large`. `at` is what errors call the value. */
+/** Serializes a value. Throws WireError `unencodable`, `too-deep` or `too-large`. `at` is the value's name in errors. */
 export function dumps(serializer: SerializerName, value: unknown, at?: string): Buffer {
   const options = at === undefined ? {} : { at };
   return serializer === 'pickle'
@@ -38,11 +38,11 @@ export function dumps(serializer: SerializerName, value: unknown, at?: string): 
     : Buffer.from(json.stringify(value, options), 'latin1'); // ASCII by construction
 }
 
-/** By its first byte: JSON where it can only be that, else pickle. */
+/** Recognizes the serializer by the first byte: JSON if the bytes can only be JSON, else pickle. */
 export function sniff(bytes: Uint8Array): SerializerName {
   const first = bytes[0];
   if (first === undefined || first >= 0x80) return 'pickle';
-  // `[`, `{`, `"`, a digit, `-`, white space. No pickle begins so; `t`, `f`, `N` and `I` may begin either, and need a look.
+  // `[`, `{`, `"`, a digit, `-`, white space: no pickle begins with these. `t`, `f`, `N` and `I` may begin either, so more bytes are checked.
   if (JSON_STARTS.has(first)) return 'json';
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.byteLength, 10)).toString('latin1');
   return /^(?:true|false|null|NaN|Infinity)\s*$/.test(text) ? 'json' : 'pickle';
@@ -53,9 +53,9 @@ const JSON_STARTS: ReadonlySet<number> = new Set([...'[{"-0123456789 \t\r\n'].ma
 /** How values are read. */
 export interface LoadOptions {
   readonly limits?: Partial<SerializerLimits>;
-  /** Leave nothing out that would be written back otherwise: a Map for every dict, a Numeral for `1.0`. @default false */
+  /** Keep every detail that writing the value back needs: a Map for every dict, a Numeral for `1.0`. @default false */
   readonly exact?: boolean;
-  /** @default the first byte says */
+  /** @default recognized by the first byte */
   readonly serializer?: SerializerName;
 }
 
@@ -75,17 +75,17 @@ export function deflate(bytes: Uint8Array): Buffer {
   return zlib.deflateSync(bytes, { chunkSize: chunkFor(bytes.byteLength) });
 }
 
-/** zlib takes a buffer of this size for whatever it does; of a job that is small, its default is most of the garbage. */
+/** zlib allocates a buffer of this size for each call. For a small job, its default size would be most of the garbage. */
 function chunkFor(bytes: number): number {
   return Math.min(16_384, Math.max(256, bytes));
 }
 
 /**
- * What was deflated; bytes that are no zlib stream are returned as they are, as RQ does. Throws WireError `too-large` before more
- * than the limit is inflated.
+ * Inflates bytes. Bytes that are not a zlib stream are returned as they are, as in RQ. Throws WireError `too-large` before more than
+ * the limit is inflated.
  */
 export function inflate(bytes: Uint8Array, maxBytes: number = defaultLimits.maxBytes): Buffer {
-  // The one test Python makes too, before it inflates: a method, and a checksum over two bytes.
+  // Python makes the same test before it inflates: the method, and a checksum of two bytes.
   const zlibbed = bytes.byteLength > 2 && ((bytes[0] as number) & 0x0f) === 8 && headerChecks(bytes);
   const plain = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (!zlibbed) return plain;

@@ -5,13 +5,13 @@ import { DateTime } from '../formats/values.ts';
  *
  *     date        2026-11-20T23:56:44.412289Z     UTC; read with one to six digits of a second, or none
  *     epoch       1795219015.018089               seconds, in executions and results
- *     score       1795219015                      whole seconds, in registries; `+inf` is for ever
+ *     score       1795219015                      whole seconds, in registries; `+inf` means for ever
  *
  * Source: rq/utils.py utcformat, utcparse.
  */
 const DATE = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?Z$/;
 
-/** A date; one that was read keeps its microseconds. */
+/** Writes a date. A date that was read keeps its microseconds. */
 export function dateText(date: Date): string {
   const m = date instanceof DateTime ? DATE.exec(date.iso) : null;
   if (m !== null) return `${m[1]}.${(m[2] ?? '').padEnd(6, '0')}Z`;
@@ -19,7 +19,7 @@ export function dateText(date: Date): string {
   return `${date.toISOString().slice(0, -1)}000Z`;
 }
 
-/** Undefined for what RQ would not read: an offset, nine digits, no `Z`, or a day that is not. */
+/** Undefined for a text that RQ would not read: with an offset, nine digits, no `Z`, or a day that does not exist. */
 export function readDate(text: string): DateTime | undefined {
   if (!DATE.test(text) || text.startsWith('0000') || text.startsWith('24', 11)) return undefined;
   const date = new DateTime(text);
@@ -37,12 +37,12 @@ export function epochSeconds(date: Date): number {
   return Math.floor(date.getTime() / 1000);
 }
 
-/** A moment as a score that is never before it. */
+/** A time as a score, rounded up so that it is never early. */
 export function dueScore(date: Date): number {
   return Math.ceil(date.getTime() / 1000);
 }
 
-/** Seconds since the epoch in milliseconds; undefined where it is no number. */
+/** Reads seconds since the epoch as milliseconds. Undefined if the text is not a number. */
 export function readEpoch(text: string): number | undefined {
   const seconds = Number(text);
   return text.trim() === '' || !Number.isFinite(seconds) ? undefined : seconds * 1000;

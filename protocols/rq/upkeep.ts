@@ -6,7 +6,8 @@ import { LOOKING, RELEASING } from './lua.ts';
 import { dateText, epochSeconds } from './times.ts';
 
 /**
- * What workers do for each other: runs whose worker is gone, ids that got stuck, registries and lists of workers. Source:
+ * Maintenance that workers do for each other: they end runs whose worker is gone, requeue stuck ids, and clean registries and lists of
+ * workers. Source:
  * rq/worker/base.py clean_registries, rq/registry.py, rq/intermediate_queue.py, rq/worker_registration.py, rq/group.py (2.10).
  */
 
@@ -18,14 +19,14 @@ export interface Overdue {
   readonly score: number;
 }
 
-/** What a look found that somebody should see to. */
+/** What needs maintenance in a queue. */
 export interface Findings {
   readonly overdue: readonly Overdue[];
-  /** There are ids in the intermediate list. */
+  /** The intermediate list has ids. */
   readonly stuck: boolean;
 }
 
-/** A look at a queue; nothing is changed. */
+/** Reads what needs maintenance in a queue. Nothing is changed. */
 export function inspect(queue: string, now: Date, limit = 200): Exchange<Findings> {
   return {
     commands: [
@@ -43,10 +44,10 @@ export function inspect(queue: string, now: Date, limit = 200): Exchange<Finding
   };
 }
 
-/** Seconds after which the lock of one who died is free; Python's is 899. */
+/** Seconds after which the lock of a dead process is free. Python's lock lasts 899. */
 const LOCK_SECONDS = 60;
 
-/** The lock under which a queue's registries are cleaned, Python's and ours. */
+/** Takes the lock under which a queue's registries are cleaned. Python and jobglot share it. */
 export function lockMaintenance(queue: string, token: string): Exchange<boolean> {
   return {
     commands: [['SET', keys.maintenanceLockKey(queue), token, 'NX', 'EX', LOCK_SECONDS]],
@@ -55,7 +56,7 @@ export function lockMaintenance(queue: string, token: string): Exchange<boolean>
   };
 }
 
-/** Gives the lock back if it is still ours. KEYS lock. ARGV token. */
+/** Releases the lock if this process still holds it. KEYS lock. ARGV token. */
 export const UNLOCK: Script = {
   name: 'unlock',
   keys: 1,
@@ -71,10 +72,10 @@ export function unlockMaintenance(queue: string, token: string): Exchange<void> 
 }
 
 /**
- * Ids that a Python worker took and has not started for a minute go back to the head of their queue: they never ran. RQ fails them.
- * As in RQ, the minute counts from when somebody first saw them there.
+ * Ids that a Python worker took and has not started for a minute go back to the head of their queue, because they never ran. RQ fails
+ * them. As in RQ, the minute counts from when a worker first saw the id there.
  *
- * KEYS intermediate list, queue. ARGV epoch, prefix of the keys of when they were first seen. Returns how many went back.
+ * KEYS intermediate list, queue. ARGV epoch, prefix of the first_seen keys. Returns how many ids went back.
  */
 export const UNSTICK: Script = {
   name: 'unstick',
@@ -119,10 +120,10 @@ export function unstick(queue: string, now: Date): Exchange<number> {
 }
 
 /**
- * Jobs that wait for what has ended already. Python's `enqueue` defers a job also where what it depends on has just failed and it would
- * allow that; nobody wakes it then. Jobs all of whose dependencies are gone stay: somebody deleted those.
+ * Releases deferred jobs whose dependencies have already ended. Python's `enqueue` also defers a job whose dependency has just failed when
+ * the job allows that failure, and then never releases it. A job whose dependencies are all gone stays deferred, because they were deleted.
  *
- * KEYS rq:deferred:Q. ARGV date, lowest score, highest score, offset, limit. Returns [how many were looked at, how many were released].
+ * KEYS rq:deferred:Q. ARGV date, lowest score, highest score, offset, limit. Returns [number of jobs checked, number of jobs released].
  */
 export const WAKE: Script = {
   name: 'wake',
@@ -150,10 +151,10 @@ return {#ids, woken}
 `,
 };
 
-/** How many are looked at in one go. */
+/** How many jobs one script checks. */
 export const WAKE_BATCH = 200;
 
-/** `since`: only those that were deferred after it; else from the `offset`-th on. */
+/** `since`: checks only jobs that were deferred after it. `offset`: checks all jobs from this position on. */
 export function wake(
   queue: string,
   now: Date,
@@ -161,7 +162,7 @@ export function wake(
 ): Exchange<{ readonly seen: number; readonly woken: number }> {
   const range =
     'since' in which
-      ? // Whoever deferred it has had time to see to it.
+      ? // Leaves out the last 3 seconds: the process that deferred a job may still be registering it.
         [epochSeconds(which.since), epochSeconds(now) - 3, 0]
       : ['-inf', '+inf', which.offset];
   return {
@@ -175,7 +176,7 @@ export function wake(
 }
 
 /**
- * What has expired leaves the registries, and workers that are gone leave the lists. KEYS rq:finished:Q, rq:failed:Q, rq:workers:Q, rq:workers.
+ * Removes expired members from the registries, and workers that are gone from the lists. KEYS rq:finished:Q, rq:failed:Q, rq:workers:Q, rq:workers.
  * ARGV seconds.
  */
 export const CLEAN: Script = {
@@ -205,7 +206,7 @@ export function clean(queue: string, now: Date): Exchange<void> {
 }
 
 /**
- * A few members of a group from a cursor on: those whose job is gone leave it, and an empty group leaves the list of groups.
+ * Checks some members of a group from a cursor on. Removes members whose job is gone, and removes an empty group from the list of groups.
  * KEYS rq:group:<name>, rq:groups. ARGV name, cursor. Returns the next cursor.
  */
 export const PRUNE_GROUP: Script = {
@@ -238,7 +239,7 @@ export function groups(): Exchange<readonly string[]> {
   };
 }
 
-/** Hashes, each empty where there is none. KEYS hashes. */
+/** Reads hashes. A missing hash is an empty list. KEYS hashes. */
 export const FETCH: Script = {
   name: 'fetch',
   keys: 'variable',
@@ -252,7 +253,7 @@ return out
 `,
 };
 
-/** Jobs as they are now, each undefined where there is none that can be read at all. */
+/** Jobs as they are now. A job that does not exist, or cannot be read at all, is undefined. */
 export function fetchAll(ids: readonly string[]): Exchange<readonly (JobHash | undefined)[]> {
   return {
     commands: ids.length === 0 ? [] : [callScript(FETCH, ids.map(keys.jobKey), [])],
@@ -262,12 +263,12 @@ export function fetchAll(ids: readonly string[]): Exchange<readonly (JobHash | u
   };
 }
 
-/** What the connection of a worker is called, so that others see that it is there: CLIENT LIST splits its lines at spaces. */
+/** The name of a worker's connection, by which other workers see that it lives. It has no spaces, because CLIENT LIST separates fields by spaces. */
 export function connectionName(worker: string): string {
   return `jobglot:rq:${worker.replaceAll(/[^!-~]/g, '_')}`;
 }
 
-/** Only one of the workers of the same queues looks in each interval: the list of clients may be long. */
+/** Takes the turn to look for dead workers. One worker of those with the same queues gets it in each interval, because CLIENT LIST may be long. */
 export function takeTurn(queues: readonly string[], ms: number): Exchange<boolean> {
   return {
     commands: [['SET', `jobglot:rq:watch:${[...queues].sort().join(',')}`, '1', 'NX', 'PX', ms]],
@@ -276,7 +277,7 @@ export function takeTurn(queues: readonly string[], ms: number): Exchange<boolea
   };
 }
 
-/** The workers that are registered, and what the connections to Redis are called. */
+/** The registered workers, and the names of the connections to Redis. */
 export function attendance(): Exchange<{
   readonly workers: readonly string[];
   readonly connections: ReadonlySet<string>;
@@ -294,7 +295,7 @@ export function attendance(): Exchange<{
   };
 }
 
-/** A worker of ours without a connection: how long others have missed it, and what it ran. */
+/** A jobglot worker without a connection: since how long, and its runs. */
 export interface Missing {
   readonly worker: string;
   readonly queues: readonly string[];
@@ -303,8 +304,8 @@ export interface Missing {
 }
 
 /**
- * For workers that have no connection: for how long, by the clock of Redis, since those of the workers may differ. KEYS per worker its hash,
- * its executions, and when it was first missed.
+ * For workers without a connection: how long each has had none. The time is that of Redis, because the clocks of the workers may differ. KEYS per
+ * worker its hash, its executions, and the key of when it was first missed.
  */
 export const MISS: Script = {
   name: 'miss',
@@ -349,7 +350,7 @@ export function missing(workers: readonly string[]): Exchange<readonly Missing[]
   };
 }
 
-/** They are there again, or seen to. */
+/** Clears the missed times of workers that are back, or whose runs were recovered. */
 export function notMissing(workers: readonly string[]): Exchange<void> {
   return {
     commands: workers.length === 0 ? [] : [['DEL', ...workers.map(missedKey)]],

@@ -5,7 +5,7 @@ import * as keys from './keys.ts';
 import { readDate } from './times.ts';
 
 /**
- * What workers say of themselves, read; and what is said to them. Source: rq/worker/base.py, rq/command.py, rq/suspension.py
+ * Reading the data of workers, and sending them commands. Source: rq/worker/base.py, rq/command.py, rq/suspension.py
  * (2.10).
  */
 export interface WorkerRecord {
@@ -14,13 +14,13 @@ export interface WorkerRecord {
   readonly pid: number | undefined;
   readonly ipAddress: string;
   readonly version: string;
-  /** `node v20.20.2` of ours. */
+  /** `node v20.20.2` for a jobglot worker. */
   readonly pythonVersion: string;
   readonly queues: readonly string[];
-  /** `started`, `idle`, `busy`, `suspended`; `?` where it says nothing. */
+  /** `started`, `idle`, `busy`, `suspended`; `?` if the field is missing. */
   readonly state: string;
   readonly currentJob: string | undefined;
-  /** What runs, `id:execution`, of workers that run several at once; RQ up to 2.10 does not tell. */
+  /** The runs, as `id:execution`, of workers that run several jobs at once. RQ up to 2.10 does not write them. */
   readonly executions: readonly string[];
   readonly birth: Date | undefined;
   readonly death: Date | undefined;
@@ -31,7 +31,7 @@ export interface WorkerRecord {
   readonly totalWorkingTime: number;
 }
 
-/** Names of all workers, or of those of one queue; also of some that have died since. */
+/** The names of all workers, or of the workers of one queue. Some of them may have died since. */
 export function workerNames(queue?: string): Exchange<readonly string[]> {
   return {
     commands: [['SMEMBERS', queue === undefined ? keys.WORKERS : keys.workersKey(queue)]],
@@ -40,7 +40,7 @@ export function workerNames(queue?: string): Exchange<readonly string[]> {
   };
 }
 
-/** Workers by name; undefined for one that is gone. Nothing in a record can break the listing of the others. */
+/** Workers by name; undefined for a worker that is gone. A broken record does not break the listing of the other workers. */
 export function fetchWorkers(names: readonly string[]): Exchange<readonly (WorkerRecord | undefined)[]> {
   return {
     commands: names.flatMap((name): Command[] => [
@@ -84,20 +84,20 @@ function readWorker(name: string, flat: readonly Buffer[], executions: readonly 
   };
 }
 
-/** Whether RQ of this version looks for results in the hash of the job only: RQ before 1.12. Not so what is no version of RQ: ours. */
+/** Whether this RQ version reads results only from the job hash: RQ before 1.12. False for a text that is not an RQ version, such as jobglot's. */
 export function readsHashOnly(version: string): boolean {
   const [, major, minor] = /^(\d+)\.(\d+)/.exec(version) ?? [];
   return major === '0' || (major === '1' && Number(minor) < 12);
 }
 
-/** What a worker is told over `rq:pubsub:W`. Source: rq/command.py. */
+/** A command to a worker on `rq:pubsub:W`. Source: rq/command.py. */
 export type WorkerCommand =
   | { readonly command: 'shutdown' | 'kill-horse' }
   | { readonly command: 'stop-job'; readonly jobId: string }
-  /** RQ after 2.12, and ours. */
+  /** RQ after 2.12, and jobglot. */
   | { readonly command: 'stop-execution'; readonly jobId: string; readonly executionId: string };
 
-/** Says it to a worker. Returns whether anybody listens under that name; nobody answers. Source: rq/command.py send_command. */
+/** Sends a command to a worker. Returns whether the worker's channel has a subscriber. Workers do not reply. Source: rq/command.py send_command. */
 export function sendCommand(worker: string, told: WorkerCommand): Exchange<boolean> {
   const payload: Record<string, unknown> = { command: told.command };
   if ('jobId' in told) payload['job_id'] = told.jobId;
@@ -109,7 +109,7 @@ export function sendCommand(worker: string, told: WorkerCommand): Exchange<boole
   };
 }
 
-/** Workers start nothing more, for so many seconds or until `resume`; what runs goes on. */
+/** Workers start no more jobs, for this many seconds or until `resume`. Running jobs go on. */
 export function suspend(seconds?: number): Exchange<void> {
   const limit = seconds === undefined ? [] : ['EX', seconds];
   return { commands: [['SET', keys.SUSPENDED, 1, ...limit]], atomic: false, read: () => undefined };
