@@ -336,7 +336,7 @@ test.each<[Partial<BeatOptions>, string]>([
   ],
   [{ timezone: 'Mars/Olympus' }, "timezone: there is no time zone 'Mars/Olympus'"],
   [{ beatMaxLoopInterval: -1 }, 'beatMaxLoopInterval must be a number of seconds, 0 or more, not -1'],
-  [{ beatScheduler: 'redis' }, 'need a Redis, and the broker is none; pass beatRedisUrl'],
+  [{ beatScheduler: 'redis' }, 'need a Redis, and the broker is not one; pass beatRedisUrl'],
   [
     { beatScheduler: 'shelve' as 'file' },
     "beatScheduler must be 'redis', 'redbeat', 'file' or 'memory', not \"shelve\"",

@@ -9,17 +9,17 @@ import type { EnqueueOptions } from '../client/task-options.ts';
 /** One entry of `beatSchedule`: `{ task: 'proj.report', schedule: crontab({ hour: 4, minute: 0 }), args: ['daily'] }`. */
 export interface BeatScheduleEntry {
   readonly task: Task | string;
-  /** `crontab(…)`, `interval(…)`, seconds, cron's five fields as a text, or a dictionary of these. */
+  /** `crontab(…)`, `interval(…)`, seconds, a text with cron's five fields, or a dictionary of any of these. */
   readonly schedule: ScheduleLike;
   readonly args?: readonly unknown[];
   readonly kwargs?: Readonly<Record<string, unknown>>;
-  /** How it is sent, by our names or Celery's: `{ queue: 'reports', expires: 3600 }`. */
+  /** The options of the call, under this client's names or Celery's: `{ queue: 'reports', expires: 3600 }`. */
   readonly options?: EnqueueOptions | Readonly<Record<string, unknown>>;
-  /** Of an interval: rounded to whole days, hours, minutes or seconds. @default false */
+  /** For an interval: run times are rounded to whole days, hours, minutes or seconds. @default false */
   readonly relative?: boolean;
 }
 
-/** Entries by name: Celery's `beat_schedule`. The name is what the entry's state is kept under. */
+/** Entries by name: Celery's `beat_schedule`. The state of an entry is stored under its name. */
 export type BeatSchedule = Readonly<Record<string, BeatScheduleEntry>>;
 
 const ENTRY: Checks<BeatScheduleEntry> = {
@@ -31,7 +31,7 @@ const ENTRY: Checks<BeatScheduleEntry> = {
   relative: boolean,
 };
 
-/** Celery's names of an entry's options, and those of this client. */
+/** Celery's names of an entry's options, and this client's names for them. */
 const OPTIONS: Readonly<Record<string, keyof EnqueueOptions>> = {
   countdown: 'countdown',
   eta: 'eta',
@@ -72,7 +72,7 @@ const NUMBERS: ReadonlySet<string> = new Set([
   'retries',
 ]);
 
-/** The entries of a configuration, their options by Celery's names. Throws ConfigError naming the entry. */
+/** The entries of a configuration, with their options under Celery's names. Throws ConfigError that names the entry. */
 export function entriesOf(schedule: BeatSchedule): readonly BeatEntry[] {
   return Object.entries(schedule).map(([name, value]) => {
     try {
@@ -102,12 +102,12 @@ function celeryOptions(options: Readonly<Record<string, unknown>>): Readonly<Rec
   );
 }
 
-/** The call of an entry, and the names of options that nobody knows here. */
+/** The call of an entry, and the names of its options that this client does not know. */
 export function callOf(entry: BeatEntry): {
   readonly call: EnqueueOptions & Pick<BeatEntry, 'args' | 'kwargs'>;
   readonly unknown: readonly string[];
 } {
-  // Celery's beat has a list where apply_async is mostly given a tuple, and says so.
+  // Celery's beat passes a list of arguments where apply_async mostly gets a tuple, and its argsrepr shows a list.
   const call: Record<string, unknown> = { args: entry.args, kwargs: entry.kwargs, argsrepr: repr(entry.args) };
   const unknown: string[] = [];
   for (const [name, value] of Object.entries(entry.options)) {
@@ -118,14 +118,14 @@ export function callOf(entry: BeatEntry): {
   return { call: call as unknown as EnqueueOptions & Pick<BeatEntry, 'args' | 'kwargs'>, unknown };
 }
 
-/** Dictionaries as objects, where the options of a call want them. */
+/** Turns dictionaries into objects, which the options of a call need. */
 function plain(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(plain);
   if (!(value instanceof Map)) return value;
   return Object.fromEntries([...value].map(([key, member]) => [String(key), plain(member)]));
 }
 
-/** An error's words without the name of the system, for a message that has it already. */
+/** An error's message without the name of the system, for a message that already has it. */
 export function reasonOf(error: unknown): string {
   return (error as Error).message.replace(/^(?:celery|timezone): /, '');
 }

@@ -12,16 +12,16 @@ import { redisTarget, type RedisTargetOptions } from '../../../transports/redis-
 import type { BeatStore, Scheduled, Step } from './beat-store.ts';
 import type { BrokerRedis } from '../brokers/broker.ts';
 
-/** Where a store's keys are: beside the broker's messages, so that a run and its message are one step; or elsewhere. */
+/** A store's Redis. On the broker's Redis, a run and its message are written in one step. It may also be another Redis. */
 export interface BeatRedis {
   open(log: Logger): Promise<void>;
   run<Reply>(exchange: Exchange<Reply>): Promise<Reply>;
-  /** What publishes a message here. Undefined where it must be sent in another way. */
+  /** The commands that publish a message on this Redis. Undefined if the message must be sent in another way. */
   pushes(message: Publication): Promise<readonly beat.Push[] | undefined>;
   close(): Promise<void>;
 }
 
-/** The broker's own connection, which is opened and closed with the broker. */
+/** Uses the broker's connection, which is opened and closed with the broker. */
 export function besideBroker(redis: BrokerRedis): BeatRedis {
   return {
     open: async () => {},
@@ -31,7 +31,7 @@ export function besideBroker(redis: BrokerRedis): BeatRedis {
   };
 }
 
-/** A connection of the store's own. */
+/** Uses a connection that belongs to the store. */
 export function elsewhere(url: string, options: RedisTargetOptions = {}): BeatRedis {
   const target = redisTarget(url, options);
   let connection: RedisConnection | undefined;
@@ -46,15 +46,15 @@ export function elsewhere(url: string, options: RedisTargetOptions = {}): BeatRe
   };
 }
 
-/** A token as redis-py makes them: 32 hex digits. */
+/** A lock token in redis-py's form: 32 hex digits. */
 function newToken(): string {
   return randomBytes(16).toString('hex');
 }
 
-/** The lead is renewed three times before it would be lost. */
+/** The lock is renewed three times within its lifetime. */
 const RENEWALS = 3;
 
-/** Our own layout (protocols/celery/schedule/beat.ts): several processes, one leads. */
+/** Jobglot's own layout (protocols/celery/schedule/beat.ts): several processes may run, and one of them leads. */
 export class RedisBeatStore implements BeatStore {
   readonly kind = 'redis';
   readonly keepsPending: boolean = true;
@@ -103,7 +103,7 @@ export class RedisBeatStore implements BeatStore {
     { state, message }: Step,
   ): Promise<{ readonly claimed: beat.Claimed; readonly published: boolean }> {
     const pushes = message === undefined ? undefined : await this.#redis.pushes(message);
-    // Pushed with the claim, a message cannot be missing.
+    // A message that is pushed in the same step as the claim cannot be lost, so no pending run is stored.
     const after = beat.encodeRun(pushes === undefined ? state : { ...state, pending: undefined });
     const claimed = await this.#redis.run(
       beat.claimRun(this.#keys, this.#token, { name, before: stored, after }, pushes),
@@ -132,7 +132,7 @@ export class RedBeatStore implements BeatStore {
   readonly #token = newToken();
   #log: Logger = silent;
   #first = true;
-  /** Definitions that cannot be read and were told of already. */
+  /** Definitions that cannot be read and were already logged. */
   readonly #told = new Set<string>();
 
   constructor(
@@ -215,7 +215,7 @@ export class RedBeatStore implements BeatStore {
 
   async #read({ key, definition, meta }: redbeat.RedBeatRecord): Promise<Scheduled | undefined> {
     if (definition === undefined) {
-      this.#log.warn({ key }, 'beat: the schedule names an entry that is not there; its key is taken out');
+      this.#log.warn({ key }, 'beat: the schedule names an entry that does not exist; its key is removed');
       await this.#redis.run(redbeat.forgetKey(this.#keys, key));
       return undefined;
     }
@@ -225,7 +225,7 @@ export class RedBeatStore implements BeatStore {
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
       const told = `${key}\n${definition}\n${meta}`;
-      if (!this.#told.has(told)) this.#log.warn({ key, error }, 'beat: an entry is left alone');
+      if (!this.#told.has(told)) this.#log.warn({ key, error }, 'beat: an entry cannot be read and is skipped');
       this.#told.add(told);
       return undefined;
     }

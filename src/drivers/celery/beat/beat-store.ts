@@ -12,49 +12,49 @@ import { ConfigError } from '../../../errors.ts';
 import type { Logger } from '../../../log.ts';
 import { read, writeWhole } from '../../../transports/filesystem.ts';
 
-/** An entry with what is known of its runs. */
+/** An entry with the state of its runs. */
 export interface Scheduled {
   readonly entry: BeatEntry;
   readonly state: RunState;
-  /** The stored state as it was read, for the store to tell that nobody has changed it since. */
+  /** The stored state as it was read. The store compares it to detect that another process has changed it. */
   readonly stored: string;
-  /** Does not run, and may later. */
+  /** The entry is disabled. It may be enabled later. */
   readonly disabled?: boolean;
 }
 
-/** A step of an entry: the state it has from now on, when it is due after that, and the message that goes with it. */
+/** A step of an entry: its new state, the time of its next run, and the message that is sent with the step. */
 export interface Step {
   readonly state: RunState;
   readonly nextRunAt: number;
   readonly message?: Publication;
 }
 
-/** Where a beat keeps what it knows between its runs, and with whom it shares the lead. */
+/** Stores the state of a beat between runs, and holds the lock by which several processes agree on a leader. */
 export interface BeatStore {
   /** For logs: `redis`, `redbeat`, `file`, `memory`. */
   readonly kind: string;
-  /** The state may name a message that was claimed and perhaps not sent (`pending`), and keeps it over a crash. */
+  /** Whether the state can name a message that was claimed and perhaps not sent (`pending`), also after a crash. */
   readonly keepsPending: boolean;
-  /** How often the lead must be renewed. Undefined where nobody else may lead. */
+  /** How often the lead must be renewed. Undefined where no other process can lead. */
   readonly renewMs: number | undefined;
   open(log: Logger): Promise<void>;
-  /** Take the lead, or keep it. */
+  /** Takes the lead, or renews it. */
   lead(): Promise<Lead>;
-  /** Make the configured entries the stored ones; called whenever the lead was taken. */
+  /** Replaces the stored entries with the configured ones. Called each time this process takes the lead. */
   prepare(entries: readonly BeatEntry[], now: number): Promise<void>;
-  /** The entries that may be due, and at least the one that is due next within `horizonMs`. */
+  /** The entries that may be due. At least the entry that is due next within `horizonMs` is among them. */
   load(now: number, horizonMs: number): Promise<readonly Scheduled[]>;
   /**
-   * One atomic step of an entry that was loaded, and whether the message went with it. `published` is false where messages are
-   * elsewhere: then it is the caller's to send.
+   * Writes one step of a loaded entry atomically, and returns whether the message was published in the same step. `published` is false
+   * if messages are stored elsewhere. Then the caller must send the message.
    */
   step(scheduled: Scheduled, step: Step): Promise<{ readonly claimed: Claimed; readonly published: boolean }>;
-  /** Give the lead up. */
+  /** Gives up the lead. */
   resign(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** For one process: what it knows is gone with it. */
+/** For one process: the state is lost when the process ends. */
 export class MemoryBeatStore implements BeatStore {
   readonly kind: string = 'memory';
   readonly keepsPending: boolean = true;
@@ -102,11 +102,13 @@ export class MemoryBeatStore implements BeatStore {
 
   async close(): Promise<void> {}
 
-  /** What was changed is to outlive this process, where it can. */
+  /** Writes the changed state to a place that outlives this process, if the store has one. */
   protected async keep(): Promise<void> {}
 }
 
-/** For one process at a time: a JSON file, whole at every moment. Celery's own `celerybeat-schedule` is a Python database, and refused. */
+/**
+ * For one process at a time: a JSON file, which is complete at every moment. Celery's own `celerybeat-schedule` is a Python database and is refused.
+ */
 export class FileBeatStore extends MemoryBeatStore {
   override readonly kind: string = 'file';
   readonly path: string;

@@ -23,28 +23,28 @@ import { CeleryClient, type CeleryClientOptions } from '../client/client.ts';
 import { checkPart, CLIENT_CHECKS } from '../option-checks.ts';
 import type { BeatSettings, CeleryAppOptions } from '../options.ts';
 
-/** The broker, and what is sent when. */
+/** The broker, and the schedule. */
 export interface BeatOptions extends CeleryClientOptions, BeatSettings {}
 
-/** Celery's own: `beat_max_loop_interval`, `redbeat_lock_timeout`. */
+/** Celery's defaults: `beat_max_loop_interval`, `redbeat_lock_timeout`. */
 const MAX_LOOP_SECONDS = 300;
 const REDBEAT_LOCK_LOOPS = 5;
 const LOCK_SECONDS = 15;
-/** How often a process that does not lead asks for the lead. */
+/** How often a process that does not lead tries to take the lead. */
 const ASK_MS = 1_000;
-/** Never longer without a look, whatever the longest pause is: the clock may be set, and others may add entries. */
+/** The longest poll interval, whatever the longest pause is: the clock may be set, and other processes may add entries. */
 const LOOK_MS = 10_000;
-/** A disabled entry may be enabled at any time; RedBeat looks as often. */
+/** A disabled entry may be enabled at any time. RedBeat polls as often. */
 const DISABLED_MS = 5_000;
-/** How soon a message that could not be sent is tried again. */
+/** How soon a message that could not be sent is sent again. */
 const RESEND_MS = 1_000;
-/** A last run that is further in the future was written by a wrong clock. */
+/** A last run that lies further in the future was written by a wrong clock. */
 const WRONG_CLOCK_MS = 300_000;
 const EXPIRES_OF_CLEANUP_SECONDS = 12 * 3600;
 
 /**
- * Celery's beat: sends tasks when they are due. Several processes may run with one schedule; the one that leads sends, and
- * when it dies another does. An entry that was due several times meanwhile is sent once.
+ * Celery's beat: sends tasks when they are due. Several processes may run with the same schedule. Only the leader sends. When the leader dies,
+ * another process takes the lead. An entry that was due several times in between is sent once.
  *
  *     await new Beat({ broker, beatSchedule: { report: { task: 'proj.report', schedule: crontab('0 4 * * *') } } }).run(signal);
  *
@@ -52,7 +52,7 @@ const EXPIRES_OF_CLEANUP_SECONDS = 12 * 3600;
  */
 export class Beat implements AsyncDisposable {
   readonly client: CeleryClient;
-  /** The configured entries; RedBeat's may be more. */
+  /** The configured entries. A RedBeat store may hold more. */
   readonly entries: readonly BeatEntry[];
   readonly #log: Logger;
   readonly #store: BeatStore;
@@ -84,17 +84,17 @@ export class Beat implements AsyncDisposable {
     }
   }
 
-  /** Where last runs are kept: `redis`, `redbeat`, `file` or `memory`. */
+  /** The kind of store for last runs: `redis`, `redbeat`, `file` or `memory`. */
   get scheduler(): string {
     return this.#store.kind;
   }
 
-  /** Whether this process is the one that sends, as far as it knows. */
+  /** Whether this process leads and therefore sends, as far as it knows. */
   get leads(): boolean {
     return this.#leads;
   }
 
-  /** Connects, and sends what is due from then on. Rejects with ConnectionError when a server cannot be reached. */
+  /** Connects, and sends entries that are due from then on. Rejects with ConnectionError when a server cannot be reached. */
   async start(): Promise<void> {
     await this.#open();
     const stop = new AbortController();
@@ -114,7 +114,7 @@ export class Beat implements AsyncDisposable {
     }
   }
 
-  /** Gives the lead to others at once, and closes. */
+  /** Gives up the lead, so that another process can take it at once, and closes the connections. */
   async stop(): Promise<void> {
     const running = this.#running;
     this.#running = undefined;
@@ -153,14 +153,14 @@ export class Beat implements AsyncDisposable {
         pauseMs = await this.#tick(signal);
         failures = 0;
       } catch (error) {
-        this.#log.warn({ error }, 'beat: a look at the schedule failed; trying again');
+        this.#log.warn({ error }, 'beat: a poll of the schedule failed; trying again');
         pauseMs = backoff(failures++, Math.random());
       }
       await pause(Math.ceil(pauseMs), signal);
     }
   }
 
-  /** One look at the schedule; milliseconds until the next. */
+  /** Polls the schedule once. Returns the milliseconds until the next poll. */
   async #tick(signal: AbortSignal): Promise<number> {
     const { renewMs } = this.#store;
     const lead = await this.#store.lead();
@@ -182,7 +182,7 @@ export class Beat implements AsyncDisposable {
     return pauseMs;
   }
 
-  /** Runs an entry if it is due. Milliseconds until it should be looked at again. */
+  /** Runs an entry if it is due. Returns the milliseconds until its next poll. */
   async #look(scheduled: Scheduled): Promise<number> {
     const { entry, state, disabled } = scheduled;
     if (disabled === true) return DISABLED_MS;
@@ -203,9 +203,9 @@ export class Beat implements AsyncDisposable {
       else if (state.pending !== undefined) done = await this.#sendAgain(scheduled, state.pending);
       return done ? nextMs : Math.min(nextMs, RESEND_MS);
     } catch (error) {
-      // A schedule that never comes, from a store that others write.
+      // A schedule that is never due. It comes from a store that other programs write.
       if (!(error instanceof WireError)) throw error;
-      this.#tellOnce(entry.name, error, 'beat: an entry is left alone');
+      this.#tellOnce(entry.name, error, 'beat: the next run of an entry cannot be computed; the entry is skipped');
       return this.#maxIntervalMs;
     }
   }
@@ -215,7 +215,7 @@ export class Beat implements AsyncDisposable {
     return isDue(schedule, lastRunAt, now, this.#zone, { startingDeadlineMs: this.#startingDeadlineMs });
   }
 
-  /** Claim the run, with its message where that is one step; else send the message after it. False: it is still to be sent. */
+  /** Claims the run, and sends its message in the same step if the store can do that, else after it. Returns false if the message is still unsent. */
   async #run(scheduled: Scheduled, dueAt: number, now: number): Promise<boolean> {
     const { entry, state } = scheduled;
     const id = this.#idOf(entry);
@@ -225,7 +225,7 @@ export class Beat implements AsyncDisposable {
     const { claimed, published } = await this.#claim(scheduled, next, now, message);
     if (claimed !== 'claimed') {
       if (claimed === 'deposed') this.#leads = false;
-      this.#log.info({ entry: entry.name, why: claimed }, 'beat: somebody else has this run');
+      this.#log.info({ entry: entry.name, why: claimed }, 'beat: another process has claimed this run');
       return true;
     }
     if (published === 'never') return true;
@@ -246,7 +246,7 @@ export class Beat implements AsyncDisposable {
       try {
         return await this.#store.step(scheduled, this.#stepTo(next, entry, now, message));
       } catch (error) {
-        // Its exchange has no queue: as in Celery, the run is over and the others go on.
+        // Its exchange has no queue. As in Celery, this run is over, and the other entries go on.
         if (!(error instanceof ConfigError)) throw error;
         this.#cannotSend(entry, error);
       }
@@ -255,7 +255,7 @@ export class Beat implements AsyncDisposable {
     return { claimed, published: 'never' };
   }
 
-  /** What was claimed and is not known to be sent: a process died in between, or the broker was away. */
+  /** Sends a run that was claimed and perhaps not sent: a process died in between, or the broker was away. */
   async #sendAgain({ entry, state }: Scheduled, { id, dueAt }: PendingRun): Promise<boolean> {
     if (!(await this.#send(entry, state, id))) return false;
     this.#log.info(
@@ -265,7 +265,7 @@ export class Beat implements AsyncDisposable {
     return true;
   }
 
-  /** Sends, and remembers that it was sent. False, and told of, where that failed: tried again while the store knows of it. */
+  /** Sends a run, and stores that it was sent. Returns false after an error, which is logged. While the store keeps the run, it is sent again. */
   async #send(entry: BeatEntry, state: RunState, id: string): Promise<boolean> {
     try {
       await this.client.enqueue(entry.task, { ...callOf(entry).call, taskId: id });
@@ -286,16 +286,12 @@ export class Beat implements AsyncDisposable {
     return { state, nextRunAt: Math.max(now, nextRunAt), ...(message === undefined ? {} : { message }) };
   }
 
-  /** Undefined, and told of, where an entry's arguments or options cannot be sent: its runs are counted and come to nothing. */
+  /** Undefined if an entry's arguments or options cannot be sent, which is logged. Its runs are counted, but nothing is sent. */
   #message(entry: BeatEntry, id: string): Publication | undefined {
     try {
       const { call, unknown } = callOf(entry);
       if (unknown.length > 0)
-        this.#tellOnce(
-          entry.name,
-          undefined,
-          `beat: options that are not known here are left out: ${unknown.join(', ')}`,
-        );
+        this.#tellOnce(entry.name, undefined, `beat: unknown options are left out: ${unknown.join(', ')}`);
       return this.client.message(entry.task, { ...call, taskId: id });
     } catch (error) {
       if (!(error instanceof WireError || error instanceof ConfigError)) throw error;
@@ -320,7 +316,7 @@ export class Beat implements AsyncDisposable {
   }
 }
 
-/** Celery's own entry, where the result store does not forget by itself. Source: Scheduler.install_default_entries. */
+/** Adds Celery's own entry, if the result store does not expire results by itself. Source: Scheduler.install_default_entries. */
 function withCleanup(
   entries: readonly BeatEntry[],
   client: CeleryClient,
@@ -375,7 +371,7 @@ function redisFor(name: string, url: string | undefined, options: BeatOptions, c
   if (redis !== undefined && (url === undefined || url === options.broker)) return besideBroker(redis);
   if (url !== undefined) return elsewhere(url);
   throw new ConfigError(
-    `celery: the beat's keys need a Redis, and the broker is none; pass ${name}, or beatScheduler: 'file'`,
+    `celery: the beat's keys need a Redis, and the broker is not one; pass ${name}, or beatScheduler: 'file'`,
   );
 }
 

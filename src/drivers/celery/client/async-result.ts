@@ -11,21 +11,21 @@ import {
 import { RemoteError } from '../../../errors.ts';
 import type { WaitOptions } from '../results/await-results.ts';
 
-/** What a revoke means to tasks that run, and to those before this one. */
+/** How a revoke applies to running tasks, and to the tasks before this one. */
 export interface RevokeOptions {
-  /** Stop what runs, too: a Node handler's signal aborts, a Python worker kills the process. @default false */
+  /** Stop the task also if it runs: in Node the signal of the handler aborts, a Python worker kills the process. @default false */
   readonly terminate?: boolean;
-  /** For `terminate`, of Python workers. @default 'SIGTERM' */
+  /** The signal that Python workers send for `terminate`. @default 'SIGTERM' */
   readonly signal?: string;
-  /** Also what goes before it: the earlier steps of its chain, the header of its chord. @default false */
+  /** Revoke the tasks before it too: the earlier steps of its chain, the header of its chord. @default false */
   readonly ancestors?: boolean;
 }
 
-/** What results need of their client. */
+/** The client's methods that results use. */
 export interface ResultReader {
   meta(id: string): Promise<TaskMeta | undefined>;
   metas(ids: readonly string[]): Promise<readonly (TaskMeta | undefined)[]>;
-  /** Wait until each is ready; `ready` may throw, which ends the waiting. */
+  /** Waits until each task is ready. `ready` may throw, which ends the wait. */
   waitAll(
     ids: readonly string[],
     ready: (meta: TaskMeta) => boolean,
@@ -45,14 +45,14 @@ export class AsyncResult<R = unknown> {
   readonly #reader: ResultReader;
   readonly #parent: ResultTuple | null;
 
-  /** @param parent what goes before it, where that is known */
+  /** @param parent the result of the step before it, where that is known */
   constructor(reader: ResultReader, id: string, parent: ResultTuple | null = null) {
     this.#reader = reader;
     this.id = id;
     this.#parent = parent;
   }
 
-  /** The step before it in a chain, or the header of a chord whose body it is. Known of what this client has applied or restored. */
+  /** The step before it in a chain, or the header of the chord whose body it is. Known only for workflows that this client applied or restored. */
   get parent(): AnyResult | undefined {
     return this.#parent === null ? undefined : resultOf(this.#reader, this.#parent);
   }
@@ -66,7 +66,7 @@ export class AsyncResult<R = unknown> {
     return valueOf(meta as TaskMeta) as R;
   }
 
-  /** `PENDING` where nothing is stored: waiting, unknown or expired. */
+  /** The state. `PENDING` if nothing is stored: the task is waiting, unknown or expired. */
   async state(): Promise<string> {
     return (await this.#reader.meta(this.id))?.status ?? 'PENDING';
   }
@@ -89,27 +89,27 @@ export class AsyncResult<R = unknown> {
     return (await this.state()) === 'FAILURE';
   }
 
-  /** What the task has published so far: callbacks, the next step of its chain, what its handler sent. */
+  /** The results of the tasks that this task has published so far: callbacks, the next step of its chain, tasks sent by its handler. */
   async children(): Promise<readonly AnyResult[]> {
     return ((await this.#reader.meta(this.id))?.children ?? []).map((child) => resultOf(this.#reader, child));
   }
 
-  /** This result and all that followed from it, each with its value, level by level. Rejects at the first that failed. */
+  /** This result and the results of all tasks after it, each with its value, level by level. Rejects at the first task that failed. */
   collect(options: WaitOptions = {}): AsyncGenerator<readonly [result: AnyResult, value: unknown]> {
     return collect(this, options);
   }
 
-  /** Remove the stored result. */
+  /** Removes the stored result. */
   forget(): Promise<void> {
     return this.#reader.forget(this.id);
   }
 
-  /** Tell the workers not to run it. Resolves when they are told. Throws ConfigError where the broker has no remote control. */
+  /** Tells the workers not to run the task. Resolves when the message is sent. Throws ConfigError if the broker has no remote control. */
   revoke(options: RevokeOptions = {}): Promise<void> {
     return revoke(this.#reader, this.tuple, options);
   }
 
-  /** As Celery writes it down: `[[id, parent], null]`. */
+  /** The result in Celery's form: `[[id, parent], null]`. */
   get tuple(): ResultTuple {
     return resultTuple(this.id, this.#parent);
   }
@@ -118,7 +118,7 @@ export class AsyncResult<R = unknown> {
 /** The results of a group, in the order of its members, as Celery's GroupResult. */
 export class GroupResult<T extends readonly unknown[] = readonly unknown[]> {
   readonly id: string;
-  /** One for each member; a group where a member ends in one. */
+  /** One result for each member. If a member ends in a group, its result is a GroupResult. */
   readonly results: readonly AnyResult[];
   readonly #reader: ResultReader;
   readonly #tuple: ResultTuple;
@@ -136,7 +136,7 @@ export class GroupResult<T extends readonly unknown[] = readonly unknown[]> {
     return above === null ? undefined : resultOf(this.#reader, above);
   }
 
-  /** The return values. Throws what `AsyncResult.get` throws, for the first member that fails, whether others still run or not. */
+  /** The return values. Throws the errors of `AsyncResult.get` for the first member that fails, also while others still run. */
   async get(options: WaitOptions = {}): Promise<T> {
     const ids = leavesOf(this.#tuple);
     const metas = await this.#reader.waitAll(ids, (meta) => isReady(meta) && (valueOf(meta), true), options);
@@ -148,50 +148,50 @@ export class GroupResult<T extends readonly unknown[] = readonly unknown[]> {
   async ready(): Promise<boolean> {
     return (await this.states()).every((state) => READY_STATES.has(state));
   }
-  /** Whether some have not ended yet. */
+  /** Whether some members have not ended yet. */
   async waiting(): Promise<boolean> {
     return !(await this.ready());
   }
-  /** Whether all have succeeded. */
+  /** Whether all members have succeeded. */
   async successful(): Promise<boolean> {
     return (await this.states()).every((state) => state === 'SUCCESS');
   }
-  /** Whether one has failed. */
+  /** Whether a member has failed. */
   async failed(): Promise<boolean> {
     return (await this.states()).some((state) => state === 'FAILURE');
   }
-  /** How many have succeeded. */
+  /** The number of members that have succeeded. */
   async completedCount(): Promise<number> {
     return (await this.states()).filter((state) => state === 'SUCCESS').length;
   }
 
-  /** The states of the members, and of those of groups among them. */
+  /** The states of the members. For a member that is a group, the states of its members are listed. */
   async states(): Promise<readonly string[]> {
     const metas = await this.#reader.metas(leavesOf(this.#tuple));
     return metas.map((meta) => meta?.status ?? 'PENDING');
   }
 
-  /** As `AsyncResult.collect`, of every member. */
+  /** Like `AsyncResult.collect`, for every member. */
   collect(options: WaitOptions = {}): AsyncGenerator<readonly [result: AnyResult, value: unknown]> {
     return collect(this, options);
   }
 
-  /** Store it under its id, for `client.group` and for Python's `GroupResult.restore`. */
+  /** Stores the group under its id, for `client.group` and for Python's `GroupResult.restore`. */
   save(): Promise<void> {
     return this.#reader.saveGroup(this.id, this.results);
   }
 
-  /** Remove the stored results of the members. */
+  /** Removes the stored results of the members. */
   async forget(): Promise<void> {
     await Promise.all(leavesOf(this.#tuple).map((id) => this.#reader.forget(id)));
   }
 
-  /** Tell the workers not to run its members. */
+  /** Tells the workers not to run the members. */
   revoke(options: RevokeOptions = {}): Promise<void> {
     return revoke(this.#reader, this.#tuple, options);
   }
 
-  /** As Celery writes it down: `[[id, parent], [members]]`. */
+  /** The result in Celery's form: `[[id, parent], [members]]`. */
   get tuple(): ResultTuple {
     return groupTuple(this.id, this.#tuple[1] ?? [], this.#tuple[0][1]);
   }
@@ -201,7 +201,7 @@ export class GroupResult<T extends readonly unknown[] = readonly unknown[]> {
   }
 }
 
-/** The result that a tuple stands for. */
+/** The result object for a result tuple. */
 export function resultOf(reader: ResultReader, tuple: ResultTuple): AnyResult {
   const [[id, parent], children] = tuple;
   return children === null ? new AsyncResult(reader, id, parent) : new GroupResult(reader, tuple);
@@ -221,7 +221,7 @@ function shaped([[id], children]: ResultTuple, values: ReadonlyMap<string, unkno
   return children === null ? values.get(id) : children.map((child) => shaped(child, values));
 }
 
-/** Source: celery/result.py collect, iterdeps, which does not wait for what is not there yet. */
+/** Source: celery/result.py collect, iterdeps. Celery's function does not wait for children that are not stored yet. */
 async function* collect(
   first: AnyResult,
   options: WaitOptions,

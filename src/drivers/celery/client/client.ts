@@ -52,13 +52,13 @@ import type { Signature, SignatureLike, Taking } from '../canvas/signature-types
 import { type EnqueueOptions, inSeconds } from './task-options.ts';
 import { wireOptions } from './wire-options.ts';
 
-/** The broker, where results are, and how tasks are sent. Options of a worker and of a beat are accepted and not read. */
+/** The broker, the result backend, and how tasks are sent. Options of a worker and of a beat are accepted and ignored. */
 export interface CeleryClientOptions extends CeleryAppOptions {
-  /** Around each task that this client sends; the first one is the outermost. @default none */
+  /** Runs around each task that this client sends. The first middleware is the outermost. @default none */
   readonly middleware?: readonly ClientMiddleware[];
   /**
-   * Send again when the broker does not answer: Celery's `task_publish_retry_policy`, in seconds. A connection lost with the
-   * answer on its way sends a task twice. False sends once. @default { maxRetries: 3, intervalStart: 0, intervalStep: 0.2, intervalMax: 1 }
+   * Sends again when the broker does not answer: Celery's `task_publish_retry_policy`, in seconds. If the connection is lost before the broker's
+   * answer arrives, the task may be sent twice. False sends once. @default { maxRetries: 3, intervalStart: 0, intervalStep: 0.2, intervalMax: 1 }
    */
   readonly taskPublishRetry?: false | PublishRetry;
   /** Shaped like pino's. @default nothing is written */
@@ -67,12 +67,12 @@ export interface CeleryClientOptions extends CeleryAppOptions {
 
 const CHORD_UNLOCK = 'celery.chord_unlock';
 
-/** How many tasks `enqueueMany` sends in one round trip. */
+/** The number of tasks that `enqueueMany` sends in one round trip. */
 const BATCH_SIZE = 1_000;
 
 /**
- * Sends tasks to Celery workers in any language, and waits for their results. Connects at the first call. Throws ConfigError for options that it does not
- * know or that cannot be.
+ * Sends tasks to Celery workers in any language, and waits for their results. Connects at the first call. Throws ConfigError for unknown and for
+ * invalid options.
  */
 export class CeleryClient implements FullClient<EnqueueOptions, AsyncResult>, ResultReader {
   /** Emits `job:enqueued` for each task that the broker has taken. */
@@ -109,8 +109,8 @@ export class CeleryClient implements FullClient<EnqueueOptions, AsyncResult>, Re
   }
 
   /**
-   * Send one task. Resolves when the broker has it. Throws ConfigError for a call that cannot be, WireError `unencodable` for arguments that
-   * the serializer cannot write, NotEnqueuedError where a middleware did not pass the task on, and what a middleware throws. Throws
+   * Sends one task. Resolves when the broker has it. Throws ConfigError for an invalid call, WireError `unencodable` for arguments that the
+   * serializer cannot write, NotEnqueuedError if a middleware did not pass the task on, and the errors that a middleware throws. Throws
    * ConnectionError when the broker does not answer; it is then unknown whether the task was sent.
    */
   async enqueue<A extends readonly unknown[], K, R>(
@@ -132,8 +132,8 @@ export class CeleryClient implements FullClient<EnqueueOptions, AsyncResult>, Re
   }
 
   /**
-   * Send many calls of one task, `batchSize` (1 000) in each round trip: one result for each call, in their order. Throws what `enqueue` throws. A call that
-   * cannot be is found before anything is sent; batches that were sent before another error stay sent.
+   * Sends many calls of one task, `batchSize` (1 000) in each round trip. Returns one result for each call, in the same order. Throws the errors of
+   * `enqueue`. All calls are checked before anything is sent. Batches that were sent before another error stay sent.
    */
   async enqueueMany<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
@@ -150,13 +150,13 @@ export class CeleryClient implements FullClient<EnqueueOptions, AsyncResult>, Re
     return results;
   }
 
-  /** Add middleware around what this client sends from now on. The first one added is the outermost. */
+  /** Adds middleware for the tasks that this client sends from now on. The first middleware added is the outermost. */
   use(middleware: ClientMiddleware): this {
     this.#middleware.push(middleware);
     return this;
   }
 
-  /** The message that `enqueue` would send, for a caller that publishes it by itself: no middleware, no event. `taskId` is its id. */
+  /** The message that `enqueue` would send, for a caller that publishes it itself. No middleware runs and no event is sent. `taskId` is its id. */
   message<A extends readonly unknown[], K, R>(
     task: Task<A, K, R> | string,
     call: Call<A, K, EnqueueOptions & { readonly taskId: string }>,
@@ -172,15 +172,15 @@ export class CeleryClient implements FullClient<EnqueueOptions, AsyncResult>, Re
   }
 
   /**
-   * Send a workflow: a signature, chain, group or chord, with more options that win over its own. Resolves when the broker has the tasks that
-   * begin it. The result is that of the last step of a chain, of the body of a chord, or of all members of a group.
+   * Sends a workflow: a signature, chain, group or chord. `options` win over its own. Resolves when the broker has the first tasks. The result is
+   * that of the last step of a chain, of the body of a chord, or of all members of a group.
    *
-   * Each task that is sent now goes through the middleware and is told of by `job:enqueued`: the first step of a chain, each member of a group, the
-   * header of a chord. Later steps travel inside these messages; workers send them. Middleware may change the task's name, arguments, queue, time, headers
-   * and most options, not its id, its group or its links. A middleware that refuses one member of a group rejects the whole call; members that
-   * were sent stay sent, so a chord may wait for a member that never comes.
+   * Each task that is sent now goes through the middleware and gets a `job:enqueued` event: the first step of a chain, each member of a group, the
+   * header of a chord. Later steps travel inside these messages; workers send them. Middleware may change the task's name, arguments, queue, time,
+   * headers and most options. It may not change the task's id, its group or its links. A middleware that refuses one member of a group rejects the
+   * whole call. Members that were already sent stay sent, so a chord may wait for a member that never comes.
    *
-   * Throws WireError `bad-signature`, `no-chords` where the result backend cannot have chords, and what `enqueue` throws.
+   * Throws WireError `bad-signature`, `no-chords` if the result backend does not support chords, and the errors of `enqueue`.
    */
   async apply<Start, Receipt>(
     canvas: Signature<Start, Receipt> & Taking<Signature<Start, Receipt>, []>,
@@ -195,11 +195,11 @@ export class CeleryClient implements FullClient<EnqueueOptions, AsyncResult>, Re
       throw new ConfigError(
         'celery: a group has no result of its own to link to; link its members, or make it a chord',
       );
-    // Once for all tries: what is sent again has the same ids.
+    // Built once for all tries, so that a task that is sent again has the same id.
     const { chords, calls, result } = apply(readSignature(canvas), { options: extra }, this.#publisher());
     if (result === undefined) throw new ConfigError('celery: an empty chain has no result');
     const { typedJson: typed } = this.#app;
-    // A chord's size is known before its first member can end.
+    // The size of a chord must be stored before its first member can end.
     let counted = false;
     const countChords = async (): Promise<void> => {
       if (!counted) for (const chord of chords) await startChord(this.backend, chord);
@@ -208,7 +208,8 @@ export class CeleryClient implements FullClient<EnqueueOptions, AsyncResult>, Re
     if (this.#middleware.length === 0) {
       await this.#publish(() => calls.map((call) => encodeTask(call, { typed })), countChords);
     } else {
-      // The task that watches over a chord is Celery's own. It is sent last, so that it never waits for members that were refused.
+      // Middleware does not see the task that polls a chord, because it is Celery's own.
+      // It is sent last: if a member was refused, it is not sent, so it never waits for that member.
       const watching = calls.filter(({ task }) => task === CHORD_UNLOCK);
       const own = calls.filter(({ task }) => task !== CHORD_UNLOCK).map(workflowEnvelope);
       const tasks = new Map(own.map((task) => [task.envelope, task]));
@@ -223,14 +224,14 @@ export class CeleryClient implements FullClient<EnqueueOptions, AsyncResult>, Re
     return resultOf(this, result) as Receipt;
   }
 
-  /** A saved group (`GroupResult.save`, Python's or ours); undefined where none is stored under this id. */
+  /** A saved group (`GroupResult.save` of Python or of this client). Undefined if none is stored under this id. */
   async group<T extends readonly unknown[] = readonly unknown[]>(groupId: string): Promise<GroupResult<T> | undefined> {
     await this.#open();
     const stored = await this.backend.fetchGroup(groupId);
     return stored === undefined ? undefined : new GroupResult<T>(this, decodeGroupMeta(stored));
   }
 
-  /** Save results as a group, for Python's `GroupResult.restore(groupId)` and for `group`. */
+  /** Saves results as a group, for Python's `GroupResult.restore(groupId)` and for `group`. */
   async saveGroup(groupId: string, results: readonly AnyResult[]): Promise<void> {
     await this.#open();
     const members = results.map(({ tuple }) => tuple);
@@ -238,8 +239,8 @@ export class CeleryClient implements FullClient<EnqueueOptions, AsyncResult>, Re
   }
 
   /**
-   * Tell all workers not to run these tasks, and with `terminate` to stop those that run. Resolves when it is said; nobody answers.
-   * Throws ConfigError where the broker has no remote control.
+   * Tells all workers not to run these tasks, and with `terminate` to stop those that run. Resolves when the message is sent; workers do not answer.
+   * Throws ConfigError if the broker has no remote control.
    */
   async revoke(
     ids: string | readonly string[],
@@ -249,7 +250,7 @@ export class CeleryClient implements FullClient<EnqueueOptions, AsyncResult>, Re
     await this.#control().cast({ method: 'revoke', arguments: { task_id: ids, terminate, signal } });
   }
 
-  /** The stored meta of a task, or undefined: PENDING, expired, forgotten or never sent. */
+  /** The stored meta of a task. Undefined means that the task is PENDING, expired, forgotten or was never sent. */
   async meta(id: string): Promise<TaskMeta | undefined> {
     return (await this.metas([id]))[0];
   }
@@ -261,18 +262,18 @@ export class CeleryClient implements FullClient<EnqueueOptions, AsyncResult>, Re
     return stored.map((meta) => (meta === undefined ? undefined : this.decode(meta)));
   }
 
-  /** Remove the stored result of a task. */
+  /** Removes the stored result of a task. */
   async forget(id: string): Promise<void> {
     await this.#open();
     await this.backend.forget(id);
   }
 
-  /** Wait for a meta that `ready` accepts. */
+  /** Waits for a meta that `ready` accepts. */
   async wait(id: string, ready: (meta: TaskMeta) => boolean, options: WaitOptions = {}): Promise<TaskMeta> {
     return (await this.waitAll([id], ready, options))[0] as TaskMeta;
   }
 
-  /** Wait for a meta that `ready` accepts for each of these ids, in their order. What `ready` throws ends the waiting. */
+  /** Waits for a meta that `ready` accepts for each of these ids, in the same order. An error thrown by `ready` ends the wait. */
   async waitAll(
     ids: readonly string[],
     ready: (meta: TaskMeta) => boolean,
@@ -282,17 +283,17 @@ export class CeleryClient implements FullClient<EnqueueOptions, AsyncResult>, Re
     return awaitMetas(this.backend, ids, { decode: (stored) => this.decode(stored), ready }, options);
   }
 
-  /** A stored meta, from its bytes. Throws WireError. */
+  /** Decodes a stored meta. Throws WireError. */
   decode(stored: Buffer): TaskMeta {
     return decodeMeta(stored, this.#app.resultSerializer);
   }
 
-  /** Connect now rather than at the first call. */
+  /** Connects now rather than at the first call. */
   async open(): Promise<void> {
     await this.#open();
   }
 
-  /** Close the connections. */
+  /** Closes the connections. */
   async close(): Promise<void> {
     await this.#opened?.catch(() => undefined);
     this.#mailbox = undefined;
@@ -315,7 +316,7 @@ export class CeleryClient implements FullClient<EnqueueOptions, AsyncResult>, Re
     ));
   }
 
-  /** An event that cannot be sent is no reason to send a task again. */
+  /** An error of an event is only logged, because it must not cause the task to be sent again. */
   async #tell(events: EventDispatcher, sent: readonly Publication[]): Promise<void> {
     const told = sent.map(taskSent).filter((event) => event !== undefined);
     await Promise.all(told.map((event) => events.send(event))).catch((error: unknown) =>
@@ -323,7 +324,7 @@ export class CeleryClient implements FullClient<EnqueueOptions, AsyncResult>, Re
     );
   }
 
-  /** Calls that were checked, in one round trip. */
+  /** Sends calls that were already checked, in one round trip. */
   async #sendBatch<R>(task: string, calls: readonly AnyCall<EnqueueOptions>[]): Promise<readonly AsyncResult<R>[]> {
     const ids = calls.map(idOf);
     if (this.#middleware.length > 0)
@@ -359,7 +360,7 @@ export class CeleryClient implements FullClient<EnqueueOptions, AsyncResult>, Re
         await this.#open();
         await before?.();
         const wanted = this.events.wanted('job:enqueued');
-        // Many messages need not be in memory at once where nobody asks for them afterwards.
+        // If no event needs the messages afterwards, they need not be in memory all at once.
         if (this.#dispatcher === undefined && !wanted) return await this.broker.publish(publications());
         const sent = [...publications()];
         await this.broker.publish(sent);

@@ -4,7 +4,7 @@ import type { AnyCall, ClientEvents, Envelope } from '../../../client.ts';
 import { checkCall } from '../option-checks.ts';
 import { type EnqueueOptions, inSeconds } from './task-options.ts';
 
-/** A call as client middleware sees it. `options` are those of the call that no other member names. */
+/** A call as client middleware sees it. `options` are the options of the call that have no member of their own. */
 export function envelopeOf(task: string, call: AnyCall<EnqueueOptions>, id: string): Envelope {
   const { args, kwargs, queue, eta, countdown, headers, taskId: _, ...options } = call;
   return {
@@ -20,7 +20,7 @@ export function envelopeOf(task: string, call: AnyCall<EnqueueOptions>, id: stri
   };
 }
 
-/** The call that an envelope holds after the last middleware. Throws ConfigError where middleware has made it impossible. */
+/** The call that an envelope holds after the last middleware. Throws ConfigError if middleware has made the call invalid. */
 export function callOf({ task, args, kwargs, queue, at, headers, options }: Envelope): AnyCall<EnqueueOptions> {
   const call = {
     ...options,
@@ -34,7 +34,7 @@ export function callOf({ task, args, kwargs, queue, at, headers, options }: Enve
   return call;
 }
 
-/** Options of a workflow's task that middleware may change. Its ids, its group and what follows it belong to the workflow. */
+/** Options of a workflow's task that middleware may change. Its id, its group, its callbacks and the tasks after it belong to the workflow. */
 const CHANGEABLE = [
   'priority',
   'serializer',
@@ -48,7 +48,7 @@ const CHANGEABLE = [
   'kwargsrepr',
 ] as const satisfies readonly (keyof TaskCall & keyof EnqueueOptions)[];
 
-/** A task that a workflow begins with, as client middleware sees it, and what the workflow sends once the last middleware has run. */
+/** A first task of a workflow as client middleware sees it, and the message that is sent after the last middleware has run. */
 export function workflowEnvelope(original: TaskCall): {
   readonly envelope: Envelope;
   publication(typed: boolean): Publication;
@@ -104,7 +104,7 @@ export function workflowEnvelope(original: TaskCall): {
   };
 }
 
-/** What a client tells of a task that the broker has. */
+/** The event `job:enqueued` of a task that the broker has taken. */
 export function enqueued({ headers, exchange, routingKey }: Publication): ClientEvents['job:enqueued'] {
   const eta = headers.get('eta');
   return {

@@ -1,14 +1,14 @@
 import type { Route } from '../../../../protocols/celery/message/call.ts';
 
-/** Where a task goes, as `task_routes` says it: a queue's name, or an exchange and a routing key. */
+/** The destination of a task, as in `task_routes`: a queue's name, or an exchange and a routing key. */
 export type TaskRoute =
   | string
   | { readonly queue?: string; readonly exchange?: string; readonly routingKey?: string; readonly priority?: number };
 
-/** A function of `task_routes`; undefined leaves the task to the next entry. */
+/** A router function of `task_routes`. If it returns undefined, the next entry decides. */
 export type TaskRouter = (task: string, args: readonly unknown[], kwargs: unknown) => TaskRoute | undefined;
 
-/** A table, a router function, or a list of both; first match wins. Keys are names, globs (`shop.*`) or regular expressions. */
+/** A table, a router function, or a list of both. The first match wins. Keys are names, globs (`shop.*`) or regular expressions. */
 export type TaskRoutes =
   | Readonly<Record<string, TaskRoute>>
   | TaskRouter
@@ -17,12 +17,12 @@ export type TaskRoutes =
 export interface Destination {
   readonly exchange: string;
   readonly routingKey: string;
-  /** Where `routingKey` names a queue: the key for its exchange, if that is not a direct one. */
+  /** If `routingKey` names a queue: the key for the queue's exchange, if that is not a direct one. */
   readonly queueKey?: string;
   readonly priority?: number;
 }
 
-/** Options of a call that say where to; they win over any route. */
+/** The options of a call that name its destination. They win over any route. */
 export interface RouteOptions {
   readonly queue?: string | undefined;
   readonly exchange?: string | undefined;
@@ -41,7 +41,7 @@ export function destination(
   if (options.exchange !== undefined && options.exchange !== '')
     return { exchange: options.exchange, routingKey: options.routingKey ?? options.queue ?? '' };
   const route = lookup(routes, task, args, kwargs);
-  // Where a call says where to, the route still says how urgent.
+  // If the call names the destination, the priority still comes from the route.
   const priority = typeof route !== 'object' || route.priority === undefined ? {} : { priority: route.priority };
   const queue = options.queue ?? options.routingKey;
   if (queue !== undefined) return { exchange: '', routingKey: queue, ...keyOf(queue, options.routingKey), ...priority };
@@ -57,7 +57,7 @@ function keyOf(queue: string, key: string | undefined): Pick<Destination, 'queue
   return key === undefined || key === queue ? {} : { queueKey: key };
 }
 
-/** The same for a signature's options as they are on the wire. `seen`: the arguments are a user's own, and routers may look at them. */
+/** The same for a signature's options in their wire form. `seen`: the arguments are plain user values, so routers may read them. */
 export function signatureRoute(routes: TaskRoutes, defaultQueue: string, seen = false): Route {
   return (task, options, args, kwargs) => {
     const text = (name: string): string | undefined => {
@@ -98,7 +98,7 @@ function inTable(table: Readonly<Record<string, TaskRoute>>, task: string): Task
   return Object.entries(table).find(([pattern]) => isGlob(pattern) && glob(pattern).test(task))?.[1];
 }
 
-/** Only a star makes a pattern; then `?` and `[…]` count as well. */
+/** Only a name with a star is a pattern. In a pattern, `?` and `[…]` count as well. */
 function isGlob(pattern: string): boolean {
   return pattern.includes('*');
 }

@@ -1,28 +1,28 @@
 import type { SignatureLike } from '../canvas/signature-types.ts';
 
-/** Options of Celery's `apply_async`, in camelCase; seconds where Celery has seconds. */
+/** Options of Celery's `apply_async`, in camelCase. Times are in seconds where Celery has seconds. */
 export interface SignatureOptions {
   /** Seconds from now. */
   readonly countdown?: number;
   /** When to run. */
   readonly eta?: Date;
-  /** Seconds from now, or the time after which the task is not run any more. */
+  /** Seconds from now, or the time after which the task is no longer run. */
   readonly expires?: number | Date;
-  /** By name; the exchange and the key are then the queue's. @default by `taskRoutes`, else `taskDefaultQueue` */
+  /** The queue's name. The exchange and the key are then those of the queue. @default by `taskRoutes`, else `taskDefaultQueue` */
   readonly queue?: string;
-  /** With `routingKey`, in place of a queue. */
+  /** Used with `routingKey`, instead of a queue. */
   readonly exchange?: string;
   /** @default the queue's name */
   readonly routingKey?: string;
   /** 0 to 9. On Redis 0 is the highest, on RabbitMQ the lowest. */
   readonly priority?: number;
-  /** Of your own, beside those of Celery. */
+  /** Your own headers, beside Celery's. */
   readonly headers?: Readonly<Record<string, unknown>>;
   /** Seconds. */
   readonly timeLimit?: number;
   /** Seconds. */
   readonly softTimeLimit?: number;
-  /** Store no result; wins over what the task says where it runs. @default false */
+  /** Store no result. Wins over the task's own option in the worker. @default false */
   readonly ignoreResult?: boolean;
   /** `json`, `msgpack`, `yaml`, `pickle`. @default `taskSerializer` */
   readonly serializer?: string;
@@ -32,33 +32,33 @@ export interface SignatureOptions {
   readonly taskId?: string;
   /** The name that logs and events show. */
   readonly shadow?: string;
-  /** The group it is a member of; set by workflows. */
+  /** The id of the group that the task is a member of; set by workflows. */
   readonly groupId?: string;
   /** Its place in the group, from 0. */
   readonly groupIndex?: number;
-  /** The task that all began with. @default its own id */
+  /** The id of the first task of the workflow. @default its own id */
   readonly rootId?: string;
-  /** The task that sent it. */
+  /** The id of the task that sent this one. */
   readonly parentId?: string;
-  /** Where results over `rpc://` go. @default this client */
+  /** The queue that results over `rpc://` are sent to. @default this client's */
   readonly replyTo?: string;
-  /** What logs and events show instead of the arguments; for hiding secrets. */
+  /** The text that logs and events show instead of the arguments, for hiding secrets. */
   readonly argsrepr?: string;
-  /** As `argsrepr`, of keyword arguments. */
+  /** Like `argsrepr`, for the keyword arguments. */
   readonly kwargsrepr?: string;
-  /** Which retry this is; the first run is 0. */
+  /** The number of this retry; the first run is 0. */
   readonly retries?: number;
 }
 
 /** The options of `apply_async`, in camelCase. */
 export interface EnqueueOptions extends SignatureOptions {
-  /** Called with the result: signatures, or dictionaries as `{ task, args, kwargs, options, subtask_type, immutable }`. */
+  /** Callbacks, called with the result: signatures, or dictionaries like `{ task, args, kwargs, options, subtask_type, immutable }`. */
   readonly link?: SignatureLike | readonly SignatureLike[];
-  /** Called when it fails, as Celery calls errbacks. */
+  /** Errbacks, called when the task fails, in the way Celery calls them. */
   readonly linkError?: SignatureLike | readonly SignatureLike[];
 }
 
-/** So many seconds from now. */
+/** The time this many seconds from now. */
 export function inSeconds(seconds: number): Date {
   return new Date(Date.now() + seconds * 1000);
 }

@@ -29,7 +29,7 @@ const WIRE_NAMES: Readonly<Record<keyof SignatureOptions, string>> = {
   retries: 'retries',
 };
 
-/** Options as they are in a signature, in the order they were given. Throws ConfigError for unknown ones and wrong values. */
+/** Options in the form of a signature, in the order they were given. Throws ConfigError for unknown options and wrong values. */
 export function wireOptions(options: SignatureOptions): ExactMap {
   checkOptions('celery', options, SIGNATURE_CHECKS, CALL_NAMES);
   const wire = new Map<string, unknown>();
