@@ -18,15 +18,15 @@ import type {
 } from '../../inspector.ts';
 import type { RqClient } from './client.ts';
 
-/** Jobs changed in one round trip. */
+/** How many jobs are changed in one round trip. */
 const STEP = 100;
 
 /** One job to act on. */
 interface Subject {
   readonly id: string;
-  /** Its bytes where it is in quarantine. */
+  /** The bytes of its id, if it is in quarantine. */
   readonly bytes: Uint8Array;
-  /** The queue whose registry it is in. */
+  /** The queue in whose registry the job is. */
   readonly queue: string;
   readonly state: string;
   readonly worker: string | undefined;
@@ -50,7 +50,10 @@ export interface SetReader {
 
 type Answer = 'done' | 'gone' | { readonly refused: string };
 
-/** What `RqInspector.act` does. Each change is one script, which looks at what is there when it runs: twice at once, it is done once. */
+/**
+ * The implementation of `RqInspector.act`. Each change is one script, which checks the current state when it runs. If two callers make the same
+ * change at once, it happens once.
+ */
 export class Actions {
   readonly #client: RqClient;
   readonly #reader: SetReader;
@@ -111,8 +114,8 @@ export class Actions {
   }
 
   /**
-   * Every job of a set that matches. One page is read ahead, so that a cursor always names a job that nothing was done to yet. Jobs that come into the set
-   * meanwhile are not meant: no more are looked at than there were.
+   * Every job of a set that matches. One page is read ahead, so that a cursor always names a job that is not changed yet. Jobs that enter the set
+   * meanwhile are left alone: no more jobs are read than the set had at the beginning.
    */
   async #set(
     action: Action,
@@ -120,7 +123,7 @@ export class Actions {
     { onProgress, signal }: ActOptions,
   ): Promise<ActResult> {
     const total = new Tally();
-    // To take each job out of its list would search the whole list for it.
+    // Removing the jobs one by one would search the whole list for each of them.
     if (action === 'delete' && set === 'queued' && filter === undefined) {
       for (const name of queue === undefined ? await this.#client.run(queueNames()) : [queue])
         await this.#empty(name, { ...(signal === undefined ? {} : { signal }) }, (taken) => {
@@ -142,7 +145,7 @@ export class Actions {
       const next = page.cursor === undefined ? undefined : await read(page.cursor);
       const subjects = page.jobs.slice(0, left).map((job) => subjectOf(job, job.foundIn, job.entry.bytes));
       for (const [index, answer] of (await this.#change(action, subjects)).entries())
-        // One that is gone by now was not named by the caller.
+        // A job that is gone by now was not named by the caller, so it is not reported.
         if (answer !== 'gone') total.add((subjects[index] as Subject).id, answer);
       onProgress?.({ done: total.done, total: expected });
       left -= page.jobs.length;
@@ -152,7 +155,7 @@ export class Actions {
     return total.result();
   }
 
-  /** Where these ids are; undefined for one that is no job. */
+  /** Where the jobs with these ids are; undefined for an id without a job. */
   async #subjects(ids: readonly string[], set: string | undefined): Promise<readonly (Subject | undefined)[]> {
     if (set === 'quarantine') {
       const found = new Map<string, Subject>();
@@ -200,7 +203,7 @@ export class Actions {
     return subjects.map((one) => answers.get(one) as Answer);
   }
 
-  /** Jobs of one registry of one queue. */
+  /** Jobs in one registry of one queue. */
   async #changeGroup(action: Action, from: string, group: readonly Subject[], now: Date): Promise<readonly Answer[]> {
     const { queue } = group[0] as Subject;
     const ids = group.map(({ id }) => id);
@@ -224,7 +227,7 @@ export class Actions {
       }
       case 'cancel': {
         const canceled = await Promise.all(ids.map((id) => this.#client.run(jobs.cancel(id, now))));
-        // One that is canceled by now was canceled by another caller.
+        // A job that is canceled by now was canceled by another caller.
         return canceled.map((one) => (typeof one === 'number' ? 'done' : 'gone'));
       }
       case 'terminate':
@@ -284,7 +287,7 @@ export class Actions {
     else if (listens === true) total.add(worker, { refused: 'it lives: it listens to commands' });
     else {
       const queues = record?.queues ?? (await this.#client.run(queueNames())).filter(isQueueName);
-      // A hash that is written for a worker without one would bring it back.
+      // `unregister` writes to the worker's hash. For a worker without a hash, that would create the hash again.
       await this.#client.run(
         record === undefined ? wire.forgetWorker(worker, queues) : unregister(worker, queues, new Date()),
       );
@@ -296,17 +299,17 @@ export class Actions {
 
 type Requeueable = Exclude<RegistryName, 'wip'>;
 
-/** What `sourceOf` says of a job that another caller has dealt with. */
+/** The result of `sourceOf` for a job that another caller has already handled. */
 const DEALT_WITH = '';
 
-/** The registry that an action takes a job from, by its status: empty where another caller was first. Or why it cannot be. */
+/** The registry from which an action takes a job, by the job's status. Empty if another caller was first. Otherwise the reason for a refusal. */
 function sourceOf(action: Action, { state, worker }: Subject): string | { readonly refused: string } {
   const stands = (what: string): { readonly refused: string } => ({ refused: `it is ${state}; ${what}` });
   switch (action) {
     case 'retry':
       if (state === 'failed' || state === 'stopped') return 'failed';
       if (state === 'canceled') return 'canceled';
-      // What another caller has retried is not among the failed ones any more.
+      // A job that another caller has retried is no longer among the failed ones.
       return state === 'queued' ? DEALT_WITH : stands('a job is retried once it failed, was stopped or canceled');
     case 'requeue':
       if (state === 'failed' || state === 'stopped') return 'failed';

@@ -7,21 +7,21 @@ import { RedisConnection } from '../../transports/redis.ts';
 import { type ChangedKeys, PushWatch } from '../../transports/redis-push.ts';
 import type { RedisTarget } from '../../transports/redis-url.ts';
 
-/** How long to wait. What is given up is only the waiting: the job goes on. */
+/** How long to wait. When the time is over, only the waiting ends; the job goes on. */
 export interface WaitOptions {
-  /** @default waits for ever */
+  /** @default no time limit */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
 }
 
-/** Looks again at all that is waited for this often, though nothing was heard. */
+/** The interval at which all awaited jobs are read again, even without a notification. */
 const RECHECK_MS = 5_000;
-/** Where the server does not tell of keys that change. */
+/** The poll interval if the server does not notify of changed keys. */
 const POLL_MS = 200;
-/** Jobs looked at in one round trip. */
+/** How many jobs are read in one round trip. */
 const BATCH = 500;
 
-/** A timer that is set for longer rings at once. */
+/** The longest time for a timer. A timer set for longer fires at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 interface Waiter {
@@ -32,9 +32,9 @@ interface Waiter {
 }
 
 /**
- * Waits for the ends of jobs, however many, on one pair of connections: what is waited for is read once, and read again when
- * Redis says that it changed. So it sees a result, and also that a job was canceled, deleted or has expired, for which a read
- * that blocks on the results would wait for ever.
+ * Waits for the ends of any number of jobs, on one pair of connections. Each awaited job is read once, and read again when Redis notifies that it
+ * changed. So this sees a result, and also a job that was canceled, deleted or has expired. A blocking read of the results would wait forever for
+ * such a job.
  */
 export class ResultWaiter {
   readonly #target: RedisTarget;
@@ -53,8 +53,8 @@ export class ResultWaiter {
   }
 
   /**
-   * How a job ended. `after` is the last result that does not count. Throws ResultTimeoutError, the signal's reason, WireError for
-   * a result that cannot be read, and ConnectionError where Redis cannot be reached at first.
+   * How a job ended. `after` is the id of the last result that does not count. Throws ResultTimeoutError, the signal's reason, WireError for a result
+   * that cannot be read, and ConnectionError if Redis cannot be reached at the start.
    */
   wait(id: string, after: string | undefined, { timeoutMs, signal }: WaitOptions = {}): Promise<Progress> {
     return new Promise((resolve, reject) => {
@@ -105,10 +105,10 @@ export class ResultWaiter {
         tries = 0;
         if (this.#waiters.size === 0 || this.#changed.size > 0) continue;
         await watch.next(seen, watch.active ? RECHECK_MS : POLL_MS, this.#closing.signal);
-        // Nothing heard: what was missed is found this way.
+        // No notification arrived. This finds changes whose notification was missed.
         if (watch.seen === seen) this.#all = true;
       } catch (error) {
-        // Whoever waits for a job waits for the server, too; but not for one that was never there.
+        // A caller that waits for a job also waits for the server to come back, but not for a server that was never reached.
         if (!(error instanceof ConnectionError) || this.#connection === undefined) {
           this.#failAll(error);
           continue;
@@ -118,7 +118,7 @@ export class ResultWaiter {
         await pause(Math.min(2_000, 100 * 2 ** tries++), this.#closing.signal);
       }
     }
-    // In the same breath as the last look at who waits: whoever comes next starts anew.
+    // Set in the same tick as the last check for waiters, so that a new waiter starts a new loop.
     this.#running = false;
   }
 
@@ -148,7 +148,7 @@ export class ResultWaiter {
 
   async #look(reader: RedisConnection): Promise<void> {
     const ids = (this.#all ? [...this.#waiters.keys()] : [...this.#changed]).filter((id) => this.#waiters.has(id));
-    // Before the look: what changes during it is looked at again.
+    // Cleared before the read, so that a job that changes during the read is read again.
     this.#changed = new Set();
     this.#all = false;
     for (let at = 0; at < ids.length; at += BATCH) {
@@ -174,8 +174,8 @@ function idOf(key: string): string {
 }
 
 /**
- * Whether a job is where it stays. A success counts even where the job is to be repeated; a failure that somebody has requeued
- * since does not, nor one that a Python worker is still writing down.
+ * Whether a job has reached its end. A success counts even if the job will be repeated. A failure does not count if the job has been requeued since,
+ * or if a Python worker is still writing it.
  */
 export function hasEnded({ status, latest }: Progress, after: string | undefined): boolean {
   if (status === undefined) return true;

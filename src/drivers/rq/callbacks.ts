@@ -5,28 +5,31 @@ import { timedOut } from '../../../protocols/rq/lifecycle.ts';
 import type { Logger } from '../../log.ts';
 import { pause } from '../../source.ts';
 
-/** What a callback is told. */
+/** The data that every callback gets. */
 export interface RqCallbackCall {
   readonly job: Job;
-  /** The job as RQ keeps it. */
+  /** The job as RQ stores it. */
   readonly hash: JobHash;
   readonly log: Logger;
   /** Aborts at the callback's time limit. */
   readonly signal: AbortSignal;
 }
 
-/** After a success: `value` is what the handler returned. When it throws, the job has failed. */
+/** After a success: `value` is the handler's return value. If the callback throws, the job has failed. */
 export type RqSuccess = { readonly event: 'success'; readonly value: unknown };
-/** After each failed run, also one that will be tried again. */
+/** After each failed run, including one that will be retried. */
 export type RqFailure = { readonly event: 'failure'; readonly error: Failure };
 
 /** After the job was stopped (`stop-job`). */
 export type RqStopped = { readonly event: 'stopped' };
 
-/** A callback of this process, awaited. What it throws after a success fails the job, after a failure stands in for its error, after a stop is logged. */
+/**
+ * A callback in this process, awaited. If it throws after a success, the job fails. If it throws after a failure, its error replaces the job's error.
+ * If it throws after a stop, the error is logged.
+ */
 export type RqCallback = (call: RqCallbackCall & (RqSuccess | RqFailure | RqStopped)) => unknown;
 
-/** By the dotted names that jobs give them: `{ 'app.jobs.report': (call) => … }`. */
+/** Callbacks by the dotted names that jobs give them: `{ 'app.jobs.report': (call) => … }`. */
 export type RqCallbacks = Readonly<Record<string, RqCallback>>;
 
 /** Seconds. Source: rq/defaults.py CALLBACK_TIMEOUT. */
@@ -34,7 +37,7 @@ const CALLBACK_TIMEOUT = 60;
 
 type Told = Omit<RqCallbackCall, 'signal'> & (RqSuccess | RqFailure | RqStopped);
 
-/** What the callback threw, or that it took too long; undefined where it ended well. Never rejects. */
+/** Returns the error that the callback threw, or a timeout error; undefined if it ended well. Never rejects. */
 export async function callBack(
   callback: RqCallback,
   timeout: number | undefined,

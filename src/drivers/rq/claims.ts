@@ -10,10 +10,10 @@ import type { PushWatch } from '../../transports/redis-push.ts';
 import type { RedisConnection } from '../../transports/redis.ts';
 import type { RqOptions } from './options.ts';
 
-/** Hashes of one claim, together; a claim that is larger ends early. */
+/** The most bytes of job hashes in one claim. A claim that reaches it ends early. */
 const BATCH_BYTES = 16 * 2 ** 20;
 
-/** What claiming needs of its source. */
+/** The parts of its source that claiming uses. */
 export interface ClaimsHost {
   readonly worker: string;
   readonly log: Logger;
@@ -22,7 +22,7 @@ export interface ClaimsHost {
   has(execution: string): boolean;
 }
 
-/** Takes jobs off the queues, each started by the script that takes it, so that nothing is ever in this process only. */
+/** Takes jobs from the queues. The script that takes a job also starts it, so no job ever exists in this process only. */
 export class Claims {
   readonly #host: ClaimsHost;
   readonly #queues: readonly string[];
@@ -64,7 +64,7 @@ export class Claims {
         }),
       );
     } catch (error) {
-      // The server may have claimed jobs for this worker and the reply been lost.
+      // The server may have claimed jobs for this worker, and the reply was lost.
       this.#replies.lost();
       throw error;
     }
@@ -74,23 +74,23 @@ export class Claims {
     return reply;
   }
 
-  /** Whether there is a job to claim. Where the server tells of keys that change, it tells `watch` when the answer changes. */
+  /** Whether there is a job to claim. If the server notifies of changed keys, it notifies `watch` when the answer changes. */
   waiting(watch: PushWatch): Promise<boolean> {
-    // Queues that nothing is taken from are left out. They are asked again each second.
+    // Queues with a key of the wrong type are left out. They are checked again each second.
     const exchange = wire.anyWaiting(this.#queues.filter((queue) => !this.#wrongType.includes(queue)));
     const redis = this.#host.redis();
     if (!watch.active) return redis.run(exchange);
-    // A connection that has just come back does not track yet.
+    // A connection that has just been restored does not track keys yet.
     return redis.run(watch.tracked(exchange)).catch(() => redis.run(exchange));
   }
 
-  /** The queue that was served last, and all before it, wait for the others. Source: rq/worker/base.py reorder_queues. */
+  /** Moves the last served queue, and all queues before it, to the end of the order. Source: rq/worker/base.py reorder_queues. */
   #toTheEnd(queue: string): void {
     const at = this.#order.indexOf(queue) + 1;
     this.#order = [...this.#order.slice(at), ...this.#order.slice(0, at)];
   }
 
-  /** Once, and again when it was mended meanwhile. */
+  /** Reports a queue once, and again if it was repaired meanwhile. */
   #reportWrongType(queues: readonly string[]): void {
     for (const queue of queues) {
       if (this.#wrongType.includes(queue)) continue;
@@ -100,13 +100,16 @@ export class Claims {
     this.#wrongType = queues;
   }
 
-  /** Runs that were started for this worker and whose reply never arrived: they bear its name, and no run here is called so. */
+  /**
+   * Gives back runs that were started for this worker and whose reply was lost: their executions have the prefix of this worker, and no run here has
+   * their name.
+   */
   async #giveBackLost(): Promise<void> {
     const redis = this.#host.redis();
     const { worker } = this.#host;
     for (const member of await redis.run(ownExecutions(worker))) {
       const { id, execution } = splitExecution(member);
-      // Runs of a worker that had this name before are abandoned when their time has come.
+      // Runs of an earlier worker with the same name count as abandoned when their deadline has passed.
       if (execution?.startsWith(this.#prefix) !== true || this.#host.has(execution)) continue;
       const [job] = await redis.run(fetchAll([id]));
       const run = {

@@ -5,7 +5,7 @@ import type { Logger } from '../../log.ts';
 import { RedisConnection } from '../../transports/redis.ts';
 import type { RedisTarget } from '../../transports/redis-url.ts';
 
-/** Hears what is published for this worker: `rq:pubsub:W`. */
+/** Receives the commands that are published for this worker: `rq:pubsub:W`. */
 export class Commands {
   readonly #connection: RedisConnection;
   readonly #channel: string;

@@ -15,19 +15,16 @@ import { RedisConnection } from '../../transports/redis.ts';
 import type { RedisTarget } from '../../transports/redis-url.ts';
 import { type RqAppOptions, targetOf } from './options.ts';
 
-/** What is enqueued when, as `rq.cron.register` takes it; its names in camelCase. */
+/** A job and its schedule, with the options of `rq.cron.register` in camelCase. */
 export interface RqCronJob extends Pick<JobOptions, 'meta' | 'webhooks'> {
   /** A task, or its dotted name. */
   readonly func: Pick<Task, 'name' | 'names'> | string;
   readonly queueName: string;
   readonly args?: readonly unknown[];
   readonly kwargs?: Readonly<Record<string, unknown>>;
-  /** Seconds from one to the next; the first is at once, unless it has been enqueued within so long. Either this or `cron`. */
+  /** Seconds between two runs. The first run is immediate, unless the job was enqueued within this interval. Pass either this or `cron`. */
   readonly interval?: number;
-  /**
-   * `'30 7 * * mon-fri'`, in UTC, with a sixth field for seconds where wanted. What is missed while nobody runs is not made up
-   * for.
-   */
+  /** `'30 7 * * mon-fri'`, in UTC, with an optional sixth field for seconds. Runs that are missed while no process runs are not made up for. */
   readonly cron?: string;
   /** @default 180 seconds */
   readonly jobTimeout?: Duration;
@@ -37,12 +34,12 @@ export interface RqCronJob extends Pick<JobOptions, 'meta' | 'webhooks'> {
   readonly failureTtl?: Duration;
 }
 
-/** Where Redis is, and what is sent when. */
+/** The address of Redis, and the jobs with their schedules. */
 export interface RqCronOptions extends RqAppOptions {
   readonly jobs: readonly RqCronJob[];
-  /** How RQ shows it. @default `host:pid:6 hex digits` */
+  /** The name that RQ shows. @default `host:pid:6 hex digits` */
   readonly name?: string;
-  /** Shown as where its jobs are written. */
+  /** Shown as the place where its jobs are configured. */
   readonly configFile?: string;
   /** Shaped like pino's. @default nothing is written */
   readonly log?: Logger;
@@ -56,7 +53,7 @@ interface Entry {
   next: number;
 }
 
-/** As RQ's: a look at least so often, which is the sign of life too. */
+/** As in RQ: the longest time between two polls. Each poll also writes the sign of life. */
 const LONGEST_SLEEP_MS = 60_000;
 const BIRTH_SECONDS = 60;
 const LIFE_SECONDS = 120;
@@ -64,9 +61,9 @@ const DAY_MS = 86_400_000;
 const DEFAULT_RESULT_TTL = 500;
 
 /**
- * Enqueues jobs when they are due, as `rq cron` does, and is listed as RQ's CronScheduler. Unlike there, several processes with
- * the same jobs may run: each run is enqueued once, by whichever is first, and when one dies the others go on. A CronScheduler
- * of Python's with the same jobs does not know of that.
+ * Enqueues jobs when they are due, as `rq cron` does, and is listed as RQ's CronScheduler. Unlike with `rq cron`, several processes with the same
+ * jobs may run. Each run is enqueued once, by the first process; when one process dies, the others continue. A CronScheduler in Python with the same
+ * jobs does not take part in this, so it enqueues them too.
  */
 export class RqCron implements AsyncDisposable {
   readonly name: string;
@@ -79,7 +76,7 @@ export class RqCron implements AsyncDisposable {
   #redis: RedisConnection | undefined;
   #running: Promise<void> | undefined;
 
-  /** Throws ConfigError naming the job and the option. Nothing is opened before it is started. */
+  /** Throws ConfigError naming the job and the option. Opens nothing before it is started. */
   constructor(options: RqCronOptions) {
     this.name = options.name ?? `${hostname()}:${process.pid}:${randomBytes(3).toString('hex')}`;
     this.#scheduler = {
@@ -97,12 +94,12 @@ export class RqCron implements AsyncDisposable {
     this.#entries = options.jobs.map((job) => entryOf(job, this.#serializer, seen));
   }
 
-  /** Where it sends to, without secrets. */
+  /** The address of Redis, without secrets. */
   get address(): string {
     return this.#target.maskedUrl;
   }
 
-  /** What it enqueues, and when each is next. */
+  /** The jobs, and the next time of each. */
   get jobs(): readonly { readonly funcName: string; readonly queueName: string; readonly next: Date }[] {
     return this.#entries.map(({ entry, next }) => ({
       funcName: entry.funcName,
@@ -111,7 +108,7 @@ export class RqCron implements AsyncDisposable {
     }));
   }
 
-  /** Runs until the signal aborts. Rejects where Redis cannot be reached at first; later it waits for it. */
+  /** Runs until the signal aborts. Rejects if Redis cannot be reached at the start. Later it waits for Redis. */
   async run(signal: AbortSignal): Promise<void> {
     const stop = (): void => void this.stop();
     signal.addEventListener('abort', stop, { once: true });
@@ -125,7 +122,7 @@ export class RqCron implements AsyncDisposable {
     }
   }
 
-  /** Resolves once it is listed, and what was due at once is enqueued. */
+  /** Resolves when the scheduler is listed and the jobs that were due at once are enqueued. */
   async start(): Promise<void> {
     if (this.#redis !== undefined) throw new ConfigError('rq: this cron was started before; make another');
     const redis = (this.#redis = new RedisConnection(this.#target, { log: this.#log }));
@@ -141,7 +138,7 @@ export class RqCron implements AsyncDisposable {
     this.#running = this.#loop(redis);
   }
 
-  /** Resolves when nothing more is enqueued. It may be called twice. */
+  /** Resolves when no more jobs will be enqueued. It may be called twice. */
   async stop(): Promise<void> {
     this.#stop.abort();
     await this.#running;
@@ -163,7 +160,7 @@ export class RqCron implements AsyncDisposable {
         await this.#tick(redis);
         failures = 0;
       } catch (error) {
-        // What is due stays due.
+        // A due job stays due.
         failures = Math.min(failures + 1, 10);
         this.#log.error({ error, cron: this.name }, 'what is due cannot be enqueued; trying again');
       }
@@ -171,7 +168,7 @@ export class RqCron implements AsyncDisposable {
     await redis.run(wire.death(this.name)).catch(() => undefined);
   }
 
-  /** Enqueues what is due, and shows it. */
+  /** Enqueues the due jobs, and writes the sign of life. */
   async #tick(redis: RedisConnection): Promise<void> {
     for (const one of this.#entries) if (one.next <= Date.now()) await this.#enqueue(redis, one);
     await redis.run(this.#beat(LIFE_SECONDS));
@@ -198,7 +195,7 @@ export class RqCron implements AsyncDisposable {
       now,
     });
     const other = await this.#claim(redis, run, job);
-    // Of a crontab the next is counted from now: what was missed meanwhile is not made up for.
+    // For a crontab, the next time is counted from now: runs missed meanwhile are not made up for.
     one.latest = 'cron' in schedule ? now.getTime() : (other ?? now.getTime());
     one.next = wire.nextTime(entry, one.latest, now);
     const told = { cron: this.name, id: job.job.id, func: entry.funcName, queue: entry.queueName };
@@ -206,7 +203,10 @@ export class RqCron implements AsyncDisposable {
     else this.#log.debug(told, 'enqueued by another process');
   }
 
-  /** Asked once more after a lost answer: then its own time is the answer, and not another's. */
+  /**
+   * After a lost reply it asks again. If the first call had succeeded, the answer is this run's own time; otherwise it is the time of another
+   * process.
+   */
   async #claim(redis: RedisConnection, run: wire.Run, job: ReturnType<typeof newJob>): Promise<number | undefined> {
     try {
       return await redis.run(wire.enqueueRun(run, job));
@@ -278,7 +278,7 @@ function entryOf(job: RqCronJob, serializer: SerializerName, seen: Map<string, n
   }
 }
 
-/** The same in every process, and after a restart. Of two that are the same in one process, the second is another. */
+/** The id is the same in every process and after a restart. If one process has two identical jobs, the second gets a different id. */
 function idOf(entry: wire.CronEntry, serializer: SerializerName, seen: Map<string, number>): string {
   const { funcName, queueName, args, kwargs, schedule } = entry;
   const when = 'cron' in schedule ? schedule.cron.text : schedule.interval;

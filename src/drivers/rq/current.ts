@@ -5,20 +5,20 @@ import { dumps, loads, type SerializerName } from '../../../protocols/rq/seriali
 import { ConfigError } from '../../errors.ts';
 import type { RedisConnection } from '../../transports/redis.ts';
 
-/** What a handler may see and say of its own job in RQ's terms: `get_current_job()` in Python. */
+/** A handler's own job in RQ's terms, to read it and to store its progress: `get_current_job()` in Python. */
 export interface CurrentJob {
   /** The hash as it was when the run began. */
   readonly hash: JobHash;
-  /** What the job carries beside its arguments, as it was when the run began; empty where that cannot be read. */
+  /** The job's `meta`, as it was when the run began; empty if it cannot be read. */
   readonly meta: unknown;
-  /** Store another `meta`: progress, for whoever looks. False when the job was deleted meanwhile. */
+  /** Store another `meta`, for example progress. Returns false when the job was deleted meanwhile. */
   saveMeta(meta: Readonly<Record<string, unknown>> | ReadonlyMap<string, unknown>): Promise<boolean>;
 }
 
-/** The claim of a job goes with the job, also through middleware that copies it. */
+/** The run is stored on the job object, so that it survives middleware that copies the job. */
 export const CURRENT: unique symbol = Symbol('jobglot.rq.current');
 
-/** The job that a handler was given, in RQ's terms. Throws ConfigError for a job of another system. */
+/** The current job of a handler, in RQ's terms. Throws ConfigError for a job of another system. */
 export function currentJob(job: Job): CurrentJob {
   const own = (job as Job & { readonly [CURRENT]?: CurrentJob })[CURRENT];
   if (own === undefined) throw new ConfigError(`currentJob: '${job.task}' is no job of an RQ worker`);

@@ -7,24 +7,24 @@ import type { Logger } from '../../log.ts';
 import type { Delivery } from '../../source.ts';
 import { callBack, type RqCallback, type RqFailure, type RqStopped, type RqSuccess } from './callbacks.ts';
 
-/** What a delivery needs of its source. */
+/** The parts of its source that a delivery uses. */
 export interface DeliveryHost {
   readonly log: Logger;
-  /** Written with what else is settled in this turn. */
+  /** Written together with the other settlements of this tick. */
   settle(delivery: RqDelivery, settlement: Settlement): Promise<'done' | NotOurs>;
   callback(name: string): RqCallback | undefined;
-  /** What was settled is written. */
+  /** Called when the settlement is written. */
   ended(delivery: RqDelivery, settlement: Settlement): void;
 }
 
-/** One run in the hands of its handler. It was started when it was claimed, so that `begin` has nothing to write. */
+/** One run of a job. The claim has started it already, so `begin` has nothing to write. */
 export class RqDelivery implements Delivery {
   readonly job: Job;
   readonly run: lifecycle.Execution & { readonly execution: string; readonly startedAt: Date };
-  /** Somebody asked for its end, and how that is to be told. */
+  /** Set when a command asked to end the run: which end to report. */
   ending: 'stopped' | 'killed' | undefined;
   lost = false;
-  /** A handler here can run it. */
+  /** Whether a handler here can run it. */
   readonly isKnown: boolean;
   readonly unknown: string | undefined;
   readonly #host: DeliveryHost;
@@ -52,7 +52,7 @@ export class RqDelivery implements Delivery {
   }
 
   async settle(outcome: Outcome): Promise<Disposition> {
-    // Decided once: a write that is tried again writes the same, and callbacks are called once.
+    // The outcome is decided once, so that a repeated write writes the same, and callbacks are called once.
     const { disposition, write } = await (this.#transition ??= this.#decide(outcome));
     const first = this.#attempts++ === 0;
     const settled = await this.#host.settle(this, write);
@@ -60,7 +60,7 @@ export class RqDelivery implements Delivery {
       this.#host.ended(this, write);
       return disposition;
     }
-    // It is not ours any more, or there is no job to write to.
+    // This worker no longer has the run, or the job does not exist any more.
     const { id } = this.job;
     const { status } = settled;
     const fields = { id, task: this.job.task, queue: this.job.queue, status };
@@ -76,19 +76,19 @@ export class RqDelivery implements Delivery {
     return { state: 'requeued' };
   }
 
-  /** RQ has no states beside its own. */
+  /** RQ supports no custom states. */
   update(): Promise<never> {
     const what = 'rq: a job has no states of its own; store what it has done so far with currentJob(job).saveMeta()';
     return Promise.reject(new ConfigError(what));
   }
 
-  /** In the words that RQ's own worker has for a name that it cannot import. */
+  /** The same message as RQ's own worker writes for a name that it cannot import. */
   rejectUnknown(why: string): Outcome {
     const message = `Invalid attribute name: ${this.job.task} (jobglot: ${why})`;
     return { kind: 'fail', error: { type: 'ValueError', message, traceback: '' } };
   }
 
-  /** What is written where it fails without a run. */
+  /** The settlement for a job that fails without a run. */
   failure(outcome: Outcome): Settlement {
     return lifecycle.settle(this.run, outcome, this.#policy, new Date()).write;
   }
@@ -103,7 +103,7 @@ export class RqDelivery implements Delivery {
     try {
       transition = lifecycle.settle(this.run, seen, this.#policy, new Date());
     } catch (error) {
-      // A value that cannot even be looked at: tried for ever, the job would never end.
+      // The value cannot be read at all. If the write were tried forever, the job would never end.
       return lifecycle.settle(this.run, { kind: 'fail', error: toFailure(error) }, this.#policy, new Date());
     }
     const { unwritable: error } = transition;
@@ -115,7 +115,7 @@ export class RqDelivery implements Delivery {
     return transition;
   }
 
-  /** The outcome once the job's callbacks have been called; a success whose callback throws is a failure. */
+  /** The outcome after the job's callbacks have been called. A success whose callback throws becomes a failure. */
   async #called(told: Outcome): Promise<Outcome> {
     const outcome = this.#asAsked(told);
     const { job: hash } = this.run;
@@ -130,11 +130,11 @@ export class RqDelivery implements Delivery {
       case 'fail':
       case 'timeout': {
         const name = hash.failureCallbackName;
-        // Of a killed job nobody is called, as in RQ.
+        // For a killed job no callback is called, as in RQ.
         if (name === undefined || (told.kind === 'cancelled' && this.ending === 'killed')) return outcome;
         const error = outcome.kind === 'timeout' ? lifecycle.timedOut(outcome.limitMs) : outcome.error;
         const thrown = await this.#call(name, hash.failureCallbackTimeout, { event: 'failure', error });
-        // As in RQ, what the callback raised is told in place of what the job did.
+        // As in RQ, the error of the callback replaces the error of the job.
         return thrown === undefined
           ? outcome
           : { kind: outcome.kind === 'fail' ? 'fail' : 'error', error: thrown, retriable: true };
@@ -159,14 +159,14 @@ export class RqDelivery implements Delivery {
     }
   }
 
-  /** `kill-horse` is no stop: the job fails, as one whose process was killed. */
+  /** `kill-horse` is not a stop: the job fails like a job whose process was killed. */
   #asAsked(outcome: Outcome): Outcome {
     if (outcome.kind !== 'cancelled' || this.ending !== 'killed') return outcome;
     const message = 'Work-horse terminated unexpectedly; waitpid returned 9 (signal 9); ';
     return { kind: 'error', error: { type: 'Error', message, traceback: message }, retriable: true };
   }
 
-  /** What the callback threw; undefined where it ended well, or is left out. */
+  /** The error that the callback threw; undefined if it ended well or has no function here. */
   async #call(
     name: string,
     timeout: number | undefined,

@@ -37,8 +37,8 @@ export {
 export { DateTime, Decimal, float, Numeral, PlainDate, PlainTime, Uuid } from '../../../protocols/formats/values.ts';
 
 /**
- * RQ queues as a source of a worker: `new Worker({ tasks, sources: [rq({ url: 'redis://localhost', queues: ['high', 'default'] })] })`.
- * Throws ConfigError for options that cannot work. Nothing is opened before the worker starts.
+ * RQ queues as a source of a worker: `new Worker({ tasks, sources: [rq({ url: 'redis://localhost', queues: ['high', 'default'] })] })`. Throws
+ * ConfigError for options that cannot work. Opens nothing before the worker starts.
  */
 export function rq(options: RqOptions): RqSource {
   if (options.url === '' || options.url === undefined)

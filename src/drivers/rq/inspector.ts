@@ -36,16 +36,16 @@ import type { RqAppOptions } from './options.ts';
 
 /** Where Redis is. */
 export interface RqInspectorOptions extends RqAppOptions {
-  /** Jobs that one search looks at. @default 2000 */
+  /** The most jobs that one search reads. @default 2000 */
   readonly scanLimit?: number;
   /** Shaped like pino's. @default nothing is written */
   readonly log?: Logger;
 }
 
-/** A set of jobs: where it is stored, and in which order a person wants it. */
+/** A set of jobs: where it is stored, and the order in which it is listed. */
 interface StoredSet extends JobSet {
   readonly key: (queue: string) => string;
-  /** Undefined: a list. */
+  /** Undefined: the set is a list. */
   readonly order: 'asc' | 'desc' | undefined;
   /** Undefined: its size is that of the quarantine. */
   readonly count: keyof Counts | undefined;
@@ -55,7 +55,7 @@ interface StoredSet extends JobSet {
 
 const registry = (name: keys.RegistryName) => (queue: string) => keys.registryKey(name, queue);
 
-/** `stopped`: jobs that `stop-job` has ended. RQ keeps them in the failed registry, so `failed` has them, too. */
+/** `stopped`: jobs ended by `stop-job`. RQ keeps them in the failed registry, so they are in `failed` too. */
 const SETS: readonly StoredSet[] = [
   { name: 'queued', kind: 'waiting', byQueue: true, key: keys.queueKey, order: undefined, count: 'queued' },
   { name: 'started', kind: 'running', byQueue: true, key: registry('wip'), order: 'asc', count: 'started' },
@@ -83,7 +83,7 @@ const SETS: readonly StoredSet[] = [
   },
 ];
 
-/** Jobs read in one round trip: a script holds up all other clients while it runs. */
+/** How many jobs are read in one round trip. A script blocks all other clients while it runs. */
 const STEP = 200;
 const MOST_SCHEDULES = 1_000;
 
@@ -92,7 +92,7 @@ interface Cursor {
   readonly behind: wire.PagePosition | undefined;
 }
 
-/** What RQ keeps in Redis, of workers in Python and in Node; and what may be done about it. Connects at the first call. */
+/** Reads and changes the data of RQ in Redis, from workers in Python and in Node. Connects at the first call. */
 export class RqInspector implements Inspector, SetReader {
   readonly system = 'rq';
   readonly sets: readonly JobSet[] = SETS.map(({ name, kind, byQueue }) => ({ name, kind, byQueue }));
@@ -113,7 +113,7 @@ export class RqInspector implements Inspector, SetReader {
   readonly #actions: Actions;
   readonly #scanLimit: number;
 
-  /** Throws ConfigError for a URL that cannot be. */
+  /** Throws ConfigError for an invalid URL. */
   constructor(options: RqInspectorOptions) {
     const { url, redis, serializer, limits, log, scanLimit = 2_000 } = options;
     if (!Number.isSafeInteger(scanLimit) || scanLimit < 1)
@@ -149,7 +149,7 @@ export class RqInspector implements Inspector, SetReader {
       counts: sizes,
       workers: workers.filter(({ record }) => record !== undefined).length,
       busy: workers.filter(({ record }) => record !== undefined && runsOf(record).length > 0).length,
-      // Each worker counts its own jobs, and the count goes with the worker.
+      // Each worker counts its own jobs, and the count is deleted with the worker.
       processed: undefined,
       failed: undefined,
     };
@@ -169,7 +169,7 @@ export class RqInspector implements Inspector, SetReader {
         name,
         size,
         latencyMs: size === 0 || oldest === undefined ? undefined : Math.max(0, now - oldest.getTime()),
-        // `rq suspend` is for all queues at once.
+        // `rq suspend` always applies to all queues.
         paused,
         consumers: workers.filter(({ record }) => record?.queues.includes(name) === true).length,
       };
@@ -181,7 +181,7 @@ export class RqInspector implements Inspector, SetReader {
     return { jobs: jobs.map(withoutEntry), cursor, total, cut };
   }
 
-  /** As `jobs`, with the entry of each job. For actions on a whole set. */
+  /** The same as `jobs`, with the registry entry of each job. For actions on a whole set. */
   async page(name: string, query: JobsQuery): Promise<FoundPage> {
     const set = setOf(name);
     const { limit = 25, filter, queue } = query;
@@ -193,7 +193,7 @@ export class RqInspector implements Inspector, SetReader {
     const total = set.status === undefined ? sum(sizes) : undefined;
     const found: FoundJob[] = [];
     let searched = 0;
-    // A queue that is gone since is stepped over.
+    // A queue that was deleted meanwhile is skipped.
     const rest = start === undefined ? queues : queues.filter((one) => one >= start.queue);
     const others = (at: number): boolean => sum(sizes.slice(sizes.length - rest.length + at + 1)) > 0;
     for (const [at, one] of rest.entries()) {
@@ -202,7 +202,7 @@ export class RqInspector implements Inspector, SetReader {
         const left = limit - found.length;
         const step =
           filter === undefined && set.status === undefined ? Math.min(STEP, left) : Math.min(STEP, this.#scanLimit);
-        // One entry more says whether there is a next page.
+        // One entry more than the page shows whether there is a next page.
         const read = await this.#entries(set, one, behind, step + 1);
         const entries = read.slice(0, step);
         more = read.length > step;
@@ -270,7 +270,7 @@ export class RqInspector implements Inspector, SetReader {
 
   async schedules(): Promise<readonly ScheduleInfo[]> {
     const listed = await this.#client.run(wire.cronJobs(await this.#client.run(wire.cronSchedulers())));
-    // Processes with the same jobs list each of them.
+    // Several cron processes with the same jobs list each job several times.
     const byCall = new Map<string, ScheduleInfo>();
     for (const { record } of listed) {
       const key = JSON.stringify(
@@ -297,7 +297,7 @@ export class RqInspector implements Inspector, SetReader {
     return this.close();
   }
 
-  /** Names of the queues, in their order. What is no name of a queue was not written there by RQ. */
+  /** Names of the queues, in order. A member that is not a queue name was not written by RQ and is left out. */
   async #queues(): Promise<readonly string[]> {
     return (await this.#client.run(queueNames())).filter(keys.isQueueName);
   }
@@ -308,7 +308,7 @@ export class RqInspector implements Inspector, SetReader {
     return names.map((name, at) => ({ name, record: records[at] })).filter(({ record }) => record?.death === undefined);
   }
 
-  /** How many entries each queue has. */
+  /** The number of entries of each queue. */
   async #sizes(set: StoredSet, queues: readonly string[]): Promise<readonly number[]> {
     const { count } = set;
     if (count === undefined) return (await this.#client.run(wire.queueFacts(queues))).map((one) => one.quarantined);
@@ -327,7 +327,7 @@ export class RqInspector implements Inspector, SetReader {
     );
   }
 
-  /** The jobs of some entries; undefined for one that is gone: its `ttl` has passed, or it was deleted. */
+  /** The jobs of some entries; undefined for a job that is gone: its `ttl` has passed, or it was deleted. */
   async #read(
     set: StoredSet,
     queue: string,
@@ -351,7 +351,7 @@ export class RqInspector implements Inspector, SetReader {
     });
   }
 
-  /** Undefined where there is no job of this id. `set`: where it was found; empty: its status says. */
+  /** Undefined if there is no job with this id. `set`: the set in which it was found; if empty, the job's status decides. */
   #inspected(id: string, facts: wire.JobFacts, set: string, dueAt: Date | undefined): InspectedJob | undefined {
     const read = readJob(id, facts.hash);
     if (read === undefined) return undefined;
@@ -409,7 +409,7 @@ export class RqInspector implements Inspector, SetReader {
     }
   }
 
-  /** An id that is no job, in some quarantine. */
+  /** An id without a job, in one of the quarantines. */
   async #quarantined(id: string): Promise<InspectedJob | undefined> {
     for (let cursor: string | undefined, first = true; first || cursor !== undefined; first = false) {
       const page: FoundPage = await this.page('quarantine', {
@@ -463,7 +463,7 @@ function setOf(name: string): StoredSet {
   throw new ConfigError(`rq: there is no set '${name}'; there are ${SETS.map((one) => one.name).join(', ')}`);
 }
 
-/** A job that was made and never enqueued is in no set. */
+/** A job that was created and never enqueued is in no set. */
 function setOfState(state: string): string {
   return SETS.some(({ name }) => name === state) ? state : '';
 }
@@ -481,7 +481,7 @@ function matches(job: InspectedJob, { status }: StoredSet, filter: JobFilter | u
   return searchText(job).includes(filter.text);
 }
 
-/** What a search for a text looks at: the stored hash as it is printed, the call as Python writes it, the failure. */
+/** The texts that a search reads: the stored hash as it is printed, the call in Python syntax, the failure. */
 function searchText({ id, task = '', args = [], kwargs = {}, raw, error }: InspectedJob): string {
   const call = callString(task, args, kwargs, Number.POSITIVE_INFINITY);
   return [id, call, Buffer.from(raw).toString('latin1'), error?.message, error?.traceback].join('\n');
@@ -495,7 +495,7 @@ function readCursor(text: string): Cursor {
     if (typeof queue === 'string' && typeof member === 'string' && typeof at === 'string' && POSITION.test(at))
       return { queue, behind: { member, at } };
   } catch {
-    // What is no JSON is no cursor.
+    // A text that is not JSON is not a cursor.
   }
   throw new ConfigError(`rq: ${JSON.stringify(text.slice(0, 100))} is no cursor of this inspector`);
 }
@@ -522,7 +522,7 @@ function linksOf(hash: JobHash): InspectedJob['links'] {
   };
 }
 
-/** An id that is none of a job. One that is no text is called by a digest of its bytes. */
+/** An entry whose id is not that of a job. An id that is not text is named by a digest of its bytes. */
 function asideJob(bytes: Buffer, queue: string, reason: string | undefined): InspectedJob {
   const text = bytes.toString('utf8');
   const isText = text !== '' && Buffer.from(text, 'utf8').equals(bytes);
@@ -548,7 +548,7 @@ function asideJob(bytes: Buffer, queue: string, reason: string | undefined): Ins
   };
 }
 
-/** Ids of what a worker runs. RQ up to 2.12 says one. */
+/** The ids of a worker's running jobs. RQ up to 2.12 shows only one. */
 function runsOf({ executions, currentJob }: WorkerRecord): readonly string[] {
   const ids = executions.map((member) => keys.splitExecution(member).id);
   return ids.length > 0 || currentJob === undefined ? ids : [currentJob];
@@ -564,7 +564,7 @@ function workerInfo(record: WorkerRecord, jobs: ReadonlyMap<string, InspectedJob
     language: node ? 'Node' : pythonVersion === '' ? undefined : 'Python',
     version: version === '' ? undefined : node ? version : `RQ ${version}`,
     queues,
-    // A worker of RQ runs one job. One of jobglot does not say how many.
+    // A worker of RQ runs one job. A worker of jobglot does not publish its number of slots.
     concurrency: node ? undefined : 1,
     startedAt: birth,
     seenAt: lastHeartbeat,
@@ -576,7 +576,7 @@ function workerInfo(record: WorkerRecord, jobs: ReadonlyMap<string, InspectedJob
   };
 }
 
-/** Still on the list of workers, without a hash: it has given no sign of life for as long as its hash is kept. */
+/** Still on the list of workers, but without a hash: it has given no sign of life for longer than its hash is kept. */
 function goneWorker(name: string): WorkerInfo {
   return {
     id: name,
@@ -616,7 +616,7 @@ function cronInfo(record: Readonly<Record<string, unknown>>): ScheduleInfo {
   };
 }
 
-/** When a job of rq-scheduler comes again; undefined for one that does not. */
+/** When a job of rq-scheduler runs next; undefined for a job that does not repeat. */
 function repeatOf(hash: JobHash, limits: Partial<SerializerLimits> | undefined): string | undefined {
   if (hash.meta === undefined) return undefined;
   try {

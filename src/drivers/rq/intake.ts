@@ -25,21 +25,21 @@ import { CURRENT, type CurrentJob, RunningJob } from './current.ts';
 import { type DeliveryHost, RqDelivery } from './delivery.ts';
 import type { RqOptions } from './options.ts';
 
-/** What the intake needs of its source. */
+/** The parts of its source that the intake uses. */
 export interface IntakeHost extends DeliveryHost {
   readonly worker: string;
   find(task: string): Registration | undefined;
   poison(report: PoisonReport): void;
   redis(): RedisConnection;
-  /** From now on it gets signs of life. */
+  /** From now on the run gets signs of life. */
   track(delivery: RqDelivery): void;
-  /** Written without a run. */
+  /** Settles a run that is not executed here. */
   giveAway(delivery: RqDelivery, settlement: Settlement): void;
 }
 
 /** Classifies a claimed job: a delivery, a failure with its reason, or an id for the quarantine. */
 export class Intake {
-  /** What a job came to is written into its hash, too. */
+  /** Whether the result of a job is also written into its hash. */
   resultsInHash: boolean;
   readonly #options: RqOptions;
   readonly #host: IntakeHost;
@@ -50,7 +50,7 @@ export class Intake {
     this.resultsInHash = options.resultsInHash ?? false;
   }
 
-  /** A claimed job: a delivery, or undefined where it goes elsewhere. */
+  /** Reads a claimed job. Returns a delivery, or undefined if the job goes elsewhere. */
   take(claimed: Claimed, now: Date): RqDelivery | undefined {
     const { id, execution, queue, fields } = claimed;
     const read = readJob(id, fields);
@@ -79,7 +79,7 @@ export class Intake {
     const own: Job & { [CURRENT]?: CurrentJob } = limited(job, registration);
     own[CURRENT] = new RunningJob(read.job, call.serializer, () => this.#host.redis());
     const delivery = this.#track(run, own, call.serializer, registration, unknown);
-    // A job whose function is known and whose callback is not, where that is to be a failure: the run never begins.
+    // The function is known but the callback is not, and `unknownCallback` is `fail`: the run never begins.
     if (unknown !== undefined && registration !== undefined && this.#options.unknownCallback === 'fail') {
       this.#host.giveAway(delivery, delivery.failure(delivery.rejectUnknown(unknown)));
       return undefined;
@@ -101,7 +101,7 @@ export class Intake {
     return delivery;
   }
 
-  /** A result is written as its job was: nothing else says what its reader understands. */
+  /** The result uses the serializer of its job: nothing else tells which one its reader understands. */
   policy(serializer: SerializerName, registration?: Registration): lifecycle.RqPolicy {
     const { resultsTtl = lifecycle.DEFAULT_RESULT_TTL, failureTtl = lifecycle.DEFAULT_FAILURE_TTL } = this.#options;
     const retry = registration?.options.retry;
@@ -114,11 +114,11 @@ export class Intake {
     };
   }
 
-  /** Why no handler here can run it although its function may have one. Undefined: the function decides. */
+  /** Why no handler here can run the job, although there may be a handler for its function. Undefined: the function decides. */
   #unknown(call: Call, job: JobHash, registration: Registration | undefined): string | undefined {
     if (call.instance !== null) return `'${call.funcName.slice(0, 200)}' is a method of a Python object`;
     if (registration === undefined) return undefined;
-    // RQ after 2.12 counts who runs under such a key, and lets the next one go when one has ended.
+    // RQ after 2.12 counts the running jobs under such a key, and starts the next one when one of them has ended.
     if (job.rateLimitKey !== undefined) return "it has a rate limit, which only RQ's own workers keep";
     if (this.#options.unknownCallback === 'skip') return undefined;
     const callback = this.#unknownCallback(job);
@@ -131,7 +131,7 @@ export class Intake {
     );
   }
 
-  /** It cannot be run. It fails, with the reason; what RQ's readers would raise over stands aside in the hash. */
+  /** The job cannot be run. It fails, with the reason. Fields for which RQ's readers would raise an error are renamed in the hash. */
   #poison(
     delivery: RqDelivery,
     thrown: unknown,
@@ -158,7 +158,7 @@ export class Intake {
     this.#host.poison({ system: 'rq', queue: claimed.queue, id, code: error.code, reason, kept });
   }
 
-  /** An id that no registry of RQ could hold. */
+  /** Reports an id that no registry of RQ can hold. */
   tellOfQuarantine(queue: string, id: string, code: string): void {
     this.#host.poison({
       system: 'rq',
@@ -185,7 +185,7 @@ function brokenFields(broken: readonly BrokenField[]): WireError {
   return new WireError('rq', 'undecodable', `the job cannot be read: ${what}`);
 }
 
-/** The field under another name, so that RQ's readers do not raise over it. */
+/** Renames the field, so that RQ's readers do not raise an error for it. */
 function quarantinedField(field: string, fields: readonly Buffer[]): [string, Buffer | undefined][] {
   const at = fields.findIndex((name, index) => index % 2 === 0 && name.toString('latin1') === field);
   const value = fields[at + 1];
@@ -195,13 +195,13 @@ function quarantinedField(field: string, fields: readonly Buffer[]): [string, Bu
   ];
 }
 
-/** The soft limit of its task; the hard one is the job's own. */
+/** Adds the soft limit of the task. The hard limit comes from the job itself. */
 function limited(job: Job, registration: Registration | undefined): Job {
   const softTimeoutMs = registration?.options.softTimeoutMs;
   return softTimeoutMs === undefined ? job : { ...job, softTimeoutMs };
 }
 
-/** A task's policy as RQ's lifecycle takes it. The delay is 180 seconds where the policy names none. `random` gives numbers in [0, 1). */
+/** Turns a task's policy into a retry rule of RQ's lifecycle. The delay is 180 seconds if the policy sets none. `random` returns numbers in [0, 1). */
 export function retryRule(
   retry: RetryPolicy,
   random: () => number = Math.random,

@@ -15,7 +15,7 @@ import type { Exchange } from '../../../protocols/redis.ts';
 import { CanceledJobError, InvalidJobOperationError, NoSuchJobError, RemoteError } from '../../errors.ts';
 import type { WaitOptions } from './await-results.ts';
 
-/** What jobs need of their client. */
+/** The parts of their client that jobs use. */
 export interface JobReader {
   readonly serializer: SerializerName;
   readonly limits: Partial<SerializerLimits> | undefined;
@@ -24,15 +24,15 @@ export interface JobReader {
 }
 
 /**
- * One job, by its id, as RQ's Job. Nothing is kept here: each call asks Redis. All of them reject with ConnectionError where it
- * does not answer.
+ * A handle of one job, by its id, like RQ's Job. It keeps no data: each call asks Redis. All methods reject with ConnectionError if Redis does not
+ * answer.
  */
 export class RqJob<R = unknown> {
   readonly id: string;
   readonly #reader: JobReader;
   readonly #after: string | undefined;
 
-  /** @param after the last result of an earlier job of the same id, which is not this one's */
+  /** @param after the last result of an earlier job with the same id; it does not belong to this job */
   constructor(reader: JobReader, id: string, after?: string) {
     this.#reader = reader;
     this.id = id;
@@ -40,10 +40,9 @@ export class RqJob<R = unknown> {
   }
 
   /**
-   * Waits for the end of the job: what its function returned. A job that is retried is waited for until its last try; of one
-   * that is repeated the latest success counts. Throws RemoteError with the traceback when it failed or was stopped,
-   * CanceledJobError, NoSuchJobError (also when a job with `resultTtl: 0` has ended), ResultTimeoutError after `timeoutMs`, the
-   * signal's reason when it aborts.
+   * Waits for the end of the job and resolves to the return value of its function. For a job that is retried, it waits until the last try. For a job
+   * that is repeated, the latest success counts. Throws RemoteError with the traceback when the job failed or was stopped, CanceledJobError,
+   * NoSuchJobError (also when a job with `resultTtl: 0` has ended), ResultTimeoutError after `timeoutMs`, and the signal's reason when it aborts.
    */
   async get(options: WaitOptions = {}): Promise<R> {
     const { status, latest, legacyResult, legacyExcInfo } = await this.#reader.wait(this.id, this.#after, options);
@@ -55,7 +54,7 @@ export class RqJob<R = unknown> {
       case 'failed':
       case 'stopped':
       case 'max_retries_exceeded':
-        // A result may stay longer than what became of the job: a canceled one was not run again.
+        // A result may outlive the state that it belongs to: a job that was canceled later did not run again.
         if (status !== 'finished') throw remoteError(result.excString ?? result.type);
         break;
       case 'retried':
@@ -74,12 +73,12 @@ export class RqJob<R = unknown> {
     }
   }
 
-  /** Undefined where there is no such job. */
+  /** Undefined if there is no such job. */
   status(): Promise<JobStatus | undefined> {
     return this.#reader.run(jobs.status(this.id));
   }
 
-  /** Everything the job's hash says; undefined where there is none. */
+  /** All fields of the job's hash; undefined if there is no hash. */
   async fetch(): Promise<JobRecord | undefined> {
     const [found] = await this.#reader.run(jobs.fetchJobs([this.id]));
     return found === undefined ? undefined : new JobRecord(found, this.#reader.limits);
@@ -91,7 +90,7 @@ export class RqJob<R = unknown> {
     return latest === undefined ? undefined : new RqResult(latest, this.#reader.limits);
   }
 
-  /** The results that are kept, about ten of them, the newest first. */
+  /** The stored results, about ten at most, the newest first. */
   async results(): Promise<readonly RqResult[]> {
     return (await this.#reader.run(jobs.results(this.id))).map((entry) => new RqResult(entry, this.#reader.limits));
   }
@@ -101,7 +100,7 @@ export class RqJob<R = unknown> {
     return (await this.#fetched()).meta();
   }
 
-  /** Replaces the meta, written as the job's data is. Throws NoSuchJobError; a deleted job does not come back. */
+  /** Replaces the meta; it is written with the serializer of the job's data. Throws NoSuchJobError; a deleted job is not created again. */
   async saveMeta(meta: Readonly<Record<string, unknown>> | ReadonlyMap<string, unknown>): Promise<void> {
     const { job } = await this.#fetched();
     const serializer = sniff(inflate(job.data, this.#reader.limits?.maxBytes));
@@ -110,8 +109,8 @@ export class RqJob<R = unknown> {
   }
 
   /**
-   * Cancels it: nobody starts it any more. What runs of it goes on; `stop` ends that. Resolves to how many jobs that waited for
-   * it were let go. Throws NoSuchJobError, and InvalidJobOperationError where it is canceled already.
+   * Cancels the job: no worker starts it any more. A running job continues; `stop` ends it. Resolves to the number of dependent jobs that were
+   * released. Throws NoSuchJobError, and InvalidJobOperationError if it is already canceled.
    */
   async cancel(options: jobs.CancelOptions = {}): Promise<number> {
     const done = await this.#reader.run(jobs.cancel(this.id, new Date(), options));
@@ -120,7 +119,7 @@ export class RqJob<R = unknown> {
     return done;
   }
 
-  /** Into its queue again, once it has failed, was stopped or canceled. Throws NoSuchJobError, InvalidJobOperationError. */
+  /** Puts a failed, stopped or canceled job into its queue again. Throws NoSuchJobError, InvalidJobOperationError. */
   async requeue({ atFront = false }: { readonly atFront?: boolean } = {}): Promise<void> {
     const { job } = await this.#fetched();
     const registry = job.status === 'canceled' ? 'canceled' : 'failed';
@@ -133,16 +132,15 @@ export class RqJob<R = unknown> {
   }
 
   /**
-   * Deletes it, with its results, which RQ itself leaves. What runs of it goes on, and its end is not written down. False where
-   * there was none.
+   * Deletes the job and its results; RQ itself does not delete the results. A running job continues, and its outcome is not stored. Returns false if
+   * there was no job.
    */
   async delete(options: jobs.DeleteOptions = {}): Promise<boolean> {
     return (await this.#reader.run(jobs.deleteJob(this.id, options))) > 0;
   }
 
   /**
-   * Tells the worker that runs it to stop it. Resolves to whether a worker was told. Throws NoSuchJobError,
-   * InvalidJobOperationError.
+   * Asks the worker that runs the job to stop it. Resolves to whether a worker received the command. Throws NoSuchJobError, InvalidJobOperationError.
    */
   async stop(): Promise<boolean> {
     const { job } = await this.#fetched();
@@ -151,19 +149,19 @@ export class RqJob<R = unknown> {
     return this.#reader.run(sendCommand(job.workerName, { command: 'stop-job', jobId: this.id }));
   }
 
-  /** What it has to wait for. */
+  /** The jobs on which this job depends. */
   async dependencies(): Promise<readonly RqJob[]> {
     const { dependencies } = await this.#reader.run(jobs.relatives(this.id));
     return dependencies.map((id) => new RqJob(this.#reader, id));
   }
 
-  /** What waits for it. */
+  /** The jobs that depend on this job. */
   async dependents(): Promise<readonly RqJob[]> {
     const { dependents } = await this.#reader.run(jobs.relatives(this.id));
     return dependents.map((id) => new RqJob(this.#reader, id));
   }
 
-  /** Its place in its queue, 0 is next; undefined where it is not waiting there. Redis 6.0.6 and newer. */
+  /** Its position in its queue, 0 is next; undefined if it does not wait there. Redis 6.0.6 and newer. */
   async position(): Promise<number | undefined> {
     const { job } = await this.#fetched();
     return job.origin === undefined ? undefined : this.#reader.run(jobs.position(this.id, job.origin));
@@ -176,10 +174,10 @@ export class RqJob<R = unknown> {
   }
 }
 
-/** A job's hash as it was read. What needs a serializer is read when it is asked for. */
+/** A job's hash as it was read. Values that need a serializer are decoded when they are read. */
 export class JobRecord {
   readonly job: JobHash;
-  /** Fields that RQ's own readers would raise over. */
+  /** Fields for which RQ's own readers would raise an error. */
   readonly broken: readonly BrokenField[];
   readonly #limits: Partial<SerializerLimits> | undefined;
 
@@ -201,22 +199,22 @@ export class JobRecord {
     return readCall(this.job.data, this.#limits === undefined ? {} : { limits: this.#limits });
   }
 
-  /** An empty object where there is none. Throws WireError. */
+  /** An empty object if there is no meta. Throws WireError. */
   meta(): unknown {
     const { meta } = this.job;
     return meta === undefined ? {} : loads(meta, this.#limits === undefined ? {} : { limits: this.#limits });
   }
 }
 
-/** One end of one run. */
+/** The result of one run. */
 export class RqResult {
   /** `<milliseconds>-<number>`. */
   readonly id: string;
   readonly type: StoredEntry['type'];
   readonly createdAt: Date;
-  /** Empty for what no worker ran. */
+  /** Empty if no worker ran the job. */
   readonly workerName: string;
-  /** The traceback, or another text that says why it failed. */
+  /** The traceback, or another text with the reason of the failure. */
   readonly excString: string | undefined;
   readonly executionId: string | undefined;
   readonly startedAt: Date | undefined;
@@ -237,7 +235,7 @@ export class RqResult {
     this.#limits = limits;
   }
 
-  /** What it returned, null where nothing is stored; `exact` tells 1.0 from 1. Throws WireError. */
+  /** The return value; null if none is stored. `exact` distinguishes 1.0 from 1. Throws WireError. */
   value({ exact = false }: { readonly exact?: boolean } = {}): unknown {
     return readReturnValue(this.#entry, { exact, ...(this.#limits === undefined ? {} : { limits: this.#limits }) });
   }

@@ -1,7 +1,7 @@
 import { ConfigError } from '../../errors.ts';
 import { type RqOptions, wholeNumber } from './options.ts';
 
-/** When a worker stops by itself: its queues are empty (`burst`), it had enough jobs, or none for too long. */
+/** When a worker stops by itself: its queues are empty (`burst`), it has run enough jobs, or it had no job for too long. */
 export class Limits {
   readonly #burst: boolean;
   readonly #maxIdleMs: number;
@@ -29,13 +29,15 @@ export class Limits {
     this.#busyAt = performance.now();
   }
 
-  /** How long to wait for a push before looking at these limits again. */
+  /** How long to wait for a push before these limits are checked again. */
   patience(ms: number): number {
     if (this.#burst) return Math.min(ms, 50);
     return Math.max(10, Math.min(ms, this.#maxIdleMs));
   }
 
-  /** Why the worker stops; undefined where it goes on. Asked when nothing could be claimed. `running` counts the unknown tasks that are held. */
+  /**
+   * The reason for which the worker stops; undefined if it goes on. Called when nothing could be claimed. `running` includes the held unknown tasks.
+   */
   reached({ running, unknown }: { readonly running: number; readonly unknown: number }): string | undefined {
     const jobs = running - unknown;
     if (jobs > 0) {
@@ -43,7 +45,7 @@ export class Limits {
       return undefined;
     }
     if (this.#bounded && this.#jobsLeft === 0) return 'it has run as many jobs as it may (maxJobs)';
-    // Only unknown tasks are left, which would come round and round.
+    // Only unknown tasks are left, and these would come back again and again.
     if (this.#burst) return 'the queues are empty (burst)';
     if (performance.now() - this.#busyAt >= this.#maxIdleMs) return 'it had no job for too long (maxIdleTime)';
     return undefined;

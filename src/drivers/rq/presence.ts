@@ -6,15 +6,15 @@ import { version as ownVersion } from '../../version.ts';
 import type { RqDelivery } from './delivery.ts';
 
 /**
- * What this worker runs, and what RQ shows of it: one worker, with the job that runs longest as its current one. RQ 2.12 has no
- * form for more than one; RQ after it reads them all from `rq:worker:W:executions`.
+ * What this worker runs, and how RQ shows it: as one worker, with the longest-running job as its current one. RQ 2.12 can show only one job for a
+ * worker; later versions read all of them from `rq:worker:W:executions`.
  */
 export class Presence {
   readonly name: string;
   record: wire.WorkerRecord;
   /** By execution, the oldest first. */
   readonly #running = new RenewingMap<string, RqDelivery>();
-  /** Being written, so as good as over. */
+  /** Runs whose settlement is being written, so they are almost over. */
   readonly #settling = new RenewingSet<string>();
   #suspended = false;
   #shownState: wire.WorkerState = 'started';
@@ -59,7 +59,7 @@ export class Presence {
   has(execution: string): boolean {
     return this.#running.has(execution);
   }
-  /** And its end is not being written. */
+  /** Whether the run is here and its settlement is not being written. */
   isRunning(execution: string): boolean {
     return this.#running.has(execution) && !this.#settling.has(execution);
   }
@@ -75,7 +75,7 @@ export class Presence {
     this.#settling.delete(delivery.run.execution);
   }
 
-  /** What of it is shown differently so far, taken as shown from now on. Undefined where nothing is. */
+  /** The changes since the last call, which then count as shown. Undefined if nothing changed. */
   change(): WorkerChange | undefined {
     const { state } = this;
     const job = this.#current()?.job.id;
@@ -90,7 +90,7 @@ export class Presence {
     return change;
   }
 
-  /** What a sign of life says: `ttl` for how long of its runs, `idleTtl` of the worker where it has none. */
+  /** The data of a sign of life. `ttl`: how long it keeps the runs alive. `idleTtl`: how long it keeps a worker without runs. */
   beat(
     ttl: number,
     idleTtl: number,

@@ -3,10 +3,10 @@ import { checkQueueName, type RegistryName } from '../../../protocols/rq/keys.ts
 import * as queues from '../../../protocols/rq/queues.ts';
 import { JobRecord, type JobReader, RqJob } from './job.ts';
 
-/** A registry by the status of its jobs; `started` is RQ's `wip`. */
+/** A registry, named by the status of its jobs; `started` is RQ's `wip`. */
 export type RegistryState = Exclude<RegistryName, 'wip'> | 'started';
 
-/** One queue, as RQ's Queue. Looking at it changes nothing, where RQ cleans up registries to count them. */
+/** One queue, like RQ's Queue. Reading it changes nothing; RQ itself cleans up registries when it counts them. */
 export class RqQueue {
   readonly name: string;
   readonly #reader: JobReader;
@@ -16,27 +16,27 @@ export class RqQueue {
     this.name = checkQueueName(name);
   }
 
-  /** How many jobs wait in it. */
+  /** The number of waiting jobs. */
   async length(): Promise<number> {
     return (await this.counts()).queued;
   }
 
-  /** How many jobs there are by status. */
+  /** The number of jobs for each status. */
   async counts(): Promise<queues.Counts> {
     return (await this.#reader.run(queues.counts([this.name], new Date())))[0] as queues.Counts;
   }
 
-  /** Ids of what waits, the next to run first. */
+  /** Ids of the waiting jobs; the next job to run comes first. */
   ids({ offset = 0, length = -1 }: Part = {}): Promise<readonly string[]> {
     return this.#reader.run(queues.queuedIds(this.name, offset, length));
   }
 
-  /** What waits, the next to run first. Ids whose job is gone (its `ttl` passed) are left out. */
+  /** The waiting jobs; the next job to run comes first. Ids whose job is gone (its `ttl` passed) are left out. */
   async jobs(part: Part = {}): Promise<readonly JobRecord[]> {
     return records(this.#reader, await this.ids(part));
   }
 
-  /** Deletes what waits, with its results. Resolves to how many it were. */
+  /** Deletes the waiting jobs and their results. Resolves to the number of deleted jobs. */
   async empty(): Promise<number> {
     let all = 0;
     for (;;) {
@@ -46,7 +46,10 @@ export class RqQueue {
     }
   }
 
-  /** Empties it and forgets it; with `jobs: false` its jobs stay, and nobody runs them. Resolves to how many were deleted. */
+  /**
+   * Empties the queue and removes it from the list of queues. With `jobs: false` its jobs are kept, but no worker runs them. Resolves to the number
+   * of deleted jobs.
+   */
   async delete({ jobs: too = true }: { readonly jobs?: boolean } = {}): Promise<number> {
     const emptied = too ? await this.empty() : 0;
     await this.#reader.run(queues.forgetQueue(this.name));
@@ -59,7 +62,7 @@ export class RqQueue {
   }
 }
 
-/** Which of many. All where nothing is said. */
+/** A range of entries. All entries by default. */
 export interface Part {
   readonly offset?: number;
   readonly length?: number;
@@ -77,7 +80,7 @@ export class RqRegistry {
     this.state = state;
   }
 
-  /** How many there are. */
+  /** The number of jobs. */
   async count(): Promise<number> {
     const [all] = await this.#reader.run(queues.counts([this.queue], new Date()));
     return (all as queues.Counts)[this.state];
@@ -93,14 +96,14 @@ export class RqRegistry {
     return (await this.entries(part)).map(({ id }) => id);
   }
 
-  /** Those whose job is there still. */
+  /** The jobs that still exist. */
   async jobs(part: Part = {}): Promise<readonly JobRecord[]> {
     return records(this.#reader, await this.ids(part));
   }
 
   /**
-   * Into the queue again: these, or all of them. Resolves to how many were. What runs is not requeued, and what is not in the
-   * registry, or has no job any more, is left out.
+   * Puts these jobs, or all of them, into the queue again. Resolves to how many were requeued. Running jobs are not requeued. Ids that are not in the
+   * registry, or have no job any more, are left out.
    */
   async requeue(ids?: readonly string[], { atFront = false }: { readonly atFront?: boolean } = {}): Promise<number> {
     const registry = this.#name;
@@ -127,7 +130,7 @@ export class RqRegistry {
 
 const BATCH = 500;
 
-/** Hashes in batches: a registry may have very many. */
+/** Reads hashes in batches, because a registry may have very many. */
 export async function records(reader: JobReader, ids: readonly string[]): Promise<readonly JobRecord[]> {
   const found: JobRecord[] = [];
   for (let at = 0; at < ids.length; at += BATCH) {

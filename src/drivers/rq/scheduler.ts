@@ -5,7 +5,7 @@ import type { Logger } from '../../log.ts';
 import { type Agent, pause } from '../../source.ts';
 import type { RedisConnection } from '../../transports/redis.ts';
 
-/** Puts what is due into its queue: scheduled jobs, delayed retries, repeats. Shares its locks with Python's schedulers. */
+/** Puts due jobs into their queues: scheduled jobs, delayed retries, repeats. Shares its locks with the schedulers of Python. */
 export class Scheduler implements Agent {
   readonly name = 'rq: scheduler';
   readonly #record: SchedulerRecord;
@@ -29,7 +29,7 @@ export class Scheduler implements Agent {
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await this.tick();
-      // Times are whole seconds: just behind each, what is due then is due now.
+      // Due times are whole seconds. A poll just after each full second finds the jobs that are due then.
       await pause(1_005 - (Date.now() % 1_000), signal);
     }
   }
@@ -42,7 +42,7 @@ export class Scheduler implements Agent {
     }
   }
 
-  /** Once, and again when it was mended meanwhile. */
+  /** Reports a queue once, and again if it was repaired meanwhile. */
   #reportWrongType(keys: readonly string[]): void {
     for (const key of keys)
       if (!this.#wrongType.includes(key))
@@ -53,7 +53,7 @@ export class Scheduler implements Agent {
     this.#wrongType = keys;
   }
 
-  /** Others need not wait for our locks to expire. */
+  /** Releases the locks, so that other schedulers need not wait until they expire. */
   resign(): Promise<void> {
     return this.#redis().run(resign(this.#record));
   }

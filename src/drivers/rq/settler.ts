@@ -13,7 +13,7 @@ interface Settling {
   settled?: wire.Settled;
 }
 
-/** Writes what became of runs: all that end in one turn of the event loop in one script, with what the worker then shows of itself. */
+/** Writes the outcomes of runs. All that end in one tick are written by one script, together with the changed state of the worker. */
 export class Settler {
   readonly #presence: Presence;
   readonly #chores: Chores;
@@ -28,7 +28,7 @@ export class Settler {
     this.#settle = redis.batchPerTick((items: readonly Settling[]) => this.#settleAll(items));
   }
 
-  /** Rejects with WireError `wrong-type` where a key is of another type than RQ has there: then nothing was written. */
+  /** Rejects with WireError `wrong-type` if a key has another type than in RQ; then nothing was written. */
   async settle(delivery: RqDelivery, settlement: wire.Settlement): Promise<'done' | wire.NotOurs> {
     const item: Settling = { delivery, settlement };
     this.#presence.settling(delivery, true);
@@ -43,13 +43,13 @@ export class Settler {
     return item.settled ?? 'done';
   }
 
-  /** Settles a job that is not run here, and tries again until it is written: until then this worker keeps the job alive. */
+  /** Settles a job that is not run here, and tries again until it is written. Until then this worker keeps the job alive. */
   giveAway(delivery: RqDelivery, settlement: wire.Settlement): void {
     const { id, queue } = delivery.job;
     this.#chores.add('give a job away', () => this.settle(delivery, settlement), { id, queue });
   }
 
-  /** Resolves when nothing is left to be given away, or after `limitMs`. */
+  /** Resolves when all such jobs are settled, or after `limitMs`. */
   async idle(limitMs?: number): Promise<void> {
     await this.#chores.settled(limitMs);
   }
@@ -76,7 +76,7 @@ export class Settler {
   }
 }
 
-/** What goes back to the head of a queue goes there last first, so that it stands there in its order. */
+/** Jobs that go back to the head of a queue are pushed last first, so that they keep their order there. */
 function inOrder(items: readonly Settling[]): readonly Settling[] {
   const toHead = ({ settlement: { next } }: Settling): boolean =>
     next !== undefined && 'push' in next && next.push === 'head';
@@ -86,7 +86,7 @@ function inOrder(items: readonly Settling[]): readonly Settling[] {
   return [...items.filter((item) => !toHead(item)), ...heads];
 }
 
-/** Tried again until the key is mended: the run goes on meanwhile, and no other worker takes it. */
+/** The write is tried again until the key is repaired. The run stays alive meanwhile, and no other worker takes it. */
 function wrongType({ job }: RqDelivery, { wrongType: key }: wire.WrongType): WireError {
   const what = `the job ${job.id} of '${job.queue}' cannot be settled: the key '${key}' is of another type than RQ has there. Rename it or delete it`;
   return new WireError('rq', 'wrong-type', what);

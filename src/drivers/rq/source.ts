@@ -34,18 +34,18 @@ import { Settler } from './settler.ts';
 import { Upkeep } from './upkeep.ts';
 import { sendWebhooks } from './webhooks.ts';
 
-/** Fewer are not worth a claim of their own. */
+/** The fewest free slots that are worth a separate claim ahead. */
 const AHEAD = 8;
-/** Jobs in one claim behind a claim that found only unknown tasks: these take no slot, and known ones may stand behind many of them. */
+/** How many jobs are claimed after a claim that found only unknown tasks. Unknown tasks take no slot, and known tasks may be behind many of them. */
 const PAST_UNKNOWN = 200;
-/** How long a worker that found only unknown tasks lets other workers go first. */
+/** How long a worker that found only unknown tasks waits, so that other workers can go first. */
 const HEAD_START_MS = 50;
 
-/** The consuming side of an RQ worker. What runs is started by the claim itself, so nothing is ever in this process only. */
+/** The consuming side of an RQ worker. The claim itself starts the jobs, so no job ever exists in this process only. */
 export class RqSource implements Source, IntakeHost {
   readonly system = 'rq';
   readonly concurrency: number;
-  /** A job that waits here would be shown as started. */
+  /** None: a prefetched job would be shown as started. */
   readonly prefetch = 0;
   readonly queues: readonly string[];
   readonly agents: readonly Agent[];
@@ -54,9 +54,12 @@ export class RqSource implements Source, IntakeHost {
   readonly presence: Presence;
   readonly #options: RqOptions;
   readonly #target: RedisTarget;
-  /** Seconds without a sign of life after which its jobs are abandoned, and while it has some Redis forgets this worker. */
+  /**
+   * Seconds without a sign of life after which this worker's jobs count as abandoned. While the worker has jobs, its hash expires after the same
+   * time.
+   */
   readonly #ttl: number;
-  /** The same for a worker that has none. */
+  /** The expiry of the hash of a worker without jobs. */
   readonly #idleTtl: number;
   readonly #claims: Claims;
   readonly #intake: Intake;
@@ -64,19 +67,19 @@ export class RqSource implements Source, IntakeHost {
   readonly #limits: Limits;
   readonly #scheduler: Scheduler | undefined;
   readonly #upkeep: Upkeep;
-  /** Webhooks under way. */
+  /** Webhook requests in progress. */
   readonly #requests = new Set<Promise<void>>();
   #host: Host | undefined;
   #log: Logger = silent;
   #redis: RedisConnection | undefined;
   #watch: PushWatch | undefined;
   #commands: Commands | undefined;
-  /** Tells what has changed of the worker, unless it has changed back when the turn's commands leave. */
+  /** Writes the changed state of the worker, unless it has changed back when the commands of the tick are sent. */
   #show: ((item: undefined) => Promise<void>) | undefined;
   /** The name is registered for this worker. */
   #born = false;
   #drained = false;
-  /** The last jobs that were claimed had no handler here. */
+  /** The last claimed jobs had no handler here. */
   #onlyUnknown = false;
   #ahead: Promise<readonly RqDelivery[]> | undefined;
 
@@ -84,7 +87,7 @@ export class RqSource implements Source, IntakeHost {
     this.#options = options;
     this.queues = queueNames(options.queues);
     this.presence = new Presence(options.name ?? randomUUID().replaceAll('-', ''), this.queues);
-    // Other workers see by it that this worker lives.
+    // The connection name shows other workers that this worker lives.
     this.#target = targetOf(options, connectionName(this.presence.name));
     this.concurrency = wholeNumber('concurrency', options.concurrency ?? 10, 1);
     this.unknownTask = options.unknownTask;
@@ -142,11 +145,11 @@ export class RqSource implements Source, IntakeHost {
     await this.#watch.open();
     this.#commands = new Commands(record.name, this.#target, this.#log, (command) => this.#obey(command));
     await this.#commands.open();
-    // What is due by now belongs to the burst.
+    // Jobs that are due by now belong to the burst.
     if (this.#options.burst === true) await this.#scheduler?.tick();
   }
 
-  /** Where workers of an RQ are that knows no stream of results, programs that wait for results look into the hash, too. */
+  /** RQ workers that do not support the stream of results may be present. Programs that wait for results then also read the hash. */
   async #lookForOldWorkers(redis: RedisConnection): Promise<void> {
     try {
       const workers = await redis.run(fetchWorkers(await redis.run(workerNames())));
@@ -161,7 +164,7 @@ export class RqSource implements Source, IntakeHost {
     }
   }
 
-  /** A worker of jobglot that was killed left its name behind: no connection but this one is called by it. */
+  /** Takes over the name of a killed jobglot worker. It must be certain that no other connection than this one uses the name. */
   async #takeOver(redis: RedisConnection): Promise<void> {
     const { record } = this.presence;
     const look = presenceWire.whoIs(record.name, connectionName(record.name));
@@ -197,7 +200,7 @@ export class RqSource implements Source, IntakeHost {
         }
         if (!this.#drained) continue;
       }
-      // Between the claim and this look there is no gap: what was pushed meanwhile is seen by it, what comes later is told.
+      // There is no gap between the claim and this check: it sees jobs pushed meanwhile, and `watch` is notified of later ones.
       const waiting = await this.#claims.waiting(watch);
       this.#drained = false;
       if (waiting) {
@@ -207,21 +210,21 @@ export class RqSource implements Source, IntakeHost {
       this.#stopIfDone();
       await watch.next(seen, this.#limits.patience(watch.active ? 1_000 : 50), signal);
       if (watch.seen !== seen) await this.#letOthersGoFirst(signal);
-      // Nothing for a second: the worker hears so, and knows that this source lives.
+      // No job for a second. Returning nothing shows the worker that this source is alive.
       if (watch.seen === seen) return [];
     }
     return [];
   }
 
   /**
-   * For slots that are free: under way before the handlers of this claim run, so that Redis and this process work at the same time. Not
-   * where the queues were seen empty.
+   * Starts a claim for the free slots before the handlers of the current claim run, so that Redis and this process work at the same time. It does not
+   * do so if the queues were found empty.
    */
   async #claimAhead(free: number, signal: AbortSignal): Promise<void> {
     const want = Math.min(free, this.#limits.jobsLeft);
     if (want < AHEAD || this.#drained || signal.aborted) return;
     this.#ahead = this.#claim(want);
-    this.#ahead.catch(() => undefined); // told to the call that takes it
+    this.#ahead.catch(() => undefined); // reported by the call that takes it
     await nextTurn();
   }
 
@@ -236,7 +239,7 @@ export class RqSource implements Source, IntakeHost {
     for (const claimed of reply.claimed) {
       const delivery = this.#intake.take(claimed, now);
       if (delivery === undefined) continue;
-      // There is no slot for it: it goes back to the head of its queue, in its order.
+      // There is no slot for this job. It goes back to the head of its queue, in its order.
       if (delivery.isKnown && known === max) this.giveAway(delivery, lifecycle.giveBack(delivery.run, now, 'head'));
       else deliveries.push(delivery);
       if (delivery.isKnown && known < max) known += 1;
@@ -247,12 +250,12 @@ export class RqSource implements Source, IntakeHost {
     return deliveries;
   }
 
-  /** Unknown tasks that have just gone back are for other workers, which are as fast as this one at most. */
+  /** Unknown tasks that have just gone back are for other workers, which may be slower than this one. */
   async #letOthersGoFirst(signal: AbortSignal): Promise<void> {
     if (this.#onlyUnknown) await pause(HEAD_START_MS, signal);
   }
 
-  /** Once a limit of this worker's is reached, it stops by itself. */
+  /** Stops the worker once one of its limits is reached. */
   #stopIfDone(): void {
     const why = this.#limits.reached({ running: this.presence.size, unknown: this.#unknownHeld });
     if (why === undefined) return;
@@ -278,7 +281,7 @@ export class RqSource implements Source, IntakeHost {
     await Promise.race([Promise.all([this.#settler.idle(2_000), ...this.#requests]), pause(2_000)]);
     this.#settler.close();
     const redis = this.#redis;
-    // With runs that could not be given back it stays on the lists: other workers see that it is gone, and recover them.
+    // If some runs could not be given back, the worker stays on the lists. Other workers see that it is gone, and recover the runs.
     if (redis?.ready === true && this.#born && this.presence.size === 0) {
       const goodbyes = [
         redis.run(presenceWire.unregister(this.presence.name, this.queues, new Date())),
@@ -333,7 +336,7 @@ export class RqSource implements Source, IntakeHost {
         this.#log.info({}, 'told to shut down');
         return this.#host?.stop();
       case 'kill-horse':
-        // One process here runs many; Python's killed the one that it had.
+        // This process runs many jobs, so all of them end. A Python worker kills its only one.
         for (const delivery of this.presence.deliveries) this.#end(delivery, 'killed');
         return;
       case 'stop-job':
@@ -355,7 +358,7 @@ export class RqSource implements Source, IntakeHost {
     const { runs, options } = this.presence.beat(this.#ttl, this.#idleTtl, new Date());
     const lost = await this.redis().run(presenceWire.heartbeat(runs, options));
     for (const { id, queue, execution } of lost) {
-      // It may have been ended in the very same turn.
+      // The run may have been settled in the same tick.
       if (this.presence.isRunning(execution))
         this.#log.warn(
           { id, queue },

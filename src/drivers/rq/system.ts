@@ -11,14 +11,14 @@ declare module '../../task.ts' {
 declare module '../../config.ts' {
   interface Config {
     /**
-     * One RQ source, as options, so that flags and RQ_REDIS_URL can change single ones; and what `jobglot cron rq` enqueues when. Not
-     * beside `sources`.
+     * Options of one RQ source, so that flags and RQ_REDIS_URL can change single options; and the jobs that `jobglot cron rq` enqueues, with their
+     * schedules. Not allowed beside `sources`.
      */
     readonly rq?: Partial<RqOptions> & { readonly cron?: readonly RqCronJob[] };
   }
 }
 
-/** What is known of RQ before its driver is loaded. */
+/** The facts about RQ that are needed before its driver is loaded. */
 export const rqSystem: System<'rq'> = {
   name: 'rq',
   title: 'RQ',

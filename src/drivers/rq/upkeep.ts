@@ -13,54 +13,54 @@ import { callBack, type RqCallback } from './callbacks.ts';
 export interface UpkeepOptions {
   readonly worker: string;
   readonly queues: readonly string[];
-  /** Seconds between two looks for runs whose worker is gone. */
+  /** Seconds between two checks for runs whose worker is gone. */
   readonly abandonedInterval: number;
-  /** Seconds between two cleanings. */
+  /** Seconds between two cleanings of the registries. */
   readonly maintenanceInterval: number;
   readonly abandonedJobs: 'fail' | 'requeue';
   readonly unknownCallback: 'leave' | 'skip' | 'fail';
   readonly policy: () => lifecycle.RqPolicy;
   readonly callback: (name: string) => RqCallback | undefined;
-  /** A run of this process's own: its deadline may have passed while the process stood still, and it goes on. */
+  /** Whether a run belongs to this process. Its deadline may have passed while the process was paused, but the run goes on. */
   readonly isHere: (execution: string) => boolean;
   readonly redis: () => RedisConnection;
   readonly log: () => Logger;
 }
 
-/** How long a worker of ours may be without its connection before its runs count as abandoned. */
+/** How long a worker of this package may be without its connection before its runs count as abandoned. Milliseconds. */
 const MISSED_MS = 10_000;
-/** Seconds: whoever holds the lock of a queue for longer is slow, dead, or an RQ that lets it expire. */
+/** Seconds. A process that holds the lock of a queue for longer is slow, dead, or an RQ that lets the lock expire. */
 const LOCK_PATIENCE = 60;
-/** Seconds: how long Python has for jobs whose callback only it knows. Its cleaning is every ten minutes. */
+/** Seconds that Python workers have for jobs whose callback only they know. Python cleans its registries every ten minutes. */
 const CALLBACK_PATIENCE = 1_200;
-/** Jobs that were deferred since then are looked at each time; all of them when the registries are cleaned. */
+/**
+ * Jobs that were deferred within this time are checked in each round; all deferred jobs are checked when the registries are cleaned. Milliseconds.
+ */
 const RECENTLY_MS = 120_000;
 const ANY_DEADLINE = Number.MAX_SAFE_INTEGER;
 
 /**
- * What workers do for each other: runs whose worker is gone are ended or run again, registries are cleaned.
- *
- * A run is abandoned when its deadline has passed, whoever ran it; one of a worker of ours also when that worker has had no
- * connection for ten seconds, which is what a kill leaves. Each is taken by a script that looks once more, so that two who see the same
- * do it once.
+ * The upkeep that workers do for each other: runs whose worker is gone are ended or run again, and registries are cleaned. A run is abandoned when
+ * its deadline has passed, for any worker. A run of a worker of this package is also abandoned when that worker has had no connection for ten
+ * seconds, which is the case after a kill. A script takes each run and checks it once more, so if two workers find the same run, it is handled once.
  */
 export class Upkeep implements Agent {
   readonly name = 'rq: upkeep';
   readonly #options: UpkeepOptions;
   readonly #token = randomUUID();
   #cleanedAt = Number.NEGATIVE_INFINITY;
-  /** This server, or what stands before it, does not say who is connected. */
+  /** This server, or a proxy before it, does not list the connected clients. */
   #blind = false;
 
   #orphans: readonly string[] = [];
-  /** Keys of another type that were told of. */
+  /** Keys of the wrong type that have been reported. */
   readonly #said = new Set<string>();
 
   constructor(options: UpkeepOptions) {
     this.#options = options;
   }
 
-  /** What a worker ran that had our name before and is known to be dead: `J:E` each. Recovered first of all. */
+  /** The runs, `J:E` each, of an earlier worker that had the same name and is known to be dead. They are recovered before all others. */
   orphans(members: readonly string[]): void {
     this.#orphans = members;
   }
@@ -91,7 +91,7 @@ export class Upkeep implements Agent {
     }
   }
 
-  /** Runs past their deadline, and ids that got stuck on the way to a Python worker. */
+  /** Recovers runs past their deadline, and ids that got stuck on the way to a Python worker. */
   async #sweep(queue: string): Promise<void> {
     const now = new Date();
     const { overdue, stuck } = await this.#redis.run(upkeep.inspect(queue, now));
@@ -112,7 +112,7 @@ export class Upkeep implements Agent {
     });
   }
 
-  /** Workers of ours that were killed: what they ran is known by name. */
+  /** Recovers the runs of killed workers of this package. The workers are found by their connection names. */
   async #missMembers(intervalMs: number): Promise<void> {
     const { worker: own, queues: ours } = this.#options;
     if (!(await this.#redis.run(upkeep.takeTurn(ours, Math.round(intervalMs * 0.8))))) return;
@@ -125,13 +125,13 @@ export class Upkeep implements Agent {
       this.#log.debug({ error }, 'this user may not see who is connected; abandoned jobs are found by their deadline');
       return;
     }
-    // Behind a proxy nobody has a name.
+    // Behind a proxy no connection has a name.
     if (!there.connections.has(upkeep.connectionName(own))) return;
     const [absent, present] = [[] as string[], [] as string[]];
     for (const worker of there.workers)
       (there.connections.has(upkeep.connectionName(worker)) ? present : absent).push(worker);
     for (const { worker, queues, missedMs, members } of await this.#redis.run(upkeep.missing(absent))) {
-      // Of queues that are not ours, others decide what becomes of an abandoned job.
+      // For queues that this worker does not serve, other workers handle an abandoned job.
       if (missedMs < MISSED_MS || !queues.some((queue) => ours.includes(queue))) continue;
       this.#log.warn({ worker, jobs: members.length }, 'a worker is gone; what it ran is recovered');
       const runs = members.map((member) => ({ member, queue: undefined, overdue: 0 }));
@@ -140,7 +140,7 @@ export class Upkeep implements Agent {
       await this.#redis.run(unregister(worker, queues, new Date()));
       await this.#redis.run(upkeep.notMissing([worker]));
     }
-    // Nothing is remembered of those that came back.
+    // Workers that came back are no longer recorded as missing.
     await this.#redis.run(upkeep.notMissing(present));
   }
 
@@ -157,7 +157,7 @@ export class Upkeep implements Agent {
       for (const [index, { id, execution, queue, overdue }] of some.entries()) {
         const job = jobs[index];
         const found = queue ?? job?.origin;
-        // Of a job that is gone only the run is left, and expires.
+        // The queue of this run is unknown or not one of this worker's. The run of a deleted job expires by itself.
         if (found === undefined || !this.#options.queues.includes(found)) continue;
         const run = {
           job: job === undefined ? gone(id) : lifecycle.unstarted(job),
@@ -176,7 +176,7 @@ export class Upkeep implements Agent {
     }
   }
 
-  /** One queue whose keys are of another type does not hold up what is done for the others. */
+  /** A queue with keys of the wrong type must not block the upkeep of other queues. */
   async #apart(queue: string, work: () => Promise<void>): Promise<void> {
     try {
       await work();
@@ -186,7 +186,7 @@ export class Upkeep implements Agent {
     }
   }
 
-  /** Once. */
+  /** Reports each key once. */
   #complain(key: string, why: string): void {
     if (this.#said.has(key)) return;
     if (this.#said.size > 1_000) this.#said.clear();
@@ -194,7 +194,7 @@ export class Upkeep implements Agent {
     this.#log.error({ key }, `a key is of another type than RQ has there; rename it or delete it: ${why}`);
   }
 
-  /** Undefined where it is left to others. */
+  /** Undefined if the job is left to other workers. */
   async #settlement(
     run: lifecycle.Execution,
     job: JobHash | undefined,
@@ -203,7 +203,7 @@ export class Upkeep implements Agent {
     now: Date,
   ): Promise<wire.Settlement | undefined> {
     const { policy, abandonedJobs, unknownCallback, callback: find } = this.#options;
-    // Of one that is gone only the run is taken off; of what is no job the id is kept.
+    // If the job is gone, only the run is removed. If the key is not a job, the id is kept.
     if (job === undefined) return { ...lifecycle.quarantined(run, 'no-data', now), abandonedBefore: before };
     if (abandonedJobs === 'requeue') return { ...lifecycle.giveBack(run, now, 'head'), abandonedBefore: before };
     const name = job.failureCallbackName;
@@ -228,7 +228,7 @@ export class Upkeep implements Agent {
     return write;
   }
 
-  /** Whether there may be more to look at. */
+  /** Returns whether there may be more jobs to check. */
   async #wake(queue: string, which: Parameters<typeof upkeep.wake>[2]): Promise<boolean> {
     const { seen, woken } = await this.#redis.run(upkeep.wake(queue, new Date(), which));
     if (woken > 0)
@@ -272,7 +272,7 @@ export class Upkeep implements Agent {
   }
 }
 
-/** Of a job that is gone, only the run is taken off. */
+/** A stand-in for a job that is gone: only its run is removed. */
 function gone(id: string): JobHash {
   return { id, data: Buffer.alloc(0) };
 }

@@ -9,11 +9,11 @@ export interface WebhookEvent {
   readonly hash: JobHash;
   readonly status: 'finished' | 'failed';
   readonly endedAt: Date;
-  /** Of a failure. */
+  /** Only for a failure. */
   readonly excInfo: string | undefined;
 }
 
-/** The requests that a job asks for when it has ended. Errors are logged, as in RQ. Source: rq/webhook.py (2.10). */
+/** Sends the requests that a job asks for when it has ended. Errors are logged, as in RQ. Source: rq/webhook.py (2.10). */
 export async function sendWebhooks(event: WebhookEvent, log: Logger): Promise<void> {
   const { webhooks } = event.hash;
   if (webhooks === undefined) return;
@@ -26,7 +26,7 @@ export async function sendWebhooks(event: WebhookEvent, log: Logger): Promise<vo
 
 type Hook = Readonly<Record<string, unknown>>;
 
-/** RQ leaves out what it cannot read, and so do we. */
+/** Entries that cannot be read are left out, as in RQ. */
 function listOf(webhooks: string): readonly Hook[] {
   try {
     const list = json.parse(webhooks);
