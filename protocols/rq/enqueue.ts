@@ -24,6 +24,7 @@ export interface Making {
 /** A job to register: its hash, and its place once its dependencies have ended. */
 export interface NewJob {
   readonly job: JobHash;
+  readonly funcName: string;
   readonly queue: string;
   readonly atFront: boolean;
   readonly due: Date | undefined;
@@ -75,6 +76,7 @@ export function newJob(settings: JobSettings, making: Making): NewJob {
     job.meta = dumps(serializer, meta, 'meta');
   return {
     job,
+    funcName: call.funcName,
     queue,
     // The flag of a dependency counts even if the dependency has already ended. Python ignores it in `enqueue` and applies it in `enqueue_many`.
     atFront: settings.atFront || settings.enqueueAtFront === true,
@@ -95,19 +97,24 @@ function checkDue(due: Date, { dependencyIds, ttl }: JobSettings, now: Date): vo
     throw new WireError('rq', 'bad-option', `ttl ends before the job is due: ${ttl} seconds, due ${due.toISOString()}`);
 }
 
+/** A job by its id, and the ids of those it depends on. */
+export interface Ordered {
+  readonly job: Pick<JobHash, 'id' | 'dependencyIds'>;
+}
+
 /**
  * Orders a batch so that a job comes after the jobs it depends on. Otherwise the order is kept. Throws WireError `bad-option` for a circle
  * of dependencies, whose jobs would wait for ever, and for an id that occurs twice.
  */
-export function inOrder(jobs: readonly NewJob[]): readonly NewJob[] {
+export function inOrder<Job extends Ordered>(jobs: readonly Job[]): readonly Job[] {
   const byId = new Map(jobs.map((one) => [one.job.id, one]));
   if (byId.size < jobs.length) {
-    const twice = jobs.find((one) => byId.get(one.job.id) !== one) as NewJob;
+    const twice = jobs.find((one) => byId.get(one.job.id) !== one) as Job;
     throw new WireError('rq', 'bad-option', `jobId: ${twice.job.id} is there twice`);
   }
   if (!jobs.some(({ job }) => job.dependencyIds?.some((id) => byId.has(id)) === true)) return jobs;
   const waiting = new Map<string, number>();
-  const followers = new Map<string, NewJob[]>();
+  const followers = new Map<string, Job[]>();
   for (const one of jobs) {
     const inside = (one.job.dependencyIds ?? []).filter((id) => byId.has(id));
     waiting.set(one.job.id, inside.length);
@@ -115,7 +122,7 @@ export function inOrder(jobs: readonly NewJob[]): readonly NewJob[] {
   }
   const order = jobs.filter(({ job }) => waiting.get(job.id) === 0);
   for (let at = 0; at < order.length; at++) {
-    for (const follower of followers.get((order[at] as NewJob).job.id) ?? []) {
+    for (const follower of followers.get((order[at] as Job).job.id) ?? []) {
       const left = (waiting.get(follower.job.id) as number) - 1;
       waiting.set(follower.job.id, left);
       if (left === 0) order.push(follower);

@@ -138,7 +138,7 @@ it('a result that is not kept ends the waiting', async () => {
 it('what waits for a chain of jobs runs when the last of them has ended', async () => {
   const chain = [client.prepare(add, { args: [0, 0] })];
   for (let at = 1; at < 20; at++) chain.push(client.prepare(add, { args: [at, 0], dependsOn: chain.slice(-1) }));
-  const jobs = await client.enqueueMany(chain);
+  const jobs = await client.enqueuePrepared(chain);
   expect(await jobs.at(-1)?.get({ timeoutMs: 60_000 })).toBe(19);
   expect(await client.queue().counts()).toMatchObject({ finished: 20, deferred: 0 });
 });

@@ -219,7 +219,7 @@ show(Queue('default', connection=connection).enqueue('rq_client_jobs.add', 4, 4,
     const first = client.prepare(add, { args: [1, 1], jobId: 'first' });
     const second = client.prepare(add, { args: [2, 2], dependsOn: first });
     const third = client.prepare(add, { args: [3, 3], dependsOn: [second] });
-    const jobs = await client.enqueueMany([third, second, first]);
+    const jobs = await client.enqueuePrepared([third, second, first]);
     expect(jobs.map(({ id }) => id)).toEqual([third.id, second.id, first.id]);
     expect(jobs.map(({ registered }) => registered)).toEqual(['deferred', 'deferred', 'queued']);
     await burst();
@@ -233,7 +233,7 @@ show(Queue('default', connection=connection).enqueue('rq_client_jobs.add', 4, 4,
       client.prepare(add, { args: [1, 1], jobId: 'a', dependsOn: 'b' }),
       client.prepare(add, { args: [1, 1], jobId: 'b', dependsOn: 'a' }),
     ];
-    await expect(client.enqueueMany(circle)).rejects.toThrow(/a, b wait for each other/);
+    await expect(client.enqueuePrepared(circle)).rejects.toThrow(/a, b wait for each other/);
     expect(await client.queue().empty()).toBe(1200);
     expect((await raw.keys('rq:job:*')).filter((key) => key.split(':').length === 3)).toHaveLength(3);
   });
