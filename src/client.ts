@@ -38,7 +38,7 @@ type Keywords<K> = unknown extends K
     : { readonly kwargs: NoInfer<K> };
 
 /** The producer: one method. The options are the system's own, under the system's own names. */
-export interface Client<Options, Receipt> {
+export interface Client<Options, Receipt> extends AsyncDisposable {
   /**
    * Send a job. Resolves when the broker has it. Rejects with ConnectionError where the broker does not answer, with ConfigError for options that are
    * wrong.
@@ -47,12 +47,6 @@ export interface Client<Options, Receipt> {
     task: Task<A, K, R> | string,
     ...call: CallArguments<A, K, Options>
   ): Promise<Receipt>;
-  /** Close the connections. */
-  close(): Promise<void>;
-}
-
-/** A client with batches, middleware and disposal beside `enqueue`. */
-export interface FullClient<Options, Receipt> extends Client<Options, Receipt>, AsyncDisposable {
   readonly events: Events<ClientEvents>;
   /** Send many calls of one task in few round trips. Returns one receipt for each call, in their order. Calls sent before an error stay sent. */
   enqueueMany<A extends readonly unknown[], K, R>(
@@ -62,6 +56,8 @@ export interface FullClient<Options, Receipt> extends Client<Options, Receipt>, 
   ): Promise<readonly Receipt[]>;
   /** Add middleware around what this client sends from now on. The first one added is the outermost. */
   use(middleware: ClientMiddleware): this;
+  /** Close the connections. */
+  close(): Promise<void>;
 }
 
 /** A connection to Redis as a client uses it. `jobglot/testing` gives a client one that keeps everything in memory. */

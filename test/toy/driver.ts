@@ -3,7 +3,17 @@ import * as json from '../../protocols/formats/json.ts';
 import { toFailure } from '../../protocols/errors.ts';
 import type { Disposition, Failure, Job, Outcome } from '../../protocols/job.ts';
 import { retryAllowed, retryDelayMs } from '../../protocols/retry.ts';
-import { type AnyCall, type CallArguments, type Client, type Envelope, sendThrough } from '../../src/client.ts';
+import {
+  type AnyCall,
+  type Call,
+  type CallArguments,
+  type Client,
+  type ClientEvents,
+  type ClientMiddleware,
+  type Envelope,
+  sendThrough,
+} from '../../src/client.ts';
+import { Events } from '../../src/events.ts';
 import { type Delivery, type Host, pause, type Source } from '../../src/source.ts';
 import { type Task, taskName } from '../../src/task.ts';
 import { type Entry, ToyStore } from './store.ts';
@@ -201,10 +211,26 @@ export interface ToyCallOptions {
 }
 
 export class ToyClient implements Client<ToyCallOptions, { readonly id: string }> {
+  readonly events: Events<ClientEvents> = new Events();
   readonly #store: ToyStore;
+  readonly #middleware: ClientMiddleware[] = [];
 
   constructor({ url }: ToyOptions) {
     this.#store = ToyStore.of(url);
+  }
+
+  use(middleware: ClientMiddleware): this {
+    this.#middleware.push(middleware);
+    return this;
+  }
+
+  async enqueueMany<A extends readonly unknown[], K, R>(
+    task: Task<A, K, R> | string,
+    calls: readonly Call<A, K, ToyCallOptions>[],
+  ): Promise<readonly { readonly id: string }[]> {
+    return Promise.all(
+      calls.map((call) => this.enqueue(taskName(task, 'toy'), call as AnyCall<ToyCallOptions> as never)),
+    );
   }
 
   enqueue<A extends readonly unknown[], K, R>(
@@ -229,14 +255,19 @@ export class ToyClient implements Client<ToyCallOptions, { readonly id: string }
         options: expires === undefined ? { ...rest } : { ...rest, expires: expires.toISOString() },
       },
     };
-    return sendThrough([], envelope, async (sent) => {
+    return sendThrough(this.#middleware, envelope, async (sent) => {
       const bytes = Buffer.from(
         json.stringify({ id, task: sent.task, args: sent.args, kwargs: sent.kwargs, ...sent.options }),
       );
       this.#store.put({ id, queue, bytes, attempt: 1, ...(at === undefined ? {} : { atMs: at.getTime() }) });
+      this.events.emit('job:enqueued', { system: 'toy', id, task: sent.task, queue, at });
       return { id };
     });
   }
 
   async close(): Promise<void> {}
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
 }

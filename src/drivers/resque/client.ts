@@ -12,7 +12,7 @@ import {
   type ClientEvents,
   type ClientMiddleware,
   type Envelope,
-  type FullClient,
+  type Client,
   type NoKeywords,
   type RedisLink,
   sendManyThrough,
@@ -41,7 +41,7 @@ interface Outgoing {
 const BATCH = 1_000;
 
 /** Enqueues jobs for Resque workers, in Ruby or here. Connects at the first call. */
-export class ResqueClient implements FullClient<EnqueueOptions & NoKeywords, boolean> {
+export class ResqueClient implements Client<EnqueueOptions & NoKeywords, boolean> {
   /** Emits `job:enqueued` when Redis has the job. */
   readonly events: Events<ClientEvents> = new Events();
   readonly #app: ResolvedApp;

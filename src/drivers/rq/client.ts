@@ -29,7 +29,7 @@ import {
   type ClientEvents,
   type ClientMiddleware,
   type Envelope,
-  type FullClient,
+  type Client,
   NotEnqueuedError,
   type RedisLink,
   sendManyThrough,
@@ -106,7 +106,7 @@ const BATCH_BYTES = 4 * 2 ** 20;
 const MAX_TRIES = 4;
 
 /** Sends jobs to RQ's workers, whatever their language, and looks at all that RQ keeps. Connects at the first call. */
-export class RqClient implements FullClient<EnqueueOptions, EnqueuedJob>, JobReader {
+export class RqClient implements Client<EnqueueOptions, EnqueuedJob>, JobReader {
   /** Emits `job:enqueued` for each job that Redis has taken. */
   readonly events: Events<ClientEvents> = new Events<ClientEvents>();
   readonly serializer: SerializerName;

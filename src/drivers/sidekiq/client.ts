@@ -12,7 +12,7 @@ import {
   type ClientEvents,
   type ClientMiddleware,
   type Envelope,
-  type FullClient,
+  type Client,
   type NoKeywords,
   type RedisLink,
   sendManyThrough,
@@ -53,7 +53,7 @@ interface Outgoing {
  * Enqueues jobs for Sidekiq, for workers in Ruby and workers of this package. Connects at the first call. Throws ConfigError for unknown options and
  * for invalid values.
  */
-export class SidekiqClient implements FullClient<EnqueueOptions & NoKeywords, Pushed> {
+export class SidekiqClient implements Client<EnqueueOptions & NoKeywords, Pushed> {
   /** Emits `job:enqueued` for each job that Redis has accepted. A buffered job emits nothing. */
   readonly events: Events<ClientEvents> = new Events<ClientEvents>();
   readonly #app: ResolvedApp;

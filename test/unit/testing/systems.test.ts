@@ -281,7 +281,7 @@ describe('an inline client of RQ', () => {
     await expect(never.get()).rejects.toThrow(ResultTimeoutError);
     const first = now.prepare(send, { args: ['a'] });
     const second = now.prepare(send, { args: ['b'], dependsOn: first.id });
-    const jobs = await now.enqueueMany([second, first]);
+    const jobs = await now.enqueuePrepared([second, first]);
     expect(await Promise.all(jobs.map((job) => job.get()))).toEqual(['b', 'a']);
   });
 

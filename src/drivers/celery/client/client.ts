@@ -21,7 +21,7 @@ import {
   type CallArguments,
   type ClientEvents,
   type ClientMiddleware,
-  type FullClient,
+  type Client,
   sendManyThrough,
   sendThrough,
 } from '../../../client.ts';
@@ -74,7 +74,7 @@ const BATCH_SIZE = 1_000;
  * Sends tasks to Celery workers in any language, and waits for their results. Connects at the first call. Throws ConfigError for unknown and for
  * invalid options.
  */
-export class CeleryClient implements FullClient<EnqueueOptions, AsyncResult>, ResultReader {
+export class CeleryClient implements Client<EnqueueOptions, AsyncResult>, ResultReader {
   /** Emits `job:enqueued` for each task that the broker has taken. */
   readonly events: Events<ClientEvents> = new Events<ClientEvents>();
   readonly broker: CeleryBroker;
