@@ -8,7 +8,8 @@ import { type JobHash, readCall, readJob, toJob } from '../../protocols/rq/messa
 import type { Settlement } from '../../protocols/rq/redis.ts';
 import { retryDelayMs } from '../../protocols/retry.ts';
 import type { RqCallbacks } from '../drivers/rq/callbacks.ts';
-import { type EnqueueOptions, RqClient, type RqClientOptions } from '../drivers/rq/client.ts';
+import { RqClient, type RqClientOptions } from '../drivers/rq/client.ts';
+import type { EnqueueOptions } from '../drivers/rq/envelope.ts';
 import { RqDelivery } from '../drivers/rq/delivery.ts';
 import { ConfigError, ResultTimeoutError } from '../errors.ts';
 import { silent } from '../log.ts';

@@ -43,7 +43,7 @@ import { type Task, taskName } from '../../task.ts';
 import { RedisConnection } from '../../transports/redis.ts';
 import type { RedisTarget } from '../../transports/redis-url.ts';
 import { ResultWaiter, type WaitOptions } from './await-results.ts';
-import { callOf, envelopeOf, type Outgoing } from './envelope.ts';
+import { callOf, type EnqueueOptions, envelopeOf, type Outgoing } from './envelope.ts';
 import { type JobReader, type JobRecord, RqJob } from './job.ts';
 import { type RqAppOptions, targetOf } from './options.ts';
 import { records, RqQueue } from './queue.ts';
@@ -64,18 +64,6 @@ export interface RqClientOptions extends RqAppOptions {
   readonly middleware?: readonly ClientMiddleware[];
   /** Shaped like pino's. @default nothing is written */
   readonly log?: Logger;
-}
-
-/** RQ's own options of `enqueue`, in camelCase, with their units (seconds); and where and when. */
-export interface EnqueueOptions extends JobOptions {
-  /** @default the client's, 'default' */
-  readonly queue?: string;
-  /** Into the queue after so long: seconds, or `'10m'`. A worker with a scheduler does it. */
-  readonly in?: Duration;
-  /** Into the queue at this time. */
-  readonly at?: Date;
-  /** @default the client's, 'pickle' */
-  readonly serializer?: SerializerName;
 }
 
 /** A job that `enqueuePrepared` is to send. Other jobs may depend on it: `dependsOn: prepared`. */

@@ -1,6 +1,19 @@
 import type { Ordered } from '../../../protocols/rq/enqueue.ts';
+import type { Duration, JobOptions } from '../../../protocols/rq/options.ts';
+import type { SerializerName } from '../../../protocols/rq/serializers.ts';
 import type { AnyCall, Envelope } from '../../client.ts';
-import type { EnqueueOptions } from './client.ts';
+
+/** RQ's own options of `enqueue`, in camelCase, with their units (seconds); and where and when. */
+export interface EnqueueOptions extends JobOptions {
+  /** @default the client's, 'default' */
+  readonly queue?: string;
+  /** Into the queue after so long: seconds, or `'10m'`. A worker with a scheduler does it. */
+  readonly in?: Duration;
+  /** Into the queue at this time. */
+  readonly at?: Date;
+  /** @default the client's, 'pickle' */
+  readonly serializer?: SerializerName;
+}
 
 /** A call that is checked and not yet encoded. */
 export interface Outgoing extends Ordered {

@@ -4,7 +4,8 @@ import { RqSource } from './source.ts';
 
 export type { WaitOptions } from './await-results.ts';
 export type { RqCallback, RqCallbackCall, RqCallbacks, RqFailure, RqStopped, RqSuccess } from './callbacks.ts';
-export { EnqueuedJob, type EnqueueOptions, type Prepared, RqClient, type RqClientOptions } from './client.ts';
+export type { EnqueueOptions } from './envelope.ts';
+export { EnqueuedJob, type Prepared, RqClient, type RqClientOptions } from './client.ts';
 export { RqCron, type RqCronJob, type RqCronOptions } from './cron.ts';
 export { RqInspector, type RqInspectorOptions } from './inspector.ts';
 export { JobRecord, RqJob, RqResult } from './job.ts';
