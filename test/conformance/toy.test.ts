@@ -36,7 +36,7 @@ const JSON_ONLY = 'its messages are JSON, which has no bytes';
 conformance<Stage>({
   name: 'toy',
   store: newStage,
-  source: ({ url }, { queues, concurrency }) => toy({ url, queues, concurrency }),
+  source: ({ url }, { queues, concurrency, unknownTask = 'requeue' }) => toy({ url, queues, concurrency, unknownTask }),
   client({ url }) {
     const client = new ToyClient({ url });
     return {
@@ -73,6 +73,10 @@ conformance<Stage>({
             .join('')}}`,
         ),
       waiting: (queue) => Promise.resolve((store.queues.get(queue) ?? []).map(({ bytes }) => bytes)),
+      postponed: (queue) =>
+        Promise.resolve(
+          (store.queues.get(queue) ?? []).filter(({ atMs }) => atMs !== undefined).map(({ bytes }) => bytes),
+        ),
       idOf,
       argsOf: (bytes) => String(bytes),
       claimed: () => Promise.resolve(store.claimed.size),

@@ -151,8 +151,8 @@ describe('published again with an ETA', () => {
     const sent = JSON.parse(
       message({ id: queue, queue, headers: { retries: 2, 'x-own': [1] }, properties: { priority: 6 } }),
     ) as Envelope;
-    await client.lpush(`${queue}\x06\x166`, JSON.stringify(sent));
     const from = Date.now();
+    await client.lpush(`${queue}\x06\x166`, JSON.stringify(sent));
     await until('it was postponed', () => scene.asked.has(queue));
     await until('it is held for its time', async () => (await heldFor(queue)) !== undefined);
     const again = (await heldFor(queue)) as Envelope;

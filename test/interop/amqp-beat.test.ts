@@ -172,6 +172,7 @@ describe('beat over RabbitMQ', () => {
         processes.push(begin());
       }
       await until('one leads', () => processes.some(leads));
+      await until('each has started', () => processes.every((one) => one.log().includes('beat: starting')));
       for (const { child } of processes) child.kill('SIGTERM');
       for (const { ended } of processes) expect((await ended).code).toBe(0);
       const ids = await idsIn('ticks');

@@ -91,6 +91,7 @@ describe('jobglot beat, in several processes', () => {
         processes.push(begin());
       }
       await until('one leads', () => processes.some(leads));
+      await until('each has started', () => processes.every((one) => one.log().includes('beat: starting')));
       for (const { child } of processes) child.kill('SIGTERM');
       for (const { ended } of processes) expect((await ended).code).toBe(0);
       for (const [entry, list] of [

@@ -14,7 +14,7 @@ import {
   sendThrough,
 } from '../../src/client.ts';
 import { Events } from '../../src/events.ts';
-import { type Delivery, type Host, pause, type Source } from '../../src/source.ts';
+import { type Delivery, type Host, pause, type Source, type UnknownTaskPolicy } from '../../src/source.ts';
 import { type Task, taskName } from '../../src/task.ts';
 import { type Entry, ToyStore } from './store.ts';
 
@@ -22,6 +22,7 @@ export interface ToyOptions {
   readonly url: string;
   readonly queues?: readonly string[];
   readonly concurrency?: number;
+  readonly unknownTask?: UnknownTaskPolicy;
 }
 
 /** A source of the toy system: `toy://name`. */
@@ -35,11 +36,13 @@ class ToySource implements Source {
   readonly agents = [];
   readonly queues: readonly string[];
   readonly concurrency: number;
+  readonly unknownTask: UnknownTaskPolicy;
   readonly unknownTaskDelayMs = 100;
   readonly store: ToyStore;
   host: Host | undefined;
 
-  constructor({ url, queues = ['toys'], concurrency = 10 }: ToyOptions) {
+  constructor({ url, queues = ['toys'], concurrency = 10, unknownTask = 'requeue' }: ToyOptions) {
+    this.unknownTask = unknownTask;
     this.store = ToyStore.of(url);
     this.queues = queues;
     this.concurrency = concurrency;

@@ -22,6 +22,11 @@ export async function runBeat(flags: BeatFlags, env: Environment, cwd: string): 
   const format = flags.logFormat ?? config.logFormat ?? (process.stderr.isTTY ? 'text' : 'json');
   const log = config.log ?? stderrLog(level, format, env);
   const beat = await beatOf({ ...options, ...scheduleOptions(flags) }, log);
+  const stop = new AbortController();
+  // The first asks; the second does not wait for a server that is away.
+  const asked = (): void => (stop.signal.aborted ? process.exit(EXIT.failure) : stop.abort());
+  process.on('SIGTERM', asked).on('SIGINT', asked);
+  // A process that has said that it starts can be stopped.
   log.info(
     {
       broker: beat.client.broker.address,
@@ -32,10 +37,6 @@ export async function runBeat(flags: BeatFlags, env: Environment, cwd: string): 
     },
     'beat: starting',
   );
-  const stop = new AbortController();
-  // The first asks; the second does not wait for a server that is away.
-  const asked = (): void => (stop.signal.aborted ? process.exit(EXIT.failure) : stop.abort());
-  process.on('SIGTERM', asked).on('SIGINT', asked);
   try {
     await beat.run(stop.signal);
   } finally {
