@@ -3,8 +3,9 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promise
 import { join } from 'node:path';
 import type { CeleryAppOptions } from '../../src/drivers/celery/index.ts';
 import { temporaryFolder } from '../support/folder.ts';
-import { celeryMessages, celeryResult, celerySender, celerySource } from './celery.ts';
-import { conformance, POSTPONED_NOT_YET, UNKNOWN_NOT_YET } from './suite.ts';
+import { until } from '../support/until.ts';
+import { CELERY_GAPS, celeryMessages, celeryResult, celerySender, celerySource, withoutMark } from './celery.ts';
+import { conformance } from './suite.ts';
 
 interface Store extends AsyncDisposable {
   readonly folder: string;
@@ -27,8 +28,17 @@ conformance<Store>({
   raw({ folder }) {
     const queued = join(folder, 'queue');
     const names = (path: string): Promise<readonly string[]> => readdir(path).catch(() => []);
+    const claimedFiles = async (): Promise<readonly string[]> => {
+      const folders = join(queued, '.jobglot-claimed');
+      const owners = await names(folders);
+      const found = await Promise.all(
+        owners.map(async (owner) => (await names(join(folders, owner))).map((name) => join(folders, owner, name))),
+      );
+      return found.flat().filter((path) => path.endsWith('.msg'));
+    };
     return {
       ...celeryMessages,
+      lasting: withoutMark,
       async put(queue, bytes) {
         // As kombu names them; renamed into place, so that nobody sees half of it.
         const ms = Math.round(Number(process.hrtime.bigint()) / 1e6) + ++messages;
@@ -40,10 +50,13 @@ conformance<Store>({
         const own = (await names(queued)).filter((name) => name.endsWith(`.${queue}.msg`)).sort();
         return Promise.all(own.map((name) => readFile(join(queued, name))));
       },
-      async claimed() {
-        const owners = await names(join(queued, '.jobglot-claimed'));
-        const claimed = await Promise.all(owners.map((owner) => names(join(queued, '.jobglot-claimed', owner))));
-        return claimed.flat().filter((name) => name.endsWith('.msg')).length;
+      claimed: async () => (await claimedFiles()).length,
+      async postponed(queue) {
+        // Published again, it waits until the worker claims it for its time.
+        const isOwn = (path: string): boolean => path.endsWith(`.${queue}.msg`);
+        const own = async (): Promise<readonly string[]> => (await claimedFiles()).filter(isOwn);
+        await until('it is claimed for its time', async () => (await own()).length > 0);
+        return Promise.all((await own()).map((path) => readFile(path)));
       },
       async aside(queue) {
         const path = join(queued, '.jobglot-quarantine');
@@ -60,8 +73,7 @@ conformance<Store>({
     };
   },
   without: {
-    ...POSTPONED_NOT_YET,
-    ...UNKNOWN_NOT_YET,
+    ...CELERY_GAPS,
     'an idle worker consumes again': NO_SERVER,
     'what waits is still there, and is run once': NO_SERVER,
     'a job that runs meanwhile ends, and its result is stored': NO_SERVER,

@@ -2,8 +2,16 @@ import { decodeEnvelope } from '../../protocols/celery/brokers/envelope.ts';
 import { MemoryBroker } from '../../src/drivers/celery/brokers/memory.ts';
 import type { CeleryAppOptions } from '../../src/drivers/celery/index.ts';
 import { MemoryResults } from '../../src/drivers/celery/results/memory.ts';
-import { celeryMessages, celeryResult, celerySender, celerySource } from './celery.ts';
-import { conformance, POSTPONED_NOT_YET, UNKNOWN_NOT_YET } from './suite.ts';
+import {
+  CELERY_GAPS,
+  celeryMessages,
+  celeryResult,
+  celerySender,
+  celerySource,
+  withoutMark,
+  CLAIMS_UNSEEN,
+} from './celery.ts';
+import { conformance } from './suite.ts';
 
 interface Store extends AsyncDisposable {
   readonly name: string;
@@ -29,6 +37,7 @@ conformance<Store>({
     const results = new MemoryResults(name);
     return {
       ...celeryMessages,
+      lasting: withoutMark,
       async put(queue, bytes) {
         const { body, contentType = '', contentEncoding = '', headers, properties } = decodeEnvelope(bytes);
         const maps = {
@@ -58,8 +67,9 @@ conformance<Store>({
     };
   },
   without: {
-    ...POSTPONED_NOT_YET,
-    ...UNKNOWN_NOT_YET,
+    ...CELERY_GAPS,
+    ...CLAIMS_UNSEEN,
+    "an unknown task is claimed until the worker stops, with unknownTask: 'hold'": NO_CLAIMS,
     'bytes that are no message are set aside as they are, with the reason, and others run': NO_BYTES,
     'quiet gives back what waits for its time': NO_CLAIMS,
     'an idle worker consumes again': NO_SERVER,

@@ -1,8 +1,9 @@
 import type { Redis } from 'ioredis';
 import type { CeleryAppOptions } from '../../src/drivers/celery/index.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
-import { celeryMessages, celeryResult, celerySender, celerySource } from './celery.ts';
-import { conformance, POSTPONED_NOT_YET, UNKNOWN_NOT_YET } from './suite.ts';
+import { until } from '../support/until.ts';
+import { CELERY_GAPS, celeryMessages, celeryResult, celerySender, celerySource } from './celery.ts';
+import { conformance } from './suite.ts';
 
 interface Store extends AsyncDisposable {
   readonly server: RedisServer;
@@ -38,6 +39,15 @@ conformance<Store>({
       put: (queue, bytes) => ask(async (redis) => void (await redis.lpush(queue, Buffer.from(bytes)))),
       waiting: (queue) => ask(async (redis) => (await redis.lrangeBuffer(queue, 0, -1)).reverse()),
       claimed: () => ask((redis) => redis.hlen('unacked')),
+      postponed: (queue) =>
+        ask(async (redis) => {
+          // Published again, it waits until the worker claims it for its time.
+          await until('it is claimed for its time', async () => (await redis.hlen('unacked')) > 0);
+          return (await redis.hvals('unacked'))
+            .map((text) => JSON.parse(text) as readonly [unknown, string, string])
+            .filter(([, , claimedFrom]) => claimedFrom === queue)
+            .map(([message]) => Buffer.from(JSON.stringify(message)));
+        }),
       aside: (queue) =>
         ask(async (redis) => {
           const bytes = await redis.lrangeBuffer(`jobglot:quarantine:${queue}`, 0, -1);
@@ -47,5 +57,5 @@ conformance<Store>({
       result: (id) => ask(async (redis) => celeryResult(await redis.getBuffer(`celery-task-meta-${id}`)), 1),
     };
   },
-  without: { ...POSTPONED_NOT_YET, ...UNKNOWN_NOT_YET },
+  without: CELERY_GAPS,
 });

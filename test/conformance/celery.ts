@@ -4,8 +4,12 @@ import { SCRIPT } from './script.ts';
 import type { Call, Foreign, Raw, Sender, SourceOptions, StoredResult } from './suite.ts';
 
 /** The source of any Celery broker, as the suite wants it. */
-export function celerySource(app: CeleryAppOptions, { queues, concurrency, late }: SourceOptions): Source {
-  return celery({ ...app, queues, concurrency, acksLate: late, unknownTaskDelayMs: 200 });
+export function celerySource(
+  app: CeleryAppOptions,
+  { queues, concurrency, late, unknownTask = 'requeue' }: SourceOptions,
+): Source {
+  if (typeof unknownTask !== 'string') throw new Error('Celery does not forward unknown tasks');
+  return celery({ ...app, queues, concurrency, acksLate: late, unknownTask, unknownTaskDelayMs: 200 });
 }
 
 export function celerySender(app: CeleryAppOptions): Sender {
@@ -27,6 +31,33 @@ export function celerySender(app: CeleryAppOptions): Sender {
     },
     close: () => client.close(),
   };
+}
+
+/** What no broker of Celery can do. */
+export const CELERY_GAPS: Readonly<Record<string, string>> = {
+  'an unknown task goes to another queue, with unknownTask: { forward }':
+    'a task of Celery goes by its routes, which its sender knows',
+};
+
+/** For brokers whose claimed messages cannot be read from outside. */
+export const CLAIMS_UNSEEN: Readonly<Record<string, string>> = Object.fromEntries(
+  [
+    'a postponed job is an ordinary job in the store, and no error is recorded',
+    'a postponed job keeps what other programs wrote into it',
+  ].map((name) => [name, 'a postponed task is claimed, and claimed messages cannot be read from outside']),
+);
+
+/** A message without kombu's mark that it was delivered before: kombu writes it at two places when a message goes back. */
+export function withoutMark(bytes: Buffer): unknown {
+  const { headers, properties, ...message } = JSON.parse(String(bytes)) as Marked;
+  const { redelivered: _, ...sent } = headers;
+  const { redelivered: __, ...info } = properties.delivery_info;
+  return { ...message, headers: sent, properties: { ...properties, delivery_info: info } };
+}
+
+interface Marked {
+  readonly headers: Readonly<Record<string, unknown>>;
+  readonly properties: { readonly delivery_info: Readonly<Record<string, unknown>> };
 }
 
 type Messages = Pick<Raw, 'message' | 'idOf' | 'argsOf'>;

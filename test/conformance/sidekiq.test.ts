@@ -4,7 +4,7 @@ import { sidekiq, SidekiqClient } from '../../src/drivers/sidekiq/index.ts';
 import type { Middleware } from '../../src/worker/middleware.ts';
 import { type RedisServer, startRedis } from '../support/redis.ts';
 import { AGAIN, LATER, SCRIPT } from './script.ts';
-import { type Call, conformance, type StoredResult, POSTPONED_NOT_YET, UNKNOWN_NOT_YET } from './suite.ts';
+import { type Call, conformance, type StoredResult } from './suite.ts';
 
 interface Store extends AsyncDisposable {
   readonly server: RedisServer;
@@ -29,8 +29,8 @@ for (const fetch of ['reliable', 'basic'] as const) {
       await between();
       await server.restart();
     },
-    source: ({ server }, { queues, concurrency }) =>
-      sidekiq({ url: server.url, queues, concurrency, fetch, unknownTaskDelayMs: 200 }),
+    source: ({ server }, { queues, concurrency, unknownTask = 'requeue' }) =>
+      sidekiq({ url: server.url, queues, concurrency, fetch, unknownTask, unknownTaskDelayMs: 200 }),
     client({ server }) {
       const client = new SidekiqClient({ url: server.url });
       return {
@@ -91,6 +91,12 @@ for (const fetch of ['reliable', 'basic'] as const) {
             ].filter((bytes) => (JSON.parse(String(bytes)) as { queue: string }).queue === queue);
             return [...list.reverse(), ...later];
           }),
+        postponed: (queue) =>
+          ask(async (redis) =>
+            (await redis.zrangeBuffer('schedule', '0', '-1')).filter(
+              (bytes) => (JSON.parse(String(bytes)) as { queue: string }).queue === queue,
+            ),
+          ),
         claimed: () =>
           ask(async (redis) => {
             const keys = await redis.keys('jobglot:sidekiq:claims:*');
@@ -131,8 +137,6 @@ for (const fetch of ['reliable', 'basic'] as const) {
       };
     },
     without: {
-      ...POSTPONED_NOT_YET,
-      ...UNKNOWN_NOT_YET,
       'a hundred levels of nesting come back': "Ruby's JSON has a hundred levels, and the job hash is two of them",
       'bytes come back as bytes': 'JSON has no bytes, and Sidekiq no form for them',
       'timeout: a handler that hears nothing is settled as failed at its limit': NO_LIMITS,
@@ -151,6 +155,8 @@ for (const fetch of ['reliable', 'basic'] as const) {
         : {
             'what waits is still there, and is run once':
               'a job that BRPOP has taken is lost when its answer is: that is what the reliable fetch is for',
+            "an unknown task is claimed until the worker stops, with unknownTask: 'hold'":
+              'BRPOP leaves no claim: a held job is in the memory of the process, as every fetched job',
             'a job that ends while the store is away is settled when it is back':
               'BRPOP has taken the job for good: there is nothing to write',
             'quiet gives back what waits, in its order, and running jobs go on':

@@ -130,30 +130,6 @@ class TestWorker implements AsyncDisposable {
   }
 }
 
-const NOT_YET = 'this system does not answer so yet';
-/** For systems that do not postpone jobs yet. */
-export const POSTPONED_NOT_YET: Readonly<Record<string, string>> = Object.fromEntries(
-  [
-    'a postponed job runs again after its delay, and no attempt is counted',
-    'a postponed job is an ordinary job in the store, and no error is recorded',
-    'a postponed job keeps what other programs wrote into it',
-    'other jobs of the queue run while one is postponed',
-    'a postponed job outlives a worker that stops at once',
-    'a postponed job outlives a source that is closed without a word',
-    'a job that a middleware postpones for a second runs at most twice in two seconds',
-  ].map((name) => [name, NOT_YET]),
-);
-/** For systems that do not leave unknown tasks to the worker yet. */
-export const UNKNOWN_NOT_YET: Readonly<Record<string, string>> = Object.fromEntries(
-  [
-    'an unknown task goes back as it was, and is run once by a worker that has its handler',
-    'unknown tasks are run once each by another worker, while this one sends them back',
-    "an unknown task is claimed until the worker stops, with unknownTask: 'hold'",
-    "an unknown task ends as the system ends it, with unknownTask: 'reject'",
-    'an unknown task goes to another queue, with unknownTask: { forward }',
-  ].map((name) => [name, NOT_YET]),
-);
-
 /** What a source may ask of its worker, without one. */
 function hostOf({ tasks }: ScriptedHandlers): Host {
   return {

@@ -192,7 +192,9 @@ export class FilesystemBroker implements CeleryBroker {
     return receiving;
   }
 
+  /** Returns [] after a second without a message: unknown tasks go back to the queue between two calls, so that other processes can claim them. */
   async #receive(max: number, signal: AbortSignal): Promise<readonly Claim[]> {
+    const idleAt = Date.now() + IDLE_MS;
     while (max > 0 && !signal.aborted && !this.#quiet) {
       const claims = await this.#reread(max);
       if (claims.length < max) claims.push(...(await this.#claim(max - claims.length)));
@@ -201,6 +203,7 @@ export class FilesystemBroker implements CeleryBroker {
         return [];
       }
       if (claims.length > 0) return claims;
+      if (Date.now() >= idleAt) return [];
       await this.#wait(this.#growing.size > 0 ? REREAD_MS : this.#pollMs, signal);
     }
     return [];
@@ -528,6 +531,8 @@ const OURS = '.jobglot-';
 const TEMPORARY = '.tmp';
 const HOST = encodeURIComponent(hostname());
 const REREAD_MS = 10;
+/** How long a call of `receive` waits for a message. */
+const IDLE_MS = 1_000;
 const TABLE_TRIES = 50;
 const WRITES_AT_ONCE = 64;
 const OWNER = /^(.+)-(\d+)-(\d+)\.([0-9a-f]+)$/;
