@@ -96,7 +96,7 @@ export interface Beat {
  *
  * KEYS rq:worker:W, rq:workers, rq:worker:W:executions, then rq:workers:Q. ARGV date, epoch, seconds, ttl of the runs, ttl of the worker, state, current job, working time, fields of
  * the worker, their number before them, then per run: id, execution, queue.
- * Returns the indexes of the runs that are no longer ours.
+ * Returns the indexes of the runs that this worker does not hold any more.
  */
 export const HEARTBEAT: Script = {
   name: 'heartbeat',
@@ -150,7 +150,7 @@ export interface HeartbeatOptions {
   readonly now: Date;
 }
 
-/** Sends the heartbeat. Returns the runs that are no longer ours. */
+/** Sends the heartbeat. Returns the runs that this worker does not hold any more. */
 export function heartbeat(runs: readonly Beat[], options: HeartbeatOptions): Exchange<readonly Beat[]> {
   const { record, state, currentJob, workingTime, ttl, workerTtl, now } = options;
   const fields = workerFields(record, now);

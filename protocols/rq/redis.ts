@@ -306,12 +306,12 @@ export interface WorkerChange {
 }
 
 /**
- * The result of a settlement. `done`: it was written. `NotOurs`: the run was no longer ours, and nothing was written.
+ * The result of a settlement. `done`: it was written. `NotOurs`: the worker did not hold the run any more, and nothing was written.
  * `WrongType`: it cannot be written.
  */
 export type Settled = 'done' | NotOurs | WrongType;
 
-/** The run was no longer ours. `status` is the job's status now, undefined if the job is gone. */
+/** The worker did not hold the run any more. `status` is the job's status now, undefined if the job is gone. */
 export interface NotOurs {
   readonly status: string | undefined;
 }
@@ -331,7 +331,7 @@ export interface WrongType {
  * KEYS rq:worker:W, rq:worker:W:executions. ARGV date, seconds, state, current job ('-' for none, empty for no change), worker, number of items, then per item:
  * id, execution, queue, abandoned before, ttl, result ttl, registry, score, next (H, T, or a score), next queue, ended, counted, seconds, aside,
  * number of fields, fields, number of result fields, result fields. An empty text means that the value is not given.
- * Returns per item 1, or the job's status if the run was not ours, or 0 if the job is gone, or a list with the key of the wrong type.
+ * Returns per item 1, or the job's status if the worker does not hold the run, or 0 if the job is gone, or a list with the key of the wrong type.
  */
 export const SETTLE: Script = {
   name: 'settle',

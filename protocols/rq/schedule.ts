@@ -28,7 +28,7 @@ export const SCHEDULED_AT_ONCE = 500;
  *
  * KEYS rq:scheduler:<name>, then per queue the lock, rq:scheduled:Q, rq:queue:Q. ARGV name, lock ttl, seconds, date, limit, number of fields, fields
  * of the scheduler, then the queues' names.
- * Returns [number of queues whose lock is ours, number of jobs moved, 1 if more are due, keys of the wrong type].
+ * Returns [number of queues whose lock this scheduler holds, number of jobs moved, 1 if more are due, keys of the wrong type].
  */
 export const TICK: Script = {
   name: 'tick',

@@ -30,7 +30,7 @@ export function program(context: CliContext): Command {
     .addOption(
       new Option(
         '--unknown-task <what>',
-        'what becomes of a job whose task has no handler: back to its queue, what its system does, or held until this worker stops (default: requeue)',
+        'where a job goes whose task has no handler: back to its queue, what its system does, or held until this worker stops (default: requeue)',
       ).choices(['requeue', 'reject', 'hold']),
     )
     .option('--shutdown-timeout <seconds>', 'how long a stop waits for running jobs (default: 25)', secondsOrZero);

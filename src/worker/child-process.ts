@@ -145,7 +145,7 @@ class Children {
     const child = this.#take();
     const { system, signal } = context;
     const ended = new Promise<unknown>((resolve, reject) => {
-      // A handler may send messages of its own with process.send, null among them. They are not ours to read.
+      // A handler may send messages of its own with process.send, null among them. They are not for the worker.
       child.on('message', (message: FromChild | null) => {
         if (message === null)
           reject(new Error('the handler called process.send(null), which is no message to a worker'));

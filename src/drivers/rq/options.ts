@@ -30,7 +30,7 @@ export interface RqOptions extends RqAppOptions {
   readonly failureTtl?: number;
   /**
    * Write what a job came to into its hash, too (`result`, `exc_info`), beside the stream of its results. For programs with RQ 1.10
-   * or 1.11, which look nowhere else: without it a job of ours has finished there and returned None.
+   * or 1.11, which look nowhere else: without it, such a program sees a job of jobglot as finished with None.
    * @default true where a worker of such an RQ is registered when this one starts, else false
    */
   readonly resultsInHash?: boolean;
